@@ -1,0 +1,13 @@
+"""Multilayer perceptrons for scikit-learn, trained by compiled kernels.
+
+`BPClassifier` and `BPRegressor` stand in for MLPClassifier and MLPRegressor: the same parameters
+and the same seed give the same model, many times faster.
+"""
+
+from fastbp.configuration import show_config
+from fastbp.estimators.classifier import BPClassifier
+from fastbp.estimators.regressor import BPRegressor
+
+__version__ = "0.1.0"
+
+__all__ = ["BPClassifier", "BPRegressor", "__version__", "show_config"]

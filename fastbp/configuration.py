@@ -1,0 +1,46 @@
+"""What this installation runs on."""
+
+import platform
+from importlib.metadata import version
+from typing import Any
+
+import llvmlite.binding as llvm
+import numba
+
+from fastbp.matmul.product import has_blas
+from fastbp.matmul.tile import VECTOR_BYTES
+from fastbp.training.threads import start_layer
+
+__all__ = ["show_config"]
+
+
+def show_config(as_dict: bool = False) -> dict[str, Any] | None:
+    """Print, or return, which matmul, threads, CPU features and versions are in use.
+
+    Parameters
+    ----------
+    as_dict : bool, default=False
+        Return a dict, and print nothing.
+
+    Returns
+    -------
+    dict or None
+    """
+    present = {name for name, on in llvm.get_host_cpu_features().items() if on}
+    config = {
+        "matmul": "register tiles" + (" and BLAS (Cython)" if has_blas() else " (no extension)"),
+        "vectors": f"{8 * VECTOR_BYTES} bits",
+        "threads": numba.get_num_threads(),
+        "threading layer": start_layer(),
+        "cpu": llvm.get_host_cpu_name(),
+        "cpu features": sorted(present & {"avx", "avx2", "avx512f", "fma", "neon", "sve"}),
+        "jit": not numba.config.DISABLE_JIT,
+        "python": platform.python_version(),
+    }
+    for package in ("fastbp", "numba", "numpy", "scipy", "scikit-learn"):
+        config[package] = version(package)
+    if as_dict:
+        return config
+    for name, value in config.items():
+        print(f"{name:16} {', '.join(value) if isinstance(value, list) else value}")
+    return None

@@ -1,0 +1,1 @@
+"""What users touch: the classifier and the regressor."""

@@ -1,0 +1,460 @@
+"""What the classifier and the regressor share: parameters, checks, and fitting step by step."""
+
+import inspect
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self, TypeVar
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, Options, StrOptions
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+
+from fastbp.estimators.documentation import SHARED_ATTRIBUTES, SHARED_PARAMETERS
+from fastbp.kernels import activations
+from fastbp.network import INITS, Weights, draw_weights
+from fastbp.training import lbfgs, stochastic
+from fastbp.training.engine import Engine, Samples, predict
+from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
+
+Array = NDArray[Any]
+
+HIDDEN_ACTIVATIONS = frozenset(activations.CODES) - {"softmax", "exp"}
+
+
+class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
+    """A multilayer perceptron trained by backpropagation; the base of both estimators."""
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
+        "activation": [StrOptions(set(HIDDEN_ACTIVATIONS)), "array-like"],
+        "solver": [StrOptions({"lbfgs", *STOCHASTIC_SOLVERS})],
+        "alpha": [Interval(Real, 0, None, closed="left")],
+        "batch_size": [StrOptions({"auto", "full"}), Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
+        "power_t": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "shuffle": ["boolean"],
+        "random_state": ["random_state"],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "verbose": ["verbose"],
+        "warm_start": ["boolean"],
+        "momentum": [Interval(Real, 0, 1, closed="both")],
+        "nesterovs_momentum": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="left")],
+        "beta_1": [Interval(Real, 0, 1, closed="left")],
+        "beta_2": [Interval(Real, 0, 1, closed="left")],
+        "epsilon": [Interval(Real, 0, None, closed="neither")],
+        "n_iter_no_change": [
+            Interval(Integral, 1, None, closed="left"),
+            Options(Real, {np.inf}),
+        ],
+        "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "dtype": [StrOptions({"auto", "float32", "float64"})],
+        "n_jobs": [
+            Interval(Integral, None, -1, closed="right"),
+            Interval(Integral, 1, None, closed="left"),
+            None,
+        ],
+        "init": [StrOptions(set(INITS))],
+    }
+
+    loss: str
+    coefs_: list[Array]
+    intercepts_: list[Array]
+    n_outputs_: int
+
+    @abstractmethod
+    def _validate_targets(self, X: Any, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
+        """Check y, learn the classes where there are any, and return (targets, labels)."""
+
+    @abstractmethod
+    def _choose_out_activation(self) -> str:
+        """Return the name of the output's activation."""
+
+    @abstractmethod
+    def _scorer(self, samples: Samples, rows: Array) -> Callable[[Array], float]:
+        """Return the function that scores the outputs for these rows in early stopping."""
+
+    # Fitting ---------------------------------------------------------------------------------
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        coef_init: Sequence[ArrayLike] | None = None,
+        intercept_init: Sequence[ArrayLike] | None = None,
+        incremental: bool = False,
+    ) -> Self:
+        if incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        hidden = self._check_hidden_layer_sizes()
+        names = self._check_activation(len(hidden))
+        first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        X, y = self._validate_data(X, y, reset=first_pass)
+        dtype = self._choose_dtype(X, first_pass)
+        targets, labels = self._validate_targets(X, y, dtype, incremental)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            )
+        samples = Samples(X, targets, labels, sample_weight)
+        random_state = check_random_state(self.random_state)
+
+        units = (X.shape[1], *hidden, self.n_outputs_)
+        if first_pass:
+            weights = draw_weights(units, names, self.init, random_state, dtype)
+            _start_from(weights, coef_init, intercept_init)
+            self._start_afresh(weights)
+        else:
+            weights = self._go_on_from(units, dtype)
+            _start_from(weights, coef_init, intercept_init)
+        names = (*names, self.out_activation_)
+
+        if self.solver == "lbfgs":
+            self._fit_lbfgs(samples, weights, names)
+        else:
+            self._fit_stochastic(samples, weights, names, random_state, incremental)
+        if not np.isfinite(weights.flat).all():
+            raise ValueError(
+                "Solver produced non-finite parameter weights. The input data may contain large"
+                " values and need to be preprocessed."
+            )
+        return self
+
+    def _start_afresh(self, weights: Weights) -> None:
+        self.n_iter_ = 0
+        self.t_ = 0
+        self.n_layers_ = len(weights.units)
+        self.out_activation_ = self._choose_out_activation()
+        self._show(weights)
+        if self.solver != "lbfgs":
+            progress = stochastic.Progress()
+            if self.early_stopping:
+                progress = stochastic.Progress.for_validation()
+            self._keep_progress(progress)
+
+    def _go_on_from(self, units: tuple[int, ...], dtype: np.dtype[Any]) -> Weights:
+        """Return the weights that are there, whoever put them there."""
+        coefs = [np.asarray(w) for w in self.coefs_]
+        shapes = [w.shape for w in coefs]
+        if shapes != list(zip(units, units[1:], strict=False)):
+            raise ValueError(
+                "warm_start and partial_fit go on with the layers of the first fit: `coefs_` has "
+                f"shapes {shapes}, while X, y and hidden_layer_sizes ask for units {units}."
+            )
+        weights = getattr(self, "_weights", None)
+        if weights is None or not weights.seen_as(self.coefs_, self.intercepts_) or (
+            weights.dtype != dtype
+        ):
+            weights = Weights.of(coefs, self.intercepts_, dtype)
+        self._show(weights)
+        return weights
+
+    def _show(self, weights: Weights) -> None:
+        """Let users see the weights; what they write into them, the kernels see."""
+        self._weights = weights
+        self.coefs_ = list(weights.coefs)
+        self.intercepts_ = list(weights.intercepts)
+
+    def _fit_lbfgs(self, samples: Samples, weights: Weights, names: tuple[str, ...]) -> None:
+        # scipy's line search needs float64, whatever the model is kept in.
+        exact = weights
+        if weights.dtype != np.float64:
+            exact = Weights.of(weights.coefs, weights.intercepts, np.float64)
+            if samples.targets is not None:
+                targets = samples.targets.astype(np.float64)
+                samples = Samples(samples.X, targets, None, samples.sample_weight)
+        n_samples = samples.X.shape[0]
+        engine = Engine(
+            exact, names, self.loss, samples, n_samples, self.n_jobs, keep_gradient=True
+        )
+        self.n_iter_, self.loss_ = lbfgs.minimize(
+            engine,
+            np.arange(n_samples),
+            self.alpha,
+            max_iter=self.max_iter,
+            max_fun=self.max_fun,
+            tol=self.tol,
+            verbose=self.verbose,
+        )
+        if exact is not weights:
+            self._show(Weights.of(exact.coefs, exact.intercepts, weights.dtype))
+            weights.flat[...] = self._weights.flat
+
+    def _fit_stochastic(
+        self,
+        samples: Samples,
+        weights: Weights,
+        names: tuple[str, ...],
+        random_state: np.random.RandomState,
+        incremental: bool,
+    ) -> None:
+        optimizer = getattr(self, "_optimizer", None)
+        if optimizer is None or not incremental:
+            optimizer = self._make_optimizer()
+        self._optimizer = optimizer
+        rows = np.arange(samples.X.shape[0])
+        score = None
+        if self.early_stopping:
+            rows, held_out = self._split(samples, random_state)
+            judge = self._scorer(samples, held_out)
+
+            def score() -> float:
+                return judge(engine.predict(held_out))
+
+        engine = Engine(
+            weights, names, self.loss, samples, self._choose_batch_size(len(rows)), self.n_jobs
+        )
+        rules = stochastic.Rules(
+            max_iter=self.max_iter,
+            shuffle=self.shuffle,
+            tol=self.tol,
+            n_iter_no_change=self.n_iter_no_change,
+            verbose=self.verbose,
+            one_epoch=incremental,
+        )
+        progress = self._take_up_progress()
+        try:
+            self.n_iter_ = stochastic.train(
+                engine, optimizer, progress, rules, rows, random_state, score
+            )
+        finally:
+            self._keep_progress(progress)
+
+    def _split(
+        self, samples: Samples, random_state: np.random.RandomState
+    ) -> tuple[Array, Array]:
+        """Return row numbers to train on and to validate with, drawn as scikit-learn draws them."""
+        rows = np.arange(samples.X.shape[0])
+        stratify = None
+        if samples.targets is not None and hasattr(self, "classes_") and self.n_outputs_ == 1:
+            stratify = samples.targets.astype(bool)
+        rows, held_out = train_test_split(
+            rows, random_state=random_state, test_size=self.validation_fraction, stratify=stratify
+        )
+        if len(held_out) < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of "
+                "your dataset."
+            )
+        return rows, held_out
+
+    def _make_optimizer(self) -> Optimizer:
+        return Optimizer(
+            solver=self.solver,
+            learning_rate_init=self.learning_rate_init,
+            alpha=self.alpha,
+            schedule=self.learning_rate,
+            power_t=self.power_t,
+            momentum=self.momentum,
+            nesterovs_momentum=self.nesterovs_momentum,
+            beta_1=self.beta_1,
+            beta_2=self.beta_2,
+            epsilon=self.epsilon,
+        )
+
+    # The attributes of scikit-learn's estimators, and `Progress`, which holds them in training.
+
+    def _take_up_progress(self) -> stochastic.Progress:
+        fresh = stochastic.Progress()
+        if self.early_stopping:
+            fresh = stochastic.Progress.for_validation()
+        if getattr(self, "loss_curve_", None) is None:
+            return fresh  # the first fit was by L-BFGS
+        progress = stochastic.Progress(
+            loss_curve=self.loss_curve_,
+            best_loss=self.best_loss_,
+            validation_scores=getattr(self, "validation_scores_", None),
+            best_validation_score=getattr(self, "best_validation_score_", None),
+            epochs_without_improvement=self._no_improvement_count,
+            samples_seen=self.t_,
+        )
+        if self.early_stopping != (progress.validation_scores is not None):
+            # early_stopping was switched since: what is best is another question now
+            fresh.loss_curve, fresh.samples_seen = progress.loss_curve, progress.samples_seen
+            return fresh
+        return progress
+
+    def _keep_progress(self, progress: stochastic.Progress) -> None:
+        self.loss_curve_ = progress.loss_curve
+        self.best_loss_ = progress.best_loss
+        self.validation_scores_ = progress.validation_scores
+        self.best_validation_score_ = progress.best_validation_score
+        self._no_improvement_count = progress.epochs_without_improvement
+        self.t_ = progress.samples_seen
+        if progress.loss_curve:
+            self.loss_ = progress.loss_curve[-1]
+
+    # Checks ----------------------------------------------------------------------------------
+
+    def _check_hidden_layer_sizes(self) -> list[int]:
+        sizes = self.hidden_layer_sizes
+        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+        for size in sizes:
+            if not isinstance(size, Integral) or isinstance(size, bool):
+                raise ValueError(f"hidden_layer_sizes must be integers, got {sizes}.")
+        if any(size <= 0 for size in sizes):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+        return [int(size) for size in sizes]
+
+    def _check_activation(self, n_hidden: int) -> tuple[str, ...]:
+        if isinstance(self.activation, str):
+            return (self.activation,) * n_hidden
+        names = tuple(self.activation)
+        if len(names) != n_hidden:
+            raise ValueError(
+                f"activation must name one function for each of the {n_hidden} hidden layers, "
+                f"got {len(names)}: {list(names)}."
+            )
+        for name in names:
+            if name not in HIDDEN_ACTIVATIONS:
+                raise ValueError(
+                    f"activation must be among {sorted(HIDDEN_ACTIVATIONS)}, got {name!r}."
+                )
+        return names
+
+    def _validate_data(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+        return validate_data(  # type: ignore[no-any-return]
+            self,
+            _native(X),
+            y,
+            accept_sparse="csr",
+            dtype=self._input_dtypes(),
+            order="C",
+            reset=reset,
+            multi_output=True,
+            y_numeric=not hasattr(self, "predict_proba"),
+        )
+
+    def _input_dtypes(self) -> list[type]:
+        """Return the dtypes X is taken as it is in; any other becomes the first."""
+        if self.dtype == "float32":
+            return [np.float32, np.float64]
+        return [np.float64, np.float32]
+
+    def _choose_dtype(self, X: Any, first_pass: bool) -> np.dtype[Any]:
+        if self.dtype != "auto":
+            return np.dtype(self.dtype)
+        if not first_pass and np.asarray(self.coefs_[0]).dtype in (np.float32, np.float64):
+            return np.asarray(self.coefs_[0]).dtype
+        return np.dtype(X.dtype)
+
+    def _choose_batch_size(self, n_samples: int) -> int:
+        if self.batch_size == "auto":
+            return min(200, n_samples)
+        if self.batch_size == "full":
+            return n_samples
+        if self.batch_size > n_samples:
+            warnings.warn(
+                "Got `batch_size` less than 1 or larger than sample size. It is going to be "
+                "clipped",
+                stacklevel=2,
+            )
+        return int(min(self.batch_size, n_samples))
+
+    def _check_solver(self) -> bool:
+        if self.solver == "lbfgs":
+            raise AttributeError(
+                "partial_fit is only available for stochastic optimizers. "
+                f"{self.solver} is not stochastic."
+            )
+        return True
+
+    # Prediction ------------------------------------------------------------------------------
+
+    def _predict_outputs(self, X: Any) -> Array:
+        """Return the activations of the output layer, of shape (n_samples, n_outputs)."""
+        check_is_fitted(self)
+        X = validate_data(
+            self,
+            _native(X),
+            accept_sparse="csr",
+            dtype=self._input_dtypes(),
+            order="C",
+            reset=False,
+        )
+        weights = getattr(self, "_weights", None)
+        if weights is None or not weights.seen_as(self.coefs_, self.intercepts_):
+            # somebody put other arrays there
+            dtype = np.result_type(np.float32, *self.coefs_)
+            weights = Weights.of([np.asarray(w) for w in self.coefs_], self.intercepts_, dtype)
+        names = (*self._check_activation(len(weights.units) - 2), self.out_activation_)
+        return predict(weights, names, X, self.n_jobs)
+
+    # Pickling and tags -----------------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = dict(super().__getstate__())
+        weights = state.pop("_weights", None)
+        if weights is not None:
+            for name in ("coefs_", "intercepts_"):  # not padded to this processor's vectors
+                state[name] = [np.array(w, order="C") for w in state[name]]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "coefs_" in state:
+            dtype = np.asarray(self.coefs_[0]).dtype
+            self._show(Weights.of(self.coefs_, self.intercepts_, dtype))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def _native(X: Any) -> Any:
+    """Return X in this machine's byte order, aligned, in its own precision."""
+    if isinstance(X, np.ndarray) and X.dtype.kind in "fiu" and not (
+        X.dtype.isnative and X.flags.aligned
+    ):
+        return np.require(X, X.dtype.newbyteorder("="), "A")
+    if scipy.sparse.issparse(X) and not X.dtype.isnative:
+        return X.astype(X.dtype.newbyteorder("="))
+    return X
+
+
+def _start_from(
+    weights: Weights,
+    coef_init: Sequence[ArrayLike] | None,
+    intercept_init: Sequence[ArrayLike] | None,
+) -> None:
+    """Overwrite the weights with those that are given."""
+    for name, given, views in (
+        ("coef_init", coef_init, weights.coefs),
+        ("intercept_init", intercept_init, weights.intercepts),
+    ):
+        if given is None:
+            continue
+        if len(given) != len(views):
+            raise ValueError(f"{name} must hold {len(views)} arrays, got {len(given)}.")
+        for i, (values, view) in enumerate(zip(given, views, strict=True)):
+            array = np.asarray(values, dtype=np.float64)
+            if array.shape != view.shape:
+                raise ValueError(f"{name}[{i}] must have shape {view.shape}, got {array.shape}.")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name}[{i}] contains NaN or infinity.")
+            view[...] = array
+
+
+Estimator = TypeVar("Estimator", bound=type)
+
+
+def documented(estimator: Estimator) -> Estimator:
+    """Complete a class's docstring with the parameters and attributes both estimators share."""
+    doc = inspect.cleandoc(estimator.__doc__ or "")
+    estimator.__doc__ = doc.replace("{parameters}", SHARED_PARAMETERS).replace(
+        "{attributes}", SHARED_ATTRIBUTES
+    )
+    return estimator

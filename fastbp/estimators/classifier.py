@@ -1,0 +1,317 @@
+"""BPClassifier, in place of scikit-learn's MLPClassifier."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
+
+from fastbp.estimators.base import Array, BaseBP, documented
+from fastbp.training.engine import Samples
+
+
+@documented
+class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
+    """Multilayer perceptron classifier, in place of scikit-learn's MLPClassifier.
+
+    The same parameters and the same seed give the same model. Binary and multilabel targets have
+    logistic outputs, several classes a softmax.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or array-like of int, default=(100,)
+        The number of units of each hidden layer; ``()`` is a linear model.
+    activation : str or sequence of str, default='relu'
+        The function of the hidden units, or one for each hidden layer: 'identity', 'logistic',
+        'tanh', 'relu', and beyond scikit-learn's 'leaky_relu' (slope 0.01), 'elu', 'selu',
+        'softplus', 'gelu' (exact), 'silu'.
+    {parameters}
+    loss : {'log_loss', 'squared_error'}, default='log_loss'
+        Cross-entropy, or half the squared difference between the probabilities and the targets
+        (for one output, half the Brier score).
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The class labels.
+    {attributes}
+
+    See Also
+    --------
+    BPRegressor : The regressor.
+
+    Examples
+    --------
+    >>> from fastbp import BPClassifier
+    >>> from sklearn.datasets import make_classification
+    >>> from sklearn.model_selection import train_test_split
+    >>> X, y = make_classification(n_samples=100, random_state=1)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, stratify=y, random_state=1)
+    >>> classifier = BPClassifier(random_state=1, max_iter=300).fit(X_train, y_train)
+    >>> classifier.predict(X_test[:5])
+    array([1, 0, 1, 0, 1])
+    >>> round(classifier.score(X_test, y_test), 2)
+    0.88
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseBP._parameter_constraints,
+        "loss": [StrOptions({"log_loss", "squared_error"})],
+    }
+
+    classes_: Array
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: str | Sequence[str] = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        dtype: str = "auto",
+        n_jobs: int | None = None,
+        init: str = "auto",
+        loss: str = "log_loss",
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.dtype = dtype
+        self.n_jobs = n_jobs
+        self.init = init
+        self.loss = loss
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        coef_init: Sequence[ArrayLike] | None = None,
+        intercept_init: Sequence[ArrayLike] | None = None,
+    ) -> Self:
+        """Fit the network to X and y.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The training data. Dense float32 and float64 in C order, and CSR, are not copied.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            The classes, numbers or strings; or an indicator matrix of several labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, 0 or more.
+        coef_init : sequence of array-like, default=None
+            Weights of each layer to start from, of shapes (n_in, n_out).
+        intercept_init : sequence of array-like, default=None
+            Biases of each layer to start from, of shapes (n_out,).
+
+        Returns
+        -------
+        self : BPClassifier
+
+        Raises
+        ------
+        ValueError
+            Where data or parameters are unfit, or weights have become infinite or NaN.
+        """
+        return self._fit(
+            X, y, sample_weight, coef_init=coef_init, intercept_init=intercept_init
+        )
+
+    @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def partial_fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+    ) -> Self:
+        """Go on for one epoch over these samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The training data.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            The classes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, 0 or more.
+        classes : array-like of shape (n_classes,), default=None
+            All classes there will be; needed in the first call.
+
+        Returns
+        -------
+        self : BPClassifier
+
+        Raises
+        ------
+        ValueError
+            As in `fit`, and where y has classes that are not among `classes`.
+        AttributeError
+            Where the solver is 'lbfgs'.
+        """
+        if _check_partial_fit_first_call(self, classes):
+            self._label_binarizer = LabelBinarizer()
+            labels = y if type_of_target(y).startswith("multilabel") else classes
+            self._label_binarizer.fit(labels)
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: Any) -> Array:
+        """Return the class of each sample.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        """
+        decided = self._decide(self._predict_outputs(X))
+        return decided if self._multilabel else self.classes_[decided]
+
+    def predict_proba(self, X: Any) -> Array:
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`.
+        """
+        outputs = self._predict_outputs(X)
+        return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Return the logarithm of the probability of each class.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            In the order of `classes_`.
+        """
+        probabilities = self.predict_proba(X)
+        return np.log(probabilities, out=probabilities)
+
+    @property
+    def _multilabel(self) -> bool:
+        return bool(self._label_binarizer.y_type_.startswith("multilabel"))
+
+    def _decide(self, outputs: Array) -> NDArray[np.int_]:
+        """Return class numbers, (n_samples,), or for several labels their indicator matrix."""
+        if self._multilabel:
+            return (outputs > 0.5).astype(int)
+        if outputs.shape[1] == 1:
+            return (outputs[:, 0] > 0.5).astype(int) * (len(self.classes_) > 1)
+        return outputs.argmax(axis=1)
+
+    def _validate_targets(self, X: Any, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+            self._label_binarizer = LabelBinarizer().fit(y)
+            self.classes_ = self._label_binarizer.classes_
+        else:
+            self._check_classes(y)
+        binarizer = self._label_binarizer
+        n_classes = len(self.classes_)
+        if binarizer.y_type_ == "multiclass":
+            self.n_outputs_ = n_classes
+            return None, np.searchsorted(self.classes_, y).astype(np.int32)
+        targets = np.asarray(binarizer.transform(y), dtype=dtype, order="C")
+        self.n_outputs_ = targets.shape[1]
+        return targets, None
+
+    def _check_classes(self, y: Any) -> None:
+        classes = unique_labels(y)
+        if self.warm_start:
+            if set(classes) != set(self.classes_):
+                raise ValueError(
+                    "warm_start can only be used where `y` has the same classes as in the previous "
+                    f"call to fit. Previously got {self.classes_}, `y` has {classes}"
+                )
+        elif len(np.setdiff1d(classes, self.classes_, assume_unique=True)):
+            raise ValueError(
+                "`y` has classes not in `self.classes_`. "
+                f"`self.classes_` has {self.classes_}. 'y' has {classes}."
+            )
+        if type_of_target(y).startswith("multilabel") != self._multilabel:
+            raise ValueError("`y` must be of one kind in all calls: classes, or several labels.")
+
+    def _choose_out_activation(self) -> str:
+        return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
+
+    def _scorer(self, samples: Samples, rows: Array) -> Callable[[Array], float]:
+        if samples.labels is not None:
+            truth = samples.labels[rows]
+        else:
+            assert samples.targets is not None
+            truth = samples.targets[rows].astype(int)
+            truth = truth if self._multilabel else truth[:, 0]
+        weight = None if samples.sample_weight is None else samples.sample_weight[rows]
+
+        def accuracy(outputs: Array) -> float:
+            right = self._decide(outputs) == truth
+            right = right.all(axis=1) if right.ndim == 2 else right
+            return float(np.average(right, weights=weight))
+
+        return accuracy
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

@@ -1,0 +1,104 @@
+"""The parameters and attributes that both estimators have, described once."""
+
+SHARED_PARAMETERS = """\
+solver : {'adam', 'sgd', 'lbfgs', 'adamw', 'adagrad', 'rmsprop'}, default='adam'
+    The rule of the update; formulas and sources are in `fastbp.training.solvers`.
+
+    - 'adam', 'sgd', 'lbfgs' are scikit-learn's
+    - 'adamw' shrinks weights by ``learning_rate_init * alpha`` a step, in place of the penalty
+    - 'adagrad' divides by the root of the sum of all squared gradients
+    - 'rmsprop' divides by the root of their running mean, which `beta_2` decays
+
+alpha : float, default=0.0001
+    Strength of the L2 penalty, ``alpha / 2 * sum(W**2)`` divided by the number of samples of a
+    mini-batch (or the sum of their weights). Biases have none. For 'adamw', the decay.
+batch_size : int, 'auto' or 'full', default='auto'
+    Samples in a mini-batch: 'auto' is ``min(200, n_samples)``, 'full' is all of them, which is
+    gradient descent; 1 is a step for each sample. Not used by 'lbfgs'.
+learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
+    The schedule of 'sgd'.
+
+    - 'constant': `learning_rate_init`
+    - 'invscaling': ``learning_rate_init / t ** power_t``, t the samples seen so far and 1
+    - 'adaptive': a fifth of the rate each time training comes to a halt, down to 1e-6
+
+learning_rate_init : float, default=0.001
+    The learning rate, or the first. Not used by 'lbfgs'.
+power_t : float, default=0.5
+    The exponent of 'invscaling'.
+max_iter : int, default=200
+    The most epochs, or iterations of 'lbfgs'.
+shuffle : bool, default=True
+    Whether to shuffle the samples in each epoch.
+random_state : int, RandomState instance or None, default=None
+    Decides the initial weights, the split for early stopping and the shuffles. The same integer
+    gives the same model, and the one scikit-learn gives.
+tol : float, default=1e-4
+    An epoch improves where it lowers the loss, or with `early_stopping` raises the score, by as
+    much. For 'lbfgs', the largest gradient at which it stops.
+verbose : bool or int, default=False
+    Print the loss of each epoch.
+warm_start : bool, default=False
+    Go on from the weights of the last `fit`, with a fresh solver.
+momentum : float, default=0.9
+    Momentum of 'sgd', in [0, 1].
+nesterovs_momentum : bool, default=True
+    Whether the momentum of 'sgd' is Nesterov's.
+early_stopping : bool, default=False
+    Hold a part of the data back, and stop where the score on it (accuracy, or R²) has not improved
+    for `n_iter_no_change` epochs; the weights of the best epoch are kept. Binary targets are split
+    by stratum.
+validation_fraction : float, default=0.1
+    The part to hold back, in [0, 1).
+beta_1 : float, default=0.9
+    Decay of the first moment of 'adam' and 'adamw', in [0, 1).
+beta_2 : float, default=0.999
+    Decay of the second moment of 'adam', 'adamw' and 'rmsprop', in [0, 1).
+epsilon : float, default=1e-8
+    Added to the denominator of 'adam', 'adamw', 'adagrad' and 'rmsprop'.
+n_iter_no_change : int or inf, default=10
+    Epochs without improvement after which training comes to a halt.
+max_fun : int, default=15000
+    The most evaluations of the loss by 'lbfgs'.
+dtype : {'auto', 'float32', 'float64'}, default='auto'
+    Precision of the weights and of training. 'auto' is that of X where it is float32 or float64,
+    else float64. Not in scikit-learn, like those below.
+n_jobs : int or None, default=None
+    Threads: None leaves it to the work and to where the call comes from, -1 is all of them. The
+    result is the same, bit for bit, whatever it is.
+init : str, default='auto'
+    The initial draw. 'auto' is scikit-learn's; 'glorot_uniform', 'glorot_normal', 'he_uniform',
+    'he_normal' and 'lecun_normal' start biases at 0. See `fastbp.network.draw_weights`.
+""".rstrip()
+
+SHARED_ATTRIBUTES = """\
+loss_ : float
+    The loss of the last epoch, or at the end of 'lbfgs'.
+best_loss_ : float or None
+    The lowest loss of an epoch; None with `early_stopping`. Not set by 'lbfgs', like those below
+    up to `best_validation_score_`.
+loss_curve_ : list of float, of length n_iter_
+    The loss of each epoch: the mean over its mini-batches, each before its step.
+validation_scores_ : list of float or None
+    The score of each epoch; None without `early_stopping`.
+best_validation_score_ : float or None
+    The highest of them.
+t_ : int
+    The number of samples trained on, repetitions counted.
+coefs_ : list of ndarray of shape (n_in, n_out), of length n_layers_ - 1
+    The weights of each layer. What is written into them is used.
+intercepts_ : list of ndarray of shape (n_out,), of length n_layers_ - 1
+    The biases of each layer.
+n_features_in_ : int
+    Number of features seen in `fit`.
+feature_names_in_ : ndarray of shape (n_features_in_,)
+    Their names, where X had names that are all strings.
+n_iter_ : int
+    The number of epochs, or iterations of 'lbfgs'.
+n_layers_ : int
+    The number of layers, that of the inputs included.
+n_outputs_ : int
+    The number of outputs.
+out_activation_ : str
+    The activation of the output.
+""".rstrip()

@@ -1,0 +1,250 @@
+"""BPRegressor, in place of scikit-learn's MLPRegressor."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.metrics import r2_score
+from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.metaestimators import available_if
+
+from fastbp.estimators.base import HIDDEN_ACTIVATIONS, Array, BaseBP, documented
+from fastbp.training.engine import Samples
+
+# The outputs of which Poisson's loss, with its logarithm of the output, is defined.
+_POSITIVE = ("auto", "exp", "softplus", "logistic")
+
+
+@documented
+class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
+    """Multilayer perceptron regressor, in place of scikit-learn's MLPRegressor.
+
+    The same parameters and the same seed give the same model.
+
+    Parameters
+    ----------
+    loss : {'squared_error', 'poisson'}, default='squared_error'
+        Half the squared error, or half the Poisson deviance, which asks for ``y >= 0``.
+    hidden_layer_sizes : int or array-like of int, default=(100,)
+        The number of units of each hidden layer; ``()`` is a linear model.
+    activation : str or sequence of str, default='relu'
+        The function of the hidden units, or one for each hidden layer: 'identity', 'logistic',
+        'tanh', 'relu', and beyond scikit-learn's 'leaky_relu' (slope 0.01), 'elu', 'selu',
+        'softplus', 'gelu' (exact), 'silu'.
+    {parameters}
+    out_activation : str, default='auto'
+        The function of the outputs: 'auto' is 'identity', and 'exp' for the Poisson loss. Any of
+        the hidden units' and 'exp'; for the Poisson loss one that is positive: 'exp', 'softplus' or
+        'logistic'.
+
+    Attributes
+    ----------
+    {attributes}
+
+    See Also
+    --------
+    BPClassifier : The classifier.
+
+    Notes
+    -----
+    Of several outputs `loss_` shows the mean of their squared errors, while a step follows the
+    gradient of their sum; both are scikit-learn's. Where 'lbfgs' there minimises the one along
+    the gradient of the other, here it minimises the sum.
+
+    Examples
+    --------
+    >>> from fastbp import BPRegressor
+    >>> from sklearn.datasets import make_regression
+    >>> from sklearn.model_selection import train_test_split
+    >>> X, y = make_regression(n_samples=200, n_features=20, random_state=1)
+    >>> X_train, X_test, y_train, y_test = train_test_split(X, y, random_state=1)
+    >>> regressor = BPRegressor(random_state=1, max_iter=2000, tol=0.1).fit(X_train, y_train)
+    >>> round(regressor.score(X_test, y_test), 2)
+    0.98
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **BaseBP._parameter_constraints,
+        "loss": [StrOptions({"squared_error", "poisson"})],
+        "out_activation": [StrOptions({"auto", "exp", *HIDDEN_ACTIVATIONS})],
+    }
+
+    def __init__(
+        self,
+        loss: str = "squared_error",
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: str | Sequence[str] = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0001,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: int | np.random.RandomState | None = None,
+        tol: float = 1e-4,
+        verbose: bool | int = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = True,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: float = 10,
+        max_fun: int = 15000,
+        dtype: str = "auto",
+        n_jobs: int | None = None,
+        init: str = "auto",
+        out_activation: str = "auto",
+    ) -> None:
+        self.loss = loss
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
+        self.dtype = dtype
+        self.n_jobs = n_jobs
+        self.init = init
+        self.out_activation = out_activation
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        coef_init: Sequence[ArrayLike] | None = None,
+        intercept_init: Sequence[ArrayLike] | None = None,
+    ) -> Self:
+        """Fit the network to X and y.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The training data. Dense float32 and float64 in C order, and CSR, are not copied.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            The targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, 0 or more.
+        coef_init : sequence of array-like, default=None
+            Weights of each layer to start from, of shapes (n_in, n_out).
+        intercept_init : sequence of array-like, default=None
+            Biases of each layer to start from, of shapes (n_out,).
+
+        Returns
+        -------
+        self : BPRegressor
+
+        Raises
+        ------
+        ValueError
+            Where data or parameters are unfit, or weights have become infinite or NaN.
+        """
+        return self._fit(
+            X, y, sample_weight, coef_init=coef_init, intercept_init=intercept_init
+        )
+
+    @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def partial_fit(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Go on for one epoch over these samples.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            The training data.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            The targets.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples, 0 or more.
+
+        Returns
+        -------
+        self : BPRegressor
+
+        Raises
+        ------
+        ValueError
+            As in `fit`.
+        AttributeError
+            Where the solver is 'lbfgs'.
+        """
+        return self._fit(X, y, sample_weight, incremental=True)
+
+    def predict(self, X: Any) -> Array:
+        """Return the predicted targets.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        """
+        return _drop_single_column(self._predict_outputs(X))
+
+    def _validate_targets(self, X: Any, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        if self.loss == "poisson":
+            if self.out_activation not in _POSITIVE:
+                raise ValueError(
+                    f"out_activation must be among {list(_POSITIVE)} for loss='poisson', got "
+                    f"{self.out_activation!r}."
+                )
+            if (y < 0).any():
+                raise ValueError("loss='poisson' requires y >= 0, got negative values in y.")
+        targets = np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
+        self.n_outputs_ = targets.shape[1]
+        return targets, None
+
+    def _choose_out_activation(self) -> str:
+        if self.out_activation != "auto":
+            return self.out_activation
+        return "exp" if self.loss == "poisson" else "identity"
+
+    def _scorer(self, samples: Samples, rows: Array) -> Callable[[Array], float]:
+        assert samples.targets is not None
+        truth = samples.targets[rows]
+        weight = None if samples.sample_weight is None else samples.sample_weight[rows]
+
+        def r2(outputs: Array) -> float:
+            if not np.isfinite(outputs).all():
+                return float("nan")
+            return float(r2_score(truth, outputs, sample_weight=weight))
+
+        return r2
+
+
+def _drop_single_column(outputs: Array) -> Array:
+    return outputs.ravel() if outputs.shape[1] == 1 else outputs

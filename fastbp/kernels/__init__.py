@@ -1,0 +1,1 @@
+"""Compiled code: it sees prepared arrays only, and allocates nothing."""

@@ -1,0 +1,113 @@
+"""The arrays the kernels work on, in the four bundles in which they are handed over.
+
+Matrices lie in flat vectors of the training dtype, row after row. A row is padded to the tile's
+vectors; its padding never reaches a result. The bias of a layer is one more row below its weights,
+and each row of activations ends with a 1 for it: so the gradient of the bias is one more row of
+the gradient of the weights.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+LAYER = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "n_in",  # inputs
+            "n_out",  # outputs
+            "activation",  # its code in activations.py
+            "large",  # 1 where BLAS multiplies
+            "weights",  # offset of W, (n_in + 1, n_out), in the parameters
+            "weights_row",  # its stride, that of `W.T` and so on below: elements from row to row
+            "transposed",  # offset of W.T, (n_out, n_in), in `Network.transposed`
+            "transposed_row",
+            "input",  # offset of the inputs, (rows, n_in + 1), in the activations
+            "input_row",
+            "output",  # offset of the outputs, in activations, slopes and deltas
+            "output_row",
+            "first_panel",  # how many panels of rows of W the layers before have
+        )
+    ],
+    align=True,
+)
+
+
+class Network(NamedTuple):
+    """The layers and their weights."""
+
+    layers: Any  # (n_layers,) records of LAYER
+    parameters: Any  # for each layer W above b
+    transposed: Any  # for each layer but the first W.T, kept by the update
+
+
+class Data(NamedTuple):
+    """The training set, or what is to be predicted. X is dense, or CSR where indptr is not empty."""
+
+    X: Any  # (n_samples, n_features), or (0, n_features)
+    values: Any  # (n_nonzero,)
+    indices: Any  # (n_nonzero,)
+    indptr: Any  # (n_samples + 1,), or (0,)
+    targets: Any  # (n_samples, n_outputs), or (0, n_outputs) where labels say it
+    labels: Any  # (n_samples,) class numbers, or (0,)
+    sample_weight: Any  # (n_samples,) float64, or (0,) for weights of 1
+    order: Any  # (n_samples,) the order in which the samples come
+
+
+class Solver(NamedTuple):
+    """The rule of the update, and its state."""
+
+    code: int  # update.py
+    steps: Any  # (n_steps, N_SETTINGS) float64: what each step to come goes by, named below
+    first: Any  # velocity or first moment, like the parameters, or (0,)
+    second: Any  # second moment, like the parameters, or (0,)
+
+
+class Workspace(NamedTuple):
+    """Scratch memory, and the plan by which the work is cut and shared."""
+
+    activations: Any  # for each layer (rows, n + 1), the inputs first
+    slopes: Any  # f'(z) where it is not read off the activation
+    deltas: Any
+    gradient: Any  # like the parameters where it is kept, else (0,)
+    panels: Any  # (n_threads, panel): the rows of a gradient that is used at once
+    zeros: Any  # (widest row,)
+    row_losses: Any  # (rows,) float64
+    squares: Any  # (n_panels,) float64: the sum of squared weights of each panel
+    totals: Any  # (4,) float64, by the names below
+    column_starts: Any  # (n_features + 1,), and the two below: a sparse chunk by columns
+    column_rows: Any
+    column_values: Any
+    bounds: Any  # (n_threads + 1,) which panels each thread updates
+    addresses: Any  # (4,) of the compiled functions: the product, BLAS's, activations, steps
+    loss: int  # losses.py
+    rows: int  # rows of a chunk: a larger batch is taken in chunks
+    grain: int  # threads share rows in multiples of it
+
+
+class Chunk(NamedTuple):
+    """Some consecutive rows of the order, of one batch."""
+
+    step: int  # of the batch, among the steps of this call
+    start: int
+    rows: int
+    begins: bool  # it is the first of its batch
+    ends: bool  # it is the last, after which the weights are updated
+
+
+# The entries of `Workspace.totals`, which last from call to call.
+WEIGHT = 0  # sum of the weights of the batch's samples so far
+BATCH_LOSS = 1  # sum of the weighted losses of the batch's samples so far
+EPOCH_LOSS = 2  # sum over the epoch's batches so far of the mean loss times the samples
+SQUARES = 3  # sum of the squared weights
+
+# The columns of `Solver.steps`.
+PENALTY = 0  # alpha of the L2 penalty in the loss
+BETA_1 = 1
+REST_1 = 2  # 1 - beta_1, rounded once
+BETA_2 = 3
+REST_2 = 4  # 1 - beta_2, or 1 where the squares are summed
+RATE = 5
+EPSILON = 6
+DECAY = 7  # factor of the weights
+N_SETTINGS = 8

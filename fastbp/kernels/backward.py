@@ -1,0 +1,104 @@
+"""The delta recursion and the gradients.
+
+``delta[l] = (delta[l+1] @ W[l+1].T) * f'(z[l])`` and ``dJ/dW[l] = a[l-1].T @ delta[l]``, the latter
+for a panel of rows of W at a time, so that the update finds it in the cache.
+"""
+
+from fastbp.kernels.activations import IDENTITY, RELU
+from fastbp.kernels.jit import address, inner_kernel, part
+from fastbp.matmul import product as p
+from fastbp.matmul.product import Matrix, product
+
+
+@inner_kernel
+def backward(network, workspace, low, high):  # type: ignore[no-untyped-def]
+    """Deltas of the hidden layers, for rows low..high of the chunk."""
+    a, d = workspace.activations, workspace.deltas
+    for i in range(network.layers.size - 1, 0, -1):
+        layer, below = network.layers[i], network.layers[i - 1]
+        delta = Matrix(address(d, layer.output + low * layer.output_row), layer.output_row, 1)
+        weights = Matrix(
+            address(network.transposed, layer.transposed), layer.transposed_row, 1
+        )
+        first = below.output + low * below.output_row
+        result = Matrix(address(d, first), below.output_row, 1)
+        if below.activation == RELU:
+            epilogue, factor = p.MASK, Matrix(address(a, first), below.output_row, 1)
+        else:
+            epilogue = p.STORE if below.activation == IDENTITY else p.SCALE
+            factor = Matrix(address(workspace.slopes, first), below.output_row, 1)
+        zeros = Matrix(address(workspace.zeros, 0), 0, 1)
+        shape = (high - low, layer.n_in, layer.n_out)
+        product(
+            workspace.addresses, layer.large == 1, delta, weights, result, zeros, epilogue, factor,
+            shape,
+        )  # fmt: skip
+
+
+@part
+def differentiate(network, workspace, chunk, i, first, last, gradient):  # type: ignore[no-untyped-def]
+    """gradient := rows first..last of ``a[l-1].T @ delta[l]``, over the chunk's rows.
+
+    Row n_in is the bias's: the inputs end with a 1. After a batch's first chunk, what is there is
+    added to.
+    """
+    layer = network.layers[i]
+    inputs = Matrix(
+        address(workspace.activations, layer.input + first), 1, layer.input_row
+    )
+    delta = Matrix(address(workspace.deltas, layer.output), layer.output_row, 1)
+    result = Matrix(address(gradient, 0), layer.weights_row, 1)
+    zeros = Matrix(address(workspace.zeros, 0), 0, 1)
+    start = zeros if chunk.begins else result
+    shape = (last - first, layer.n_out, chunk.rows)
+    product(workspace.addresses, False, inputs, delta, result, start, p.STORE, result, shape)
+
+
+@part
+def differentiate_sparse(network, workspace, chunk, first, last, gradient):  # type: ignore[no-untyped-def]
+    """`differentiate` for the first layer of sparse X, from the batch sorted by columns."""
+    layer = network.layers[0]
+    n, starts = layer.n_out, workspace.column_starts
+    for feature in range(first, last):
+        o = (feature - first) * layer.weights_row
+        g = gradient[o : o + n]
+        if chunk.begins:
+            for j in range(n):
+                g[j] = 0
+        if feature < layer.n_in:
+            for entry in range(starts[feature], starts[feature + 1]):
+                x = workspace.column_values[entry]
+                o = layer.output + workspace.column_rows[entry] * layer.output_row
+                delta = workspace.deltas[o : o + n]
+                for j in range(n):
+                    g[j] += x * delta[j]
+        else:
+            for i in range(chunk.rows):
+                o = layer.output + i * layer.output_row
+                delta = workspace.deltas[o : o + n]
+                for j in range(n):
+                    g[j] += delta[j]
+
+
+@inner_kernel
+def sort_columns(data, workspace, chunk):  # type: ignore[no-untyped-def]
+    """The rows of the sparse chunk by columns, by counting: starts, rows and values."""
+    starts = workspace.column_starts
+    for feature in range(starts.size):
+        starts[feature] = 0
+    for i in range(chunk.rows):
+        sample = data.order[chunk.start + i]
+        for entry in range(data.indptr[sample], data.indptr[sample + 1]):
+            starts[data.indices[entry]] += 1
+    total = 0
+    for feature in range(starts.size):
+        total += starts[feature]
+        starts[feature] = total  # the end; counted down to the start below
+    for i in range(chunk.rows - 1, -1, -1):
+        sample = data.order[chunk.start + i]
+        for entry in range(data.indptr[sample + 1] - 1, data.indptr[sample] - 1, -1):
+            feature = data.indices[entry]
+            starts[feature] -= 1
+            place = starts[feature]
+            workspace.column_rows[place] = i
+            workspace.column_values[place] = data.values[entry]

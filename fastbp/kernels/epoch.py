@@ -1,0 +1,148 @@
+"""The loop over mini-batches, compiled whole, and prediction; each for one thread and for several.
+
+A mini-batch is two regions, each shared by the threads: forward and deltas over the rows of the
+batch, then gradients and updates over the rows of the weights. A batch of more than
+``workspace.rows`` rows comes in chunks of as many, over which the gradient is summed.
+"""
+
+import numpy as np
+from numba import prange
+
+from fastbp.kernels.arrays import BATCH_LOSS, EPOCH_LOSS, PENALTY, SQUARES, WEIGHT, Chunk
+from fastbp.kernels.backward import backward, sort_columns
+from fastbp.kernels.forward import forward
+from fastbp.kernels.jit import inner_kernel, kernel, parallel_kernel, part
+from fastbp.kernels.losses import differentiate_loss
+from fastbp.kernels.update import update_panels
+
+@part
+def _place(index, first_batch, n_samples, batch_size, rows):  # type: ignore[no-untyped-def]
+    """The fields of the Chunk of this index in the epoch; one past the end of a short last batch has no rows."""
+    per_batch = (batch_size + rows - 1) // rows
+    batch = index // per_batch
+    start = batch * batch_size + index % per_batch * rows
+    batch_end = min((batch + 1) * batch_size, n_samples)
+    end = min(start + rows, batch_end)
+    begins, ends = start == batch * batch_size, end == batch_end
+    return batch - first_batch, start, end - start, begins, ends
+
+
+@part
+def _share(thread, n_threads, n_rows, grain):  # type: ignore[no-untyped-def]
+    """Rows of the chunk for a thread: first and end, whole grains but for the last."""
+    grains = (n_rows + grain - 1) // grain
+    low = thread * grains // n_threads * grain
+    high = (thread + 1) * grains // n_threads * grain
+    return min(low, n_rows), min(high, n_rows)
+
+
+@inner_kernel
+def _differentiate_rows(network, data, workspace, chunk, thread, n_threads):  # type: ignore[no-untyped-def]
+    """The first region, for the rows of one thread: forward pass, loss and deltas."""
+    low, high = _share(thread, n_threads, chunk.rows, workspace.grain)
+    if low < high:
+        forward(network, data, workspace, chunk.start, low, high)
+        differentiate_loss(network, data, workspace, chunk.start, low, high)
+        backward(network, workspace, low, high)
+
+
+@inner_kernel
+def _add_losses(data, workspace, chunk):  # type: ignore[no-untyped-def]
+    """Losses and weights of the chunk's samples into the totals, always in the same order."""
+    loss = 0.0
+    for i in range(chunk.rows):
+        loss += workspace.row_losses[i]
+    weight = np.float64(chunk.rows)
+    if data.sample_weight.size > 0:
+        weight = 0.0
+        for i in range(chunk.start, chunk.start + chunk.rows):
+            weight += data.sample_weight[data.order[i]]
+    workspace.totals[BATCH_LOSS] += loss
+    workspace.totals[WEIGHT] += weight
+
+
+@inner_kernel
+def _finish_batch(solver, workspace, size):  # type: ignore[no-untyped-def]
+    """The batch's mean loss, with the penalty of the weights it began with, into the epoch's.
+
+    A batch whose weights sum to 0 has no mean: it counts nothing and has changed nothing.
+    """
+    totals = workspace.totals
+    if totals[WEIGHT] > 0:
+        loss = totals[BATCH_LOSS] + 0.5 * solver.steps[0, PENALTY] * totals[SQUARES]
+        totals[EPOCH_LOSS] += loss / totals[WEIGHT] * size
+        totals[SQUARES] = workspace.squares.sum()
+    totals[BATCH_LOSS] = 0
+    totals[WEIGHT] = 0
+
+
+@kernel
+def train_serial(network, data, solver, workspace, batch_size, first, last):  # type: ignore[no-untyped-def]
+    """Chunks first..last of the epoch, on the calling thread.
+
+    ``solver.steps[0]`` belongs to the batch of chunk `first`.
+    """
+    n_samples = data.order.size
+    first_batch = first // ((batch_size + workspace.rows - 1) // workspace.rows)
+    for index in range(first, last):
+        chunk = Chunk(*_place(index, first_batch, n_samples, batch_size, workspace.rows))
+        if chunk.rows > 0:
+            if data.indptr.size > 0:
+                sort_columns(data, workspace, chunk)
+            _differentiate_rows(network, data, workspace, chunk, 0, 1)
+            _add_losses(data, workspace, chunk)
+            update_panels(network, data, solver, workspace, chunk, 0)
+            if chunk.ends:
+                batch_start = (first_batch + chunk.step) * batch_size
+                _finish_batch(solver, workspace, chunk.start + chunk.rows - batch_start)
+
+
+@parallel_kernel
+def train_parallel(network, data, solver, workspace, batch_size, first, last):  # type: ignore[no-untyped-def]
+    """The same on several threads, as many as ``workspace.bounds`` says; to the same bits."""
+    n_samples = data.order.size
+    n_threads = workspace.bounds.size - 1
+    first_batch = first // ((batch_size + workspace.rows - 1) // workspace.rows)
+    for index in range(first, last):
+        chunk = Chunk(*_place(index, first_batch, n_samples, batch_size, workspace.rows))
+        if chunk.rows > 0:
+            if data.indptr.size > 0:
+                sort_columns(data, workspace, chunk)
+            for thread in prange(n_threads):
+                _differentiate_rows(network, data, workspace, chunk, np.int64(thread), n_threads)
+            _add_losses(data, workspace, chunk)
+            for thread in prange(n_threads):
+                update_panels(network, data, solver, workspace, chunk, np.int64(thread))
+            if chunk.ends:
+                batch_start = (first_batch + chunk.step) * batch_size
+                _finish_batch(solver, workspace, chunk.start + chunk.rows - batch_start)
+
+
+@inner_kernel
+def _predict_rows(network, data, workspace, out, start, thread, n_threads):  # type: ignore[no-untyped-def]
+    """out[start + i] := the outputs for the samples of one thread in the chunk at `start`."""
+    rows = min(workspace.rows, data.order.size - start)
+    low, high = _share(thread, n_threads, rows, workspace.grain)
+    if low < high:
+        forward(network, data, workspace, start, low, high)
+        layer = network.layers[network.layers.size - 1]
+        for i in range(low, high):
+            o = layer.output + i * layer.output_row
+            for j in range(layer.n_out):
+                out[start + i, j] = workspace.activations[o + j]
+
+
+@kernel
+def predict_serial(network, data, workspace, out):  # type: ignore[no-untyped-def]
+    """out[i] := the outputs of sample order[i], on the calling thread."""
+    for start in range(0, data.order.size, workspace.rows):
+        _predict_rows(network, data, workspace, out, start, 0, 1)
+
+
+@parallel_kernel
+def predict_parallel(network, data, workspace, out):  # type: ignore[no-untyped-def]
+    """The same on several threads, as many as ``workspace.bounds`` says; to the same bits."""
+    n_threads = workspace.bounds.size - 1
+    for start in range(0, data.order.size, workspace.rows):
+        for thread in prange(n_threads):
+            _predict_rows(network, data, workspace, out, start, np.int64(thread), n_threads)

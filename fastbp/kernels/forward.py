@@ -1,0 +1,80 @@
+"""The forward pass: ``z[l] = a[l-1] @ W[l] + b[l]``, ``a[l] = f(z[l])``."""
+
+from fastbp.kernels.activations import IDENTITY, RELU, activate
+from fastbp.kernels.jit import address, inner_kernel, part
+from fastbp.matmul import product as p
+from fastbp.matmul.product import Matrix, product
+
+
+@inner_kernel
+def forward(network, data, workspace, start, low, high):  # type: ignore[no-untyped-def]
+    """Activations of all layers, for rows low..high of the chunk at `start` of the order."""
+    sparse = data.indptr.size > 0
+    if not sparse:
+        _gather(network, data, workspace, start, low, high)
+    for i in range(network.layers.size):
+        layer = network.layers[i]
+        fused = False
+        if i == 0 and sparse:
+            _multiply_sparse(network, data, workspace, start, low, high)
+        else:
+            fused = layer.activation == RELU
+            _multiply(network, workspace, i, low, high)
+        first = layer.output + low * layer.output_row
+        last = layer.output + high * layer.output_row
+        if layer.activation != IDENTITY and not fused:
+            z, slope = workspace.activations[first:last], workspace.slopes[first:last]
+            activate(workspace.addresses, layer.activation, z, slope, layer.n_out, layer.output_row)
+        if i + 1 < network.layers.size:
+            for one in range(first + layer.n_out, last, layer.output_row):
+                workspace.activations[one] = 1
+
+
+@part
+def _gather(network, data, workspace, start, low, high):  # type: ignore[no-untyped-def]
+    """a[0] := the rows of X that the order names, each followed by a 1 for the bias."""
+    layer = network.layers[0]
+    for i in range(low, high):
+        o = layer.input + i * layer.input_row
+        a = workspace.activations[o : o + layer.n_in]
+        x = data.X[data.order[start + i]]
+        for j in range(layer.n_in):
+            a[j] = x[j]
+        workspace.activations[o + layer.n_in] = 1
+
+
+@part
+def _multiply(network, workspace, i, low, high):  # type: ignore[no-untyped-def]
+    """a[l] := a[l-1] @ W[l] + b[l], and ReLU of it where that is the activation."""
+    layer = network.layers[i]
+    a, w = workspace.activations, network.parameters
+    inputs = Matrix(address(a, layer.input + low * layer.input_row), layer.input_row, 1)
+    weights = Matrix(address(w, layer.weights), layer.weights_row, 1)
+    bias = Matrix(address(w, layer.weights + layer.n_in * layer.weights_row), 0, 1)
+    outputs = Matrix(address(a, layer.output + low * layer.output_row), layer.output_row, 1)
+    epilogue = p.RELU if layer.activation == RELU else p.STORE
+    shape = (high - low, layer.n_out, layer.n_in)
+    product(
+        workspace.addresses, layer.large == 1, inputs, weights, outputs, bias, epilogue, outputs,
+        shape,
+    )  # fmt: skip
+
+
+@part
+def _multiply_sparse(network, data, workspace, start, low, high):  # type: ignore[no-untyped-def]
+    """a[1] := X @ W[1] + b[1], at the cost of X's stored values."""
+    layer = network.layers[0]
+    w, row, n = network.parameters, layer.weights_row, layer.n_out
+    bias = w[layer.weights + layer.n_in * row :][:n]
+    for i in range(low, high):
+        o = layer.output + i * layer.output_row
+        z = workspace.activations[o : o + n]
+        for j in range(n):
+            z[j] = bias[j]
+        sample = data.order[start + i]
+        for entry in range(data.indptr[sample], data.indptr[sample + 1]):
+            x = z.dtype.type(data.values[entry])
+            o = layer.weights + data.indices[entry] * row
+            weights = w[o : o + n]
+            for j in range(n):
+                z[j] += x * weights[j]

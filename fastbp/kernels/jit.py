@@ -1,0 +1,208 @@
+"""The one decorator of every kernel, and the disk cache behind it.
+
+Everything compiled in fastbp goes through `kernel` (one thread) or `parallel_kernel` (its
+`prange` loops over all threads), so that options are decided in one place:
+
+* ``nogil``: other Python threads run on, and Ctrl-C is seen between two calls;
+* ``error_model="numpy"``: without a check for division by zero, which would stop vectorisation;
+* fastmath without ``nnan`` and ``ninf``: a network that diverges must be seen to diverge.
+
+Under ``NUMBA_DISABLE_JIT=1`` the kernels run as plain Python, for debugging and for tests.
+"""
+
+import ctypes
+import hashlib
+import sys
+import threading
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.caching import FunctionCache, NullCache
+from numba.core.ccallback import CFunc
+from numba.extending import intrinsic
+
+FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
+EXACT_ORDER = {"contract"}
+DISABLED: bool = numba.config.DISABLE_JIT
+
+_announced = threading.Event()
+
+
+def _announce() -> None:
+    """Tell a user who is about to wait why; once in a process."""
+    if not _announced.is_set():
+        _announced.set()
+        print(
+            "fastbp: compiling its kernels for this processor. This takes some seconds, once: "
+            "later runs load them from a cache.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+@cache
+def revision() -> str:
+    """Digest of the source of every kernel, part of each key of the disk cache.
+
+    Numba's own key sees a change in a function but not in what it calls from another file.
+    """
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for room in ("kernels", "matmul"):
+        for path in sorted((package / room).glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class _Cache(FunctionCache):  # type: ignore[misc]
+    """Numba's disk cache, keyed by our revision and the function's options as well."""
+
+    def __init__(self, function: Callable[..., Any], options: str) -> None:
+        super().__init__(function)
+        self._extra = (revision(), options)
+
+    def _index_key(self, sig: Any, codegen: Any) -> Any:
+        return (*super()._index_key(sig, codegen), *self._extra)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        found = super().load_overload(sig, target_context)
+        if found is None:
+            _announce()
+        return found
+
+
+class _NoCache(NullCache):  # type: ignore[misc]
+    def load_overload(self, sig: Any, target_context: Any) -> None:
+        _announce()
+
+
+def _cache_for(function: Callable[..., Any], options: str) -> Any:
+    try:
+        return _Cache(function, options)
+    except (RuntimeError, OSError):  # no folder that can be written: compile in each process
+        return _NoCache()
+
+
+def _compile(function: Callable[..., Any], **options: Any) -> Any:
+    options = {"fastmath": FASTMATH, **options}
+    dispatcher = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    if not DISABLED:
+        dispatcher._cache = _cache_for(function, repr(sorted(options.items(), key=str)))
+    return dispatcher
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function for one thread, at its first call."""
+    return _compile(function)
+
+
+def inner_kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function that only other kernels call: it gets no wrapper for Python."""
+    return _compile(function, no_cpython_wrapper=True)
+
+
+def part(function: Callable[..., Any]) -> Any:
+    """Make a function part of each kernel that calls it, before that is compiled."""
+    return numba.njit(inline="always")(function)
+
+
+def exact_kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function whose sums must not be reordered, as those of a range reduction."""
+    return _compile(function, fastmath=EXACT_ORDER, no_cpython_wrapper=True)
+
+
+def parallel_kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function whose `prange` loops run on Numba's threads, at its first call."""
+    return _compile(function, parallel=True)
+
+
+# What Numba links into a caller it optimises again there, and again in the caller's caller. So the
+# three functions with the long loops (the product, the activations, the step of the solvers) are
+# compiled once as C functions, and called through their addresses, which come in as arguments: a
+# kernel that held an address itself could not be cached.
+
+
+def c_function(function: Callable[..., Any], *arguments: Any) -> int:
+    """Compile a function of such Numba types now, and return its address.
+
+    Without the compiler, the function is kept as it is, and the address is its number.
+    """
+    if DISABLED:
+        _python_functions.append(function)
+        return len(_python_functions) - 1
+    options = {"nopython": True, "error_model": "numpy", "fastmath": FASTMATH}
+    compiled = CFunc(function, (arguments, types.void), {}, options)
+    compiled._cache = _cache_for(function, "c_function")
+    compiled.compile()
+    _c_functions.append(compiled)
+    address: int = compiled.address
+    return address
+
+
+_c_functions: list[CFunc] = []  # keeps the machine code alive
+_python_functions: list[Callable[..., Any]] = []
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call(typing_context, function, arguments):  # type: ignore[no-untyped-def]
+    """Call the C function at an address, with a tuple of integers and pointers as integers."""
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        operands = cgutils.unpack_tuple(builder, values[1])
+        kind = ir.FunctionType(ir.VoidType(), [operand.type for operand in operands])
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), operands)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.UniTuple(types.int64, len(arguments))), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def address(typing_context, array, index):  # type: ignore[no-untyped-def]
+    """Address of element `index` of a contiguous array, which must outlive its use."""
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        data = context.make_array(array)(context, builder, values[0]).data
+        return builder.ptrtoint(builder.gep(data, [values[1]]), ir.IntType(64))
+
+    return types.int64(array, types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store(typing_context, where, value):  # type: ignore[no-untyped-def]
+    """Store a number at an address."""
+
+    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+        builder.store(values[1], builder.inttoptr(values[0], values[1].type.as_pointer()))
+        return context.get_dummy_value()
+
+    return types.void(types.int64, value), codegen
+
+
+if DISABLED:
+
+    def call(function: int, arguments: tuple[int, ...]) -> None:
+        """Call the Python function of this number."""
+        _python_functions[function](*arguments)
+
+    def address(array: Any, index: int) -> int:
+        """Address of element `index` of a contiguous array, which must outlive its use."""
+        return int(array.ctypes.data + index * array.itemsize)
+
+
+def memory_view(
+    address: int, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...] | None = None
+) -> Any:
+    """Return the array of this shape, with strides in bytes, that lies at an address."""
+    dtype = np.dtype(dtype)
+    strides = strides or (dtype.itemsize,)
+    size = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + dtype.itemsize
+    memory = (ctypes.c_byte * size).from_address(address)
+    flat = np.frombuffer(memory, dtype)
+    return np.lib.stride_tricks.as_strided(flat, shape, strides)

@@ -1,0 +1,197 @@
+"""The in-place update of the weights by each solver, fused with the gradient of a panel of rows.
+
+A panel is some rows of one W. Its gradient is summed over the whole chunk and used at once, while
+it is in the cache: no array of gradients exists unless a batch comes in several chunks, and no sum
+over threads, so the same bits come out for any number of them.
+"""
+
+import math
+from functools import cache, partial
+
+import numpy as np
+from numba import carray, types
+
+from fastbp.kernels.arrays import (
+    BETA_1,
+    BETA_2,
+    DECAY,
+    EPSILON,
+    N_SETTINGS,
+    PENALTY,
+    RATE,
+    REST_1,
+    REST_2,
+    WEIGHT,
+)
+from fastbp.kernels.backward import differentiate, differentiate_sparse
+from fastbp.kernels.jit import DISABLED, address, c_function, call, inner_kernel, kernel, memory_view, part, store
+from fastbp.matmul.tile import TILE_ROWS
+
+# The rules. AdamW is Adam with a decay and no penalty; AdaGrad and RMSprop differ in their betas.
+SGD, NESTEROV, ADAM, ADAGRAD, GRADIENT_ONLY = range(5)
+
+PANEL_ROWS = TILE_ROWS
+
+
+@inner_kernel
+def update_panels(network, data, solver, workspace, chunk, thread):  # type: ignore[no-untyped-def]
+    """Gradients of the panels of one thread over the chunk; their update at the batch's end."""
+    panel = workspace.bounds[thread]
+    last = workspace.bounds[thread + 1]
+    for i in range(network.layers.size):
+        layer = network.layers[i]
+        end = min(last, layer.first_panel + count_panels(layer.n_in))
+        if panel < end:
+            scratch = workspace.panels[thread]
+            for j in range(PANEL_ROWS * layer.weights_row):
+                scratch[j] = 0  # also the padding of the rows, which must be 0
+            while panel < end:
+                _update_panel(network, data, solver, workspace, chunk, i, panel, scratch)
+                panel += 1
+
+
+@kernel
+def count_panels(n_in):  # type: ignore[no-untyped-def]
+    """Return the number of panels of a layer: of its n_in rows of weights and one of the bias."""
+    return (n_in + PANEL_ROWS) // PANEL_ROWS
+
+
+@part
+def _update_panel(network, data, solver, workspace, chunk, i, panel, scratch):  # type: ignore[no-untyped-def]
+    """Gradient, and at the batch's end update, of one panel of layer i."""
+    layer = network.layers[i]
+    row = (panel - layer.first_panel) * PANEL_ROWS
+    end = min(row + PANEL_ROWS, layer.n_in + 1)
+    low = layer.weights + row * layer.weights_row
+    high = layer.weights + end * layer.weights_row
+    gradient = scratch[: high - low]
+    if workspace.gradient.size > 0:
+        gradient = workspace.gradient[low:high]
+    if i == 0 and data.indptr.size > 0:
+        differentiate_sparse(network, workspace, chunk, row, end, gradient)
+    else:
+        differentiate(network, workspace, chunk, i, row, end, gradient)
+    if not chunk.ends or workspace.totals[WEIGHT] <= 0:
+        return
+    bias = high if end <= layer.n_in else high - layer.weights_row
+    squares = address(workspace.squares, panel)
+    _step(network, solver, workspace, chunk.step, low, gradient[: bias - low], squares)
+    _step(network, solver, workspace, chunk.step, bias, gradient[bias - low :], 0)
+    if i > 0:
+        _transpose(network, i, row, min(end, layer.n_in))
+
+
+@kernel
+def transpose_weights(network):  # type: ignore[no-untyped-def]
+    """Make W.T of each layer but the first."""
+    for i in range(1, network.layers.size):
+        _transpose(network, i, 0, network.layers[i].n_in)
+
+
+@part
+def _transpose(network, i, row, end):  # type: ignore[no-untyped-def]
+    """Rows row..end of W into columns of W.T."""
+    layer = network.layers[i]
+    for j in range(layer.n_out):
+        target = network.transposed[layer.transposed + j * layer.transposed_row + row :]
+        source = network.parameters[layer.weights + row * layer.weights_row + j :]
+        for r in range(end - row):
+            target[r] = source[r * layer.weights_row]
+
+
+@part
+def _step(network, solver, workspace, step, low, gradient, squares):  # type: ignore[no-untyped-def]
+    """Take a step with the parameters from offset `low` on, as many as the gradient has.
+
+    `squares` is where their sum of squares goes, or 0 for biases, which no penalty is for.
+    """
+    operands = (
+        solver.code,
+        address(network.parameters, low),
+        address(solver.first, low),
+        address(solver.second, low),
+        address(gradient, 0),
+        gradient.size,
+        address(solver.steps, step * solver.steps.shape[1]),
+        address(workspace.totals, WEIGHT),
+        squares,
+    )
+    call(workspace.addresses[3], operands)
+
+
+@cache
+def step_address(dtype: str) -> int:
+    """Return the address of the compiled function, for "float32" or "float64"."""
+    if DISABLED:
+        return c_function(partial(_take_step_in_python, dtype))
+    f, d, i = types.CPointer(getattr(types, dtype)), types.CPointer(types.float64), types.int64
+    return c_function(_take_step, i, f, f, f, f, i, d, d, i)
+
+
+def _take_step_in_python(  # type: ignore[no-untyped-def]
+    dtype, code, w, first, second, gradient, size, settings, weight, squares
+):
+    w, first, second, gradient = (
+        memory_view(x, dtype, (size,)) for x in (w, first, second, gradient)
+    )
+    settings, weight = memory_view(settings, "f8", (N_SETTINGS,)), memory_view(weight, "f8", (1,))
+    total = _follow_rule(code, w, first, second, gradient, settings, weight[0], squares != 0)
+    if squares != 0:
+        memory_view(squares, "f8", (1,))[0] = total
+
+
+def _take_step(code, w, first, second, gradient, size, settings, weight, squares):  # type: ignore[no-untyped-def]
+    shape = (size,)
+    w, gradient = carray(w, shape), carray(gradient, shape)
+    first, second = carray(first, shape), carray(second, shape)
+    settings, weight = carray(settings, (N_SETTINGS,)), carray(weight, (1,))[0]
+    total = _follow_rule(code, w, first, second, gradient, settings, weight, squares != 0)
+    if squares != 0:
+        store(squares, total)
+
+
+@inner_kernel
+def _follow_rule(code, w, first, second, gradient, settings, weight, is_weights):  # type: ignore[no-untyped-def]
+    """One step of w by the rule of the solver; returns the sum of the squares of the new w.
+
+    The gradient comes as a sum over the batch; ``g = (gradient + penalty * w) / weight`` is that of
+    the mean loss. The rules, with their sources, are listed in `fastbp.training.solvers`.
+    """
+    T = w.dtype.type
+    scale = T(1 / weight)
+    penalty = T(settings[PENALTY]) if is_weights else T(0)
+    decay = T(settings[DECAY]) if is_weights else T(1)
+    beta_1, rest_1 = T(settings[BETA_1]), T(settings[REST_1])
+    beta_2, rest_2 = T(settings[BETA_2]), T(settings[REST_2])
+    rate, epsilon = T(settings[RATE]), T(settings[EPSILON])
+    if code == SGD:
+        for i in range(w.size):
+            v = beta_1 * first[i] - rate * ((gradient[i] + penalty * w[i]) * scale)
+            first[i] = v
+            w[i] += v
+    elif code == NESTEROV:
+        for i in range(w.size):
+            g = (gradient[i] + penalty * w[i]) * scale
+            v = beta_1 * first[i] - rate * g
+            first[i] = v
+            w[i] += beta_1 * v - rate * g
+    elif code == ADAM:
+        for i in range(w.size):
+            g = (gradient[i] + penalty * w[i]) * scale
+            m = beta_1 * first[i] + rest_1 * g
+            v = beta_2 * second[i] + rest_2 * (g * g)
+            first[i], second[i] = m, v
+            w[i] = decay * w[i] - rate * m / (math.sqrt(v) + epsilon)
+    elif code == ADAGRAD:
+        for i in range(w.size):
+            g = (gradient[i] + penalty * w[i]) * scale
+            v = beta_2 * second[i] + rest_2 * (g * g)
+            second[i] = v
+            w[i] -= rate * g / (math.sqrt(v) + epsilon)
+    else:
+        for i in range(w.size):
+            gradient[i] = (gradient[i] + penalty * w[i]) * scale
+    total = T(0)
+    for i in range(w.size):
+        total += w[i] * w[i]
+    return np.float64(total)

@@ -1,0 +1,1 @@
+"""Matrix products for the kernels: register tiles, BLAS through Cython, and the choice."""

@@ -1,0 +1,316 @@
+"""The engine: prepared arrays on one side, compiled kernels on the other.
+
+It holds the bundles the kernels work on, decides threads and chunks, and cuts an epoch into calls
+short enough that Ctrl-C is heard between them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from fastbp.kernels import epoch, losses
+from fastbp.kernels.activations import activate_address
+from fastbp.kernels.arrays import (
+    EPOCH_LOSS,
+    N_SETTINGS,
+    PENALTY,
+    SQUARES,
+    Data,
+    Network,
+    Solver,
+    Workspace,
+)
+from fastbp.kernels.jit import memory_view
+from fastbp.kernels.update import (
+    GRADIENT_ONLY,
+    PANEL_ROWS,
+    count_panels,
+    step_address,
+    transpose_weights,
+)
+from fastbp.matmul.product import BLAS_ROWS, product_addresses
+from fastbp.matmul.tile import TILE_ROWS
+from fastbp.network import Weights, aligned_zeros, make_network
+from fastbp.training.solvers import Optimizer
+from fastbp.training.threads import choose_threads, parallel_region, single_threaded_blas
+
+__all__ = ["Engine", "Samples", "predict"]
+
+Array = NDArray[Any]
+
+CHUNK_ROWS = 512  # rows of activations kept: more would leave the cache and use memory
+SLICE_SECONDS = 0.2  # a compiled call lasts about as long, at the most
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What is learnt from: validated, contiguous, native; never written to.
+
+    Parameters
+    ----------
+    X : ndarray or CSR matrix of shape (n_samples, n_features), float32 or float64
+    targets : ndarray of shape (n_samples, n_outputs) of the training dtype, or None
+    labels : ndarray of shape (n_samples,), int32, or None
+        The number of each sample's class, in place of targets, for a softmax output.
+    sample_weight : ndarray of shape (n_samples,), float64, or None
+    """
+
+    X: Any
+    targets: Array | None = None
+    labels: Array | None = None
+    sample_weight: Array | None = None
+
+    def total_weight(self) -> float:
+        """Return the sum of the weights, the number of samples where there are none."""
+        return float(self.X.shape[0] if self.sample_weight is None else self.sample_weight.sum())
+
+    def in_order(self, order: Array, dtype: np.dtype[Any]) -> Data:
+        """Return the bundle for the kernels, the samples in this order."""
+        if scipy.sparse.issparse(self.X):
+            dense = np.empty((0, self.X.shape[1]), self.X.dtype)
+            stored = self.X.data, self.X.indices, self.X.indptr
+        else:
+            dense = self.X
+            none = np.empty(0, np.int32)
+            stored = np.empty(0, self.X.dtype), none, none
+        n_outputs = 1 if self.targets is None else self.targets.shape[1]
+        arrays = (
+            dense,
+            *stored,
+            np.empty((0, n_outputs), dtype) if self.targets is None else self.targets,
+            np.empty(0, np.int32) if self.labels is None else self.labels,
+            np.empty(0) if self.sample_weight is None else self.sample_weight,
+            order,
+        )
+        return Data(*map(_plain, arrays))
+
+
+def _plain(array: Array) -> Array:
+    """Return a view that Numba takes for an ordinary array, whatever its subclass and flags.
+
+    Otherwise read-only arrays (from a file, or from joblib) would have all kernels compiled anew.
+    No kernel writes to the samples.
+    """
+    if array.flags.writeable or array.size == 0:
+        return array.view(np.ndarray)
+    return memory_view(array.ctypes.data, array.dtype, array.shape, array.strides)
+
+
+def predict(
+    weights: Weights, names: Sequence[str], X: Any, n_jobs: int | None, order: Array | None = None
+) -> Array:
+    """Return the network's outputs for the rows of X, or for those that `order` names.
+
+    Parameters
+    ----------
+    weights : Weights
+    names : sequence of str
+        The activation of each layer.
+    X : ndarray or CSR matrix of shape (n_samples, n_features)
+    n_jobs : int or None
+    order : ndarray of int64, default=None
+        Row numbers.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_outputs), of the weights' dtype
+    """
+    order = np.arange(X.shape[0]) if order is None else order
+    work = float(min(len(order), CHUNK_ROWS)) * _count_weights(weights)
+    n_threads = choose_threads(n_jobs, work)
+    rows = max(1, min(len(order), CHUNK_ROWS))
+    network = make_network(weights, names, rows, training=False)
+    workspace = _make_workspace(network, weights, rows, n_threads, loss=0)
+    data = Samples(X).in_order(order, weights.dtype)
+    out = np.empty((len(order), weights.units[-1]), weights.dtype)
+    with single_threaded_blas(_has_large(network)), parallel_region(n_threads) as parallel:
+        run = epoch.predict_parallel if parallel else epoch.predict_serial
+        run(network, data, workspace, out)
+    return out
+
+
+class Engine:
+    """Trains given weights, in place.
+
+    Parameters
+    ----------
+    weights : Weights
+    names : sequence of str
+        The activation of each layer, the output's last.
+    loss : {"log_loss", "squared_error", "poisson"}
+    samples : Samples
+    batch_size : int
+    n_jobs : int or None
+    keep_gradient : bool, default=False
+        Make room for a gradient even where a mini-batch fits one chunk.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        names: Sequence[str],
+        loss: str,
+        samples: Samples,
+        batch_size: int,
+        n_jobs: int | None,
+        keep_gradient: bool = False,
+    ) -> None:
+        self.weights = weights
+        self.names = names
+        self.loss = loss
+        self.samples = samples
+        self.batch_size = batch_size
+        self.chunks_per_batch = -(-batch_size // CHUNK_ROWS)
+        rows = -(-batch_size // self.chunks_per_batch)
+        self.work = 3.0 * rows * _count_weights(weights)
+        self.n_jobs = n_jobs
+        self.n_threads = choose_threads(n_jobs, self.work)
+        self.network = make_network(weights, names, rows)
+        self.workspace = _make_workspace(
+            self.network,
+            weights,
+            rows,
+            self.n_threads,
+            losses.CODES[loss],
+            keep_gradient or self.chunks_per_batch > 1,
+            samples.X if scipy.sparse.issparse(samples.X) else None,
+        )
+        self.chunks_per_call = max(1, int(2e8 / self.work))  # until the first call is timed
+
+    def train_epoch(self, order: Array, optimizer: Optimizer) -> float:
+        """Train on the samples in this order; return the mean loss, of each batch before its step.
+
+        KeyboardInterrupt comes through after a whole number of steps, and leaves usable weights.
+        """
+        data = self.samples.in_order(order, self.weights.dtype)
+        totals = self.workspace.totals
+        totals[:] = 0
+        totals[SQUARES] = self._sum_squares()
+        n_chunks = -(-len(order) // self.batch_size) * self.chunks_per_batch
+        first = 0
+        while first < n_chunks:
+            last = min(first + self.chunks_per_call, n_chunks)
+            first_batch = first // self.chunks_per_batch
+            solver = optimizer.bundle(-(-last // self.chunks_per_batch) - first_batch)
+            self._run(data, solver, first, last)
+            optimizer.steps_taken += last // self.chunks_per_batch - first_batch
+            first = last
+        return float(totals[EPOCH_LOSS] / len(order))
+
+    def gradient(self, order: Array, alpha: float) -> tuple[float, Array, float]:
+        """Return objective, its gradient in the flat layout, and the loss, all samples in a batch.
+
+        ``batch_size`` must be the number of samples, and the gradient kept. The loss is that of
+        `train_epoch`, penalty included. Of several outputs, squared error is their mean, while
+        gradients are those of their sum (as in scikit-learn); the objective is that sum.
+        """
+        data = self.samples.in_order(order, self.weights.dtype)
+        totals = self.workspace.totals
+        totals[:] = 0
+        totals[SQUARES] = self._sum_squares()
+        penalty = alpha / 2 * totals[SQUARES] / self.samples.total_weight()
+        transpose_weights(self.network)
+        empty = np.empty(0, self.weights.dtype)
+        steps = np.zeros((1, N_SETTINGS))
+        steps[0, PENALTY] = alpha
+        solver = Solver(GRADIENT_ONLY, steps, empty, empty)
+        first = 0
+        while first < self.chunks_per_batch:
+            last = min(first + self.chunks_per_call, self.chunks_per_batch)
+            self._run(data, solver, first, last)
+            first = last
+        loss = float(totals[EPOCH_LOSS] / len(order))
+        outputs = self.weights.units[-1] if self.loss == "squared_error" else 1
+        return outputs * (loss - penalty) + penalty, self.workspace.gradient, loss
+
+    def predict(self, order: Array) -> Array:
+        """Return the outputs for the samples that `order` names."""
+        return predict(self.weights, self.names, self.samples.X, self.n_jobs, order)
+
+    def _sum_squares(self) -> float:
+        return sum(float(np.vdot(w, w)) for w in self.weights.coefs)
+
+    def _run(self, data: Data, solver: Solver, first: int, last: int) -> None:
+        """Run one compiled call, and learn from its time how long the next may be."""
+        began = perf_counter()
+        large = single_threaded_blas(_has_large(self.network))
+        with large, parallel_region(self.n_threads) as parallel:
+            if parallel:
+                run, workspace = epoch.train_parallel, self.workspace
+            else:
+                run = epoch.train_serial
+                bounds = self.workspace.bounds[[0, -1]]
+                workspace = self.workspace._replace(bounds=bounds)
+            run(self.network, data, solver, workspace, self.batch_size, first, last)
+        seconds_per_chunk = (perf_counter() - began) / (last - first)
+        self.chunks_per_call = max(1, int(SLICE_SECONDS / 2 / seconds_per_chunk))
+
+
+def _count_weights(weights: Weights) -> int:
+    return sum(n_in * n_out for n_in, n_out in pairwise(weights.units))
+
+
+def _has_large(network: Network) -> bool:
+    return bool(network.layers.large.any())
+
+
+def _make_workspace(
+    network: Network,
+    weights: Weights,
+    rows: int,
+    n_threads: int,
+    loss: int,
+    keep_gradient: bool = False,
+    sparse: Any = None,
+) -> Workspace:
+    """Allocate all the memory that a call may need."""
+    dtype = weights.dtype
+    layers = network.layers
+    last = layers[-1]
+    size = int(last.output + rows * last.output_row)
+    widest = int(max(layers.weights_row.max(), layers.transposed_row.max()))
+    large = _has_large(network)
+    n_entries = 0
+    if sparse is not None:
+        stored = np.diff(sparse.indptr)
+        n_entries = int(np.partition(stored, len(stored) - min(rows, len(stored)))[-rows:].sum())
+    return Workspace(
+        activations=aligned_zeros(size, dtype),
+        slopes=aligned_zeros(size, dtype),
+        deltas=aligned_zeros(size, dtype),
+        gradient=weights.zeros() if keep_gradient else np.empty(0, dtype),
+        panels=np.zeros((n_threads, PANEL_ROWS * widest), dtype),
+        zeros=aligned_zeros(widest, dtype),
+        row_losses=np.zeros(rows),
+        squares=np.zeros(int(last.first_panel + count_panels(last.n_in))),
+        totals=np.zeros(4),
+        column_starts=np.zeros(weights.units[0] + 1 if sparse is not None else 0, np.int64),
+        column_rows=np.zeros(n_entries, np.int64),
+        column_values=np.zeros(n_entries, dtype),
+        bounds=_share_panels(layers, n_threads),
+        addresses=np.array(
+            [
+                *product_addresses(dtype.name),
+                activate_address(dtype.name),
+                step_address(dtype.name),
+            ]
+        ),
+        loss=loss,
+        rows=rows,
+        grain=BLAS_ROWS if large else TILE_ROWS,
+    )
+
+
+def _share_panels(layers: Any, n_threads: int) -> Array:
+    """Return the bounds of each thread's panels, of about the same work."""
+    cost = [
+        np.full(int(count_panels(layer.n_in)), layer.weights_row) for layer in layers
+    ]
+    done = np.concatenate([[0], np.cumsum(np.concatenate(cost))])
+    return np.searchsorted(done, np.linspace(0, done[-1], n_threads + 1)).astype(np.int64)

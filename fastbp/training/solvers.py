@@ -1,0 +1,124 @@
+"""The update rules: what varies from step to step, and the state that outlives a call.
+
+With g the gradient of the mini-batch's mean loss plus its L2 penalty, r the learning rate and t the
+number of the step:
+
+========== =======================================================================================
+sgd        ``v := momentum * v - r * g``, ``w += v``; with Nesterov's momentum
+           ``w += momentum * v - r * g`` (Sutskever et al. 2013)
+adam       ``m := beta_1 * m + (1 - beta_1) * g``, ``v := beta_2 * v + (1 - beta_2) * g**2``,
+           ``w -= r * sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (sqrt(v) + epsilon)``
+           (Kingma and Ba 2015, arXiv:1412.6980, the form before their section 2.1)
+adamw      ``w := (1 - r * alpha) * w``, then adam's step without the penalty, epsilon added to
+           ``sqrt(v / (1 - beta_2**t))`` (Loshchilov and Hutter 2019, arXiv:1711.05101)
+adagrad    ``v += g**2``, ``w -= r * g / (sqrt(v) + epsilon)`` (Duchi et al. 2011)
+rmsprop    ``v := beta_2 * v + (1 - beta_2) * g**2``, ``w -= r * g / (sqrt(v) + epsilon)``
+           (Tieleman and Hinton 2012)
+========== =======================================================================================
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp.kernels import arrays, update
+from fastbp.kernels.arrays import Solver
+from fastbp.network import Weights
+
+__all__ = ["STOCHASTIC_SOLVERS", "Optimizer"]
+
+STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw", "adagrad", "rmsprop")
+
+_CODES = {
+    "sgd": update.SGD,
+    "adam": update.ADAM,
+    "adamw": update.ADAM,
+    "adagrad": update.ADAGRAD,
+    "rmsprop": update.ADAGRAD,
+}
+
+
+@dataclass
+class Optimizer:
+    """A stochastic solver: its parameters, named as the estimators', and its state."""
+
+    solver: str
+    learning_rate_init: float
+    alpha: float
+    schedule: str
+    power_t: float
+    momentum: float
+    nesterovs_momentum: bool
+    beta_1: float
+    beta_2: float
+    epsilon: float
+    learning_rate: float = field(init=False)
+    steps_taken: int = field(default=0, init=False)
+    first: Weights | None = field(default=None, init=False)  # velocity, or first moment
+    second: Weights | None = field(default=None, init=False)  # second moment
+
+    def __post_init__(self) -> None:
+        self.learning_rate = float(self.learning_rate_init)
+
+    def begin(self, weights: Weights) -> None:
+        """Make room for the state, of zeros, unless the state of these weights is there."""
+        for name, solvers in (
+            ("first", ("sgd", "adam", "adamw")),
+            ("second", ("adam", "adamw", "adagrad", "rmsprop")),
+        ):
+            state = getattr(self, name)
+            if self.solver in solvers and (
+                state is None or (state.units, state.dtype) != (weights.units, weights.dtype)
+            ):
+                setattr(self, name, Weights(weights.units, weights.dtype))
+
+    def bundle(self, n_steps: int) -> Solver:
+        """Return what the kernels need for the next steps; `begin` comes before."""
+        empty = np.empty(0, (self.first or self.second).dtype)  # type: ignore[union-attr]
+        first = self.first.flat if self.first else empty
+        second = self.second.flat if self.second else empty
+        nesterov = self.solver == "sgd" and self.nesterovs_momentum
+        code = update.NESTEROV if nesterov else _CODES[self.solver]
+        return Solver(code, self._steps(n_steps), first, second)
+
+    def _steps(self, n_steps: int) -> NDArray[Any]:
+        """Settings of the next steps, of shape (n_steps, N_SETTINGS)."""
+        steps = np.zeros((n_steps, arrays.N_SETTINGS))
+        t = np.arange(self.steps_taken + 1, self.steps_taken + n_steps + 1)
+        steps[:, arrays.PENALTY] = self.alpha
+        steps[:, arrays.BETA_1], steps[:, arrays.REST_1] = self.beta_1, 1 - self.beta_1
+        steps[:, arrays.BETA_2], steps[:, arrays.REST_2] = self.beta_2, 1 - self.beta_2
+        steps[:, arrays.RATE] = self.learning_rate
+        steps[:, arrays.EPSILON] = self.epsilon
+        steps[:, arrays.DECAY] = 1
+        if self.solver == "sgd":
+            steps[:, arrays.BETA_1] = self.momentum
+        elif self.solver == "adagrad":
+            steps[:, [arrays.BETA_2, arrays.REST_2]] = 1
+        elif self.solver in ("adam", "adamw"):
+            correction = np.sqrt(1 - self.beta_2**t)
+            steps[:, arrays.RATE] *= correction / (1 - self.beta_1**t)
+            if self.solver == "adamw":
+                steps[:, arrays.EPSILON] *= correction
+                steps[:, arrays.PENALTY] = 0
+                steps[:, arrays.DECAY] -= self.learning_rate * self.alpha
+        return steps
+
+    def end_epoch(self, samples_seen: int) -> None:
+        """Set the learning rate of the next epoch, after so many samples in all."""
+        if self.solver == "sgd" and self.schedule == "invscaling":
+            self.learning_rate = self.learning_rate_init / (samples_seen + 1) ** self.power_t
+
+    def goes_on(self) -> tuple[bool, str]:
+        """Say whether to go on when training has come to a halt, and what was done about it.
+
+        The adaptive schedule goes on with a fifth of its rate, down to 1e-6.
+        """
+        if self.solver != "sgd" or self.schedule != "adaptive":
+            return False, "Stopping."
+        if self.learning_rate <= 1e-6:
+            return False, "Learning rate too small. Stopping."
+        self.learning_rate /= 5
+        return True, f"Setting learning rate to {self.learning_rate:f}"
