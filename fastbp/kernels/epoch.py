@@ -119,15 +119,19 @@ def train_parallel(network, data, solver, workspace, batch_size, first, last):  
 
 
 @inner_kernel
-def _predict_rows(network, data, workspace, out, start, thread, n_threads):  # type: ignore[no-untyped-def]
-    """out[start + i] := the outputs for the samples of one thread in the chunk at `start`."""
-    rows = min(workspace.rows, data.order.size - start)
-    low, high = _share(thread, n_threads, rows, workspace.grain)
-    if low < high:
-        forward(network, data, workspace, start, low, high)
-        layer = network.layers[network.layers.size - 1]
-        for i in range(low, high):
-            o = layer.output + i * layer.output_row
+def _predict_share(network, data, workspace, out, thread, n_threads):  # type: ignore[no-untyped-def]
+    """out[i] := the outputs of sample order[i], for the samples of one thread.
+
+    Each thread goes through its samples in chunks, on its own ``workspace.rows`` rows.
+    """
+    layer = network.layers[network.layers.size - 1]
+    begin, end = _share(thread, n_threads, data.order.size, workspace.grain)
+    row = thread * workspace.rows
+    for start in range(begin, end, workspace.rows):
+        rows = min(workspace.rows, end - start)
+        forward(network, data, workspace, start - row, row, row + rows)
+        for i in range(rows):
+            o = layer.output + (row + i) * layer.output_row
             for j in range(layer.n_out):
                 out[start + i, j] = workspace.activations[o + j]
 
@@ -135,14 +139,12 @@ def _predict_rows(network, data, workspace, out, start, thread, n_threads):  # t
 @kernel
 def predict_serial(network, data, workspace, out):  # type: ignore[no-untyped-def]
     """out[i] := the outputs of sample order[i], on the calling thread."""
-    for start in range(0, data.order.size, workspace.rows):
-        _predict_rows(network, data, workspace, out, start, 0, 1)
+    _predict_share(network, data, workspace, out, 0, 1)
 
 
 @parallel_kernel
 def predict_parallel(network, data, workspace, out):  # type: ignore[no-untyped-def]
     """The same on several threads, as many as ``workspace.bounds`` says; to the same bits."""
     n_threads = workspace.bounds.size - 1
-    for start in range(0, data.order.size, workspace.rows):
-        for thread in prange(n_threads):
-            _predict_rows(network, data, workspace, out, start, np.int64(thread), n_threads)
+    for thread in prange(n_threads):
+        _predict_share(network, data, workspace, out, np.int64(thread), n_threads)

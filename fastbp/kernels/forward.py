@@ -12,20 +12,22 @@ def forward(network, data, workspace, start, low, high):  # type: ignore[no-unty
     sparse = data.indptr.size > 0
     if not sparse:
         _gather(network, data, workspace, start, low, high)
-    for i in range(network.layers.size):
+    n_layers = network.layers.size
+    for i in range(n_layers):
         layer = network.layers[i]
-        fused = False
         if i == 0 and sparse:
             _multiply_sparse(network, data, workspace, start, low, high)
+            fused = False
         else:
-            fused = layer.activation == RELU
-            _multiply(network, workspace, i, low, high)
+            # The slope of a hidden ReLU is read off its output, that of an output is not.
+            fused = layer.activation == RELU and i + 1 < n_layers
+            _multiply(network, workspace, i, fused, low, high)
         first = layer.output + low * layer.output_row
         last = layer.output + high * layer.output_row
         if layer.activation != IDENTITY and not fused:
             z, slope = workspace.activations[first:last], workspace.slopes[first:last]
             activate(workspace.addresses, layer.activation, z, slope, layer.n_out, layer.output_row)
-        if i + 1 < network.layers.size:
+        if i + 1 < n_layers:
             for one in range(first + layer.n_out, last, layer.output_row):
                 workspace.activations[one] = 1
 
@@ -44,15 +46,15 @@ def _gather(network, data, workspace, start, low, high):  # type: ignore[no-unty
 
 
 @part
-def _multiply(network, workspace, i, low, high):  # type: ignore[no-untyped-def]
-    """a[l] := a[l-1] @ W[l] + b[l], and ReLU of it where that is the activation."""
+def _multiply(network, workspace, i, relu, low, high):  # type: ignore[no-untyped-def]
+    """a[l] := a[l-1] @ W[l] + b[l], or ReLU of it."""
     layer = network.layers[i]
     a, w = workspace.activations, network.parameters
     inputs = Matrix(address(a, layer.input + low * layer.input_row), layer.input_row, 1)
     weights = Matrix(address(w, layer.weights), layer.weights_row, 1)
     bias = Matrix(address(w, layer.weights + layer.n_in * layer.weights_row), 0, 1)
     outputs = Matrix(address(a, layer.output + low * layer.output_row), layer.output_row, 1)
-    epilogue = p.RELU if layer.activation == RELU else p.STORE
+    epilogue = p.RELU if relu else p.STORE
     shape = (high - low, layer.n_out, layer.n_in)
     product(
         workspace.addresses, layer.large == 1, inputs, weights, outputs, bias, epilogue, outputs,

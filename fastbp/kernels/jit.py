@@ -94,7 +94,8 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
     options = {"fastmath": FASTMATH, **options}
     dispatcher = numba.njit(nogil=True, error_model="numpy", **options)(function)
     if not DISABLED:
-        dispatcher._cache = _cache_for(function, repr(sorted(options.items(), key=str)))
+        chosen = {**options, "fastmath": sorted(options["fastmath"])}  # a set's order is random
+        dispatcher._cache = _cache_for(function, repr(sorted(chosen.items())))
     return dispatcher
 
 
@@ -121,6 +122,11 @@ def exact_kernel(function: Callable[..., Any]) -> Any:
 def parallel_kernel(function: Callable[..., Any]) -> Any:
     """Compile a function whose `prange` loops run on Numba's threads, at its first call."""
     return _compile(function, parallel=True)
+
+
+def count_compiled(kernel: Any) -> int:
+    """Return for how many types a kernel was compiled, or loaded from the cache, so far."""
+    return len(getattr(kernel, "signatures", ()))
 
 
 # What Numba links into a caller it optimises again there, and again in the caller's caller. So the

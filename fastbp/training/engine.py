@@ -26,7 +26,7 @@ from fastbp.kernels.arrays import (
     Solver,
     Workspace,
 )
-from fastbp.kernels.jit import memory_view
+from fastbp.kernels.jit import count_compiled, memory_view
 from fastbp.kernels.update import (
     GRADIENT_ONLY,
     PANEL_ROWS,
@@ -38,13 +38,15 @@ from fastbp.matmul.product import BLAS_ROWS, product_addresses
 from fastbp.matmul.tile import TILE_ROWS
 from fastbp.network import Weights, aligned_zeros, make_network
 from fastbp.training.solvers import Optimizer
-from fastbp.training.threads import choose_threads, parallel_region, single_threaded_blas
+from fastbp.training.threads import Pace, choose_threads, parallel_region, single_threaded_blas
 
 __all__ = ["Engine", "Samples", "predict"]
 
 Array = NDArray[Any]
 
 CHUNK_ROWS = 512  # rows of activations kept: more would leave the cache and use memory
+PREDICT_ROWS = 256  # ... in prediction, by each thread; a multiple of BLAS_ROWS
+PREDICT_CALLS = 20  # a prediction is worth threads from as many mini-batches' work on
 SLICE_SECONDS = 0.2  # a compiled call lasts about as long, at the most
 
 
@@ -122,11 +124,11 @@ def predict(
     ndarray of shape (n_rows, n_outputs), of the weights' dtype
     """
     order = np.arange(X.shape[0]) if order is None else order
-    work = float(min(len(order), CHUNK_ROWS)) * _count_weights(weights)
-    n_threads = choose_threads(n_jobs, work)
-    rows = max(1, min(len(order), CHUNK_ROWS))
-    network = make_network(weights, names, rows, training=False)
-    workspace = _make_workspace(network, weights, rows, n_threads, loss=0)
+    n_threads = choose_threads(n_jobs, float(len(order)) * _count_weights(weights) / PREDICT_CALLS)
+    rows = max(1, min(len(order), PREDICT_ROWS))
+    network = make_network(weights, names, n_threads * rows, training=False)
+    workspace = _make_workspace(network, weights, n_threads * rows, n_threads, loss=0)
+    workspace = workspace._replace(rows=rows)
     data = Samples(X).in_order(order, weights.dtype)
     out = np.empty((len(order), weights.units[-1]), weights.dtype)
     with single_threaded_blas(_has_large(network)), parallel_region(n_threads) as parallel:
@@ -170,17 +172,20 @@ class Engine:
         rows = -(-batch_size // self.chunks_per_batch)
         self.work = 3.0 * rows * _count_weights(weights)
         self.n_jobs = n_jobs
-        self.n_threads = choose_threads(n_jobs, self.work)
+        n_threads = choose_threads(n_jobs, self.work)
+        self.pace = Pace(n_threads, fixed=n_jobs is not None)
         self.network = make_network(weights, names, rows)
         self.workspace = _make_workspace(
             self.network,
             weights,
             rows,
-            self.n_threads,
+            n_threads,
             losses.CODES[loss],
             keep_gradient or self.chunks_per_batch > 1,
             samples.X if scipy.sparse.issparse(samples.X) else None,
         )
+        bounds = self.workspace.bounds[[0, -1]]
+        self.serial_workspace = self.workspace._replace(bounds=bounds)
         self.chunks_per_call = max(1, int(2e8 / self.work))  # until the first call is timed
 
     def train_epoch(self, order: Array, optimizer: Optimizer) -> float:
@@ -238,18 +243,21 @@ class Engine:
 
     def _run(self, data: Data, solver: Solver, first: int, last: int) -> None:
         """Run one compiled call, and learn from its time how long the next may be."""
-        began = perf_counter()
+        units = last - first
+        n_threads = self.pace.choose(units)
         large = single_threaded_blas(_has_large(self.network))
-        with large, parallel_region(self.n_threads) as parallel:
+        with large, parallel_region(n_threads) as parallel:
             if parallel:
                 run, workspace = epoch.train_parallel, self.workspace
             else:
-                run = epoch.train_serial
-                bounds = self.workspace.bounds[[0, -1]]
-                workspace = self.workspace._replace(bounds=bounds)
+                run, workspace = epoch.train_serial, self.serial_workspace
+            compiled = count_compiled(run)
+            began = perf_counter()
             run(self.network, data, solver, workspace, self.batch_size, first, last)
-        seconds_per_chunk = (perf_counter() - began) / (last - first)
-        self.chunks_per_call = max(1, int(SLICE_SECONDS / 2 / seconds_per_chunk))
+            seconds = perf_counter() - began
+        if count_compiled(run) == compiled:  # else the time is that of compiling
+            self.pace.record(n_threads if parallel else 1, units, seconds)
+            self.chunks_per_call = max(1, int(SLICE_SECONDS / 2 * units / seconds))
 
 
 def _count_weights(weights: Weights) -> int:

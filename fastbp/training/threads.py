@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from fastbp.kernels.jit import parallel_kernel
 
-__all__ = ["choose_threads", "parallel_region", "single_threaded_blas", "start_layer"]
+__all__ = ["Pace", "choose_threads", "parallel_region", "single_threaded_blas", "start_layer"]
 
 # A thread is worth its start from this many multiply-adds in a mini-batch on; see NOTES.md.
 WORK_PER_BATCH = 400_000
@@ -55,6 +55,47 @@ def choose_threads(n_jobs: int | None, work: float) -> int:
         main = threading.current_thread() is threading.main_thread()
         return most if main and work >= WORK_PER_BATCH else 1
     return min(n_jobs, most) if n_jobs > 0 else max(1, most + 1 + n_jobs)
+
+
+class Pace:
+    """Decides, call by call, between one thread and several, by the time each takes.
+
+    Threads wait for one another twice a mini-batch. Where another process has one of the cores,
+    that can cost more than the work; results are the same bits either way, so both are tried, and
+    the slower one again from time to time.
+
+    Parameters
+    ----------
+    n_threads : int
+    fixed : bool
+        The user asked for these threads, and is given them.
+    """
+
+    PATIENCE = 0.2  # seconds on one thread before others are worth starting
+    RETRY = 20.0  # the slower one is tried again after as many times what the trial costs
+
+    def __init__(self, n_threads: int, fixed: bool) -> None:
+        self.n_threads = n_threads
+        self.fixed = fixed or n_threads == 1
+        self._seconds: dict[int, float] = {}  # per unit of work, by number of threads
+        self._since_trial = 0.0
+
+    def choose(self, units: int) -> int:
+        """Return the number of threads for a call of so many units of work."""
+        if self.fixed:
+            return self.n_threads
+        if len(self._seconds) < 2:
+            return self.n_threads if self._since_trial > self.PATIENCE else 1
+        faster, slower = sorted(self._seconds, key=self._seconds.__getitem__)
+        trial = self._seconds[slower] * units
+        return slower if self._since_trial > self.RETRY * trial else faster
+
+    def record(self, n_threads: int, units: int, seconds: float) -> None:
+        """Learn how long such a call took."""
+        known = len(self._seconds) == 2
+        best = min(self._seconds, key=self._seconds.__getitem__, default=1)
+        self._since_trial = 0.0 if known and n_threads != best else self._since_trial + seconds
+        self._seconds[n_threads] = seconds / units
 
 
 @contextmanager

@@ -1,0 +1,205 @@
+"""A recipe for tables: from the lines of a CSV file to a fitted Pipeline, and predictions.
+
+Numbers are scaled, their gaps filled with the median; words become one column for each value.
+"""
+
+import csv
+import gzip
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from fastbp.estimators.classifier import BPClassifier
+from fastbp.estimators.regressor import BPRegressor
+
+__all__ = ["Table", "TableError", "TableModel", "fit_table", "read_table"]
+
+MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
+MOST_CLASSES = 20  # a numeric target of more different values is a quantity
+
+
+class TableError(ValueError):
+    """What a user can mend; the message is one line."""
+
+
+@dataclass
+class Table:
+    """A table as it stands in the file, by columns."""
+
+    names: list[str]
+    cells: list[list[str]]  # one list for each column
+
+    def column(self, name: str) -> list[str]:
+        """Return the cells of a column."""
+        if name not in self.names:
+            raise TableError(f"column {name!r} is not in the table, which has: {self.listed()}")
+        return self.cells[self.names.index(name)]
+
+    def listed(self) -> str:
+        """Return the names, comma separated."""
+        return ", ".join(self.names)
+
+
+def read_table(path: str | Path) -> Table:
+    """Read a CSV file with a header, gzipped where its name ends in ``.gz``.
+
+    Raises
+    ------
+    TableError
+        Where the file cannot be read, or is no table.
+    """
+    path = Path(path)
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except FileNotFoundError:
+        raise TableError(f"there is no file {path}") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TableError(f"{path} cannot be read as CSV: {error}") from None
+    if len(rows) < 2:
+        raise TableError(f"{path} has no rows below a header")
+    names = [name.strip() for name in rows[0]]
+    for number, row in enumerate(rows[1:], start=2):
+        if len(row) != len(names):
+            raise TableError(
+                f"{path}: row {number} has {len(row)} cells where the header has {len(names)}"
+            )
+    if len(set(names)) != len(names):
+        raise TableError(f"{path}: two columns have one name: {', '.join(names)}")
+    return Table(names, [list(column) for column in zip(*rows[1:], strict=True)])
+
+
+def _numbers(cells: Sequence[str]) -> NDArray[Any] | None:
+    """Return the cells as float64, NaN where one is missing; None where one is no number."""
+    values = np.empty(len(cells))
+    for i, cell in enumerate(cells):
+        text = cell.strip()
+        try:
+            values[i] = np.nan if text.lower() in MISSING else float(text)
+        except ValueError:
+            return None
+    return None if np.isnan(values).all() else values
+
+
+def _features(table: Table, names: Sequence[str], numeric: Sequence[bool]) -> NDArray[Any]:
+    """Return the columns as an object array of shape (n_rows, n_columns)."""
+    X = np.empty((len(table.cells[0]), len(names)), dtype=object)
+    for j, (name, is_number) in enumerate(zip(names, numeric, strict=True)):
+        cells = table.column(name)
+        values: Any = _numbers(cells) if is_number else [cell.strip() for cell in cells]
+        if values is None:
+            raise TableError(f"column {name!r} has words where the model was fitted on numbers")
+        X[:, j] = values
+    return X
+
+
+@dataclass
+class TableModel:
+    """A fitted pipeline, and the columns it was fitted on."""
+
+    target: str
+    names: list[str]
+    numeric: list[bool]
+    pipeline: Pipeline
+    test_score: float
+    score_name: str
+
+    def predict(self, table: Table) -> NDArray[Any]:
+        """Return the predicted target of each row."""
+        predicted: NDArray[Any] = self.pipeline.predict(_features(table, self.names, self.numeric))
+        return predicted
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a file, which is a pickle: load only files that you trust."""
+        try:
+            joblib.dump(self, path)
+        except OSError as error:
+            raise TableError(f"the model cannot be written: {error}") from None
+
+    @staticmethod
+    def load(path: str | Path) -> "TableModel":
+        """Read a model from a file written by `save`."""
+        try:
+            model = joblib.load(path)
+        except FileNotFoundError:
+            raise TableError(f"there is no file {path}") from None
+        except Exception as error:
+            raise TableError(f"{path} holds no model: {error}") from None
+        if not isinstance(model, TableModel):
+            raise TableError(f"{path} holds no model of a table")
+        return model
+
+
+def fit_table(
+    table: Table, target: str, task: str = "auto", *, verbose: bool = False, **parameters: Any
+) -> TableModel:
+    """Fit a network to predict one column from the others.
+
+    Parameters
+    ----------
+    table : Table
+    target : str
+        The column to predict. Rows in which it is missing are left out.
+    task : {'auto', 'classification', 'regression'}, default='auto'
+        'auto' is regression for a target of numbers with more than 20 different values.
+    verbose : bool, default=False
+        Show each epoch.
+    **parameters
+        Parameters of the estimator.
+
+    Returns
+    -------
+    TableModel
+        Scored on a fifth of the rows, which it has not seen.
+    """
+    target_cells = [cell.strip() for cell in table.column(target)]
+    present = np.array([cell.lower() not in MISSING for cell in target_cells])
+    y: NDArray[Any] = np.array(target_cells)[present]
+    numbers = _numbers(y)
+    if task == "auto":
+        many = numbers is not None and len(np.unique(numbers)) > MOST_CLASSES
+        task = "regression" if many else "classification"
+    if task == "regression":
+        if numbers is None:
+            raise TableError(f"column {target!r} has words, and a regression needs numbers")
+        y = numbers
+    if len(y) < 10:
+        raise TableError(f"column {target!r} has {len(y)} values; at least 10 are needed")
+    if len(np.unique(y)) < 2:
+        raise TableError(f"column {target!r} has one value only: there is nothing to predict")
+    names = [name for name in table.names if name != target]
+    numeric = [_numbers(table.column(name)) is not None for name in names]
+    if not any(numeric):
+        raise TableError(f"the table has no column of numbers beside {target!r}")
+    X = _features(table, names, numeric)[present]
+    pipeline = _make_pipeline(numeric, task, {"verbose": verbose, **parameters})
+    X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.2, random_state=0)
+    pipeline.fit(X_train, y_train)
+    score_name = "accuracy" if task == "classification" else "R²"
+    score = float(pipeline.score(X_test, y_test))
+    return TableModel(target, names, numeric, pipeline, score, score_name)
+
+
+def _make_pipeline(numeric: Sequence[bool], task: str, parameters: dict[str, Any]) -> Pipeline:
+    numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    words = OneHotEncoder(handle_unknown="ignore", max_categories=100)
+    columns = ColumnTransformer(
+        [
+            ("numbers", numbers, [j for j, is_number in enumerate(numeric) if is_number]),
+            ("words", words, [j for j, is_number in enumerate(numeric) if not is_number]),
+        ]
+    )
+    estimator = BPClassifier if task == "classification" else BPRegressor
+    defaults = {"early_stopping": True, "random_state": 0}
+    return make_pipeline(columns, estimator(**{**defaults, **parameters}))

@@ -1,0 +1,159 @@
+"""The oracle: a multilayer perceptron in NumPy, slow and obvious, that everything is held against.
+
+It shares no code with fastbp. Where scikit-learn has the same thing, the tests hold both against
+scikit-learn too.
+"""
+
+import numpy as np
+from scipy.special import erf, expit, softmax, xlogy
+
+LEAKY = 0.01
+SELU_SCALE, SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+
+FUNCTIONS = {
+    "identity": lambda z: z,
+    "relu": lambda z: np.maximum(z, 0),
+    "logistic": expit,
+    "tanh": np.tanh,
+    "leaky_relu": lambda z: np.where(z > 0, z, LEAKY * z),
+    "elu": lambda z: np.where(z > 0, z, np.expm1(np.minimum(z, 0))),
+    "selu": lambda z: SELU_SCALE * np.where(z > 0, z, SELU_ALPHA * np.expm1(np.minimum(z, 0))),
+    "softplus": lambda z: np.logaddexp(0, z),
+    "gelu": lambda z: z * (1 + erf(z / np.sqrt(2))) / 2,
+    "silu": lambda z: z * expit(z),
+    "exp": np.exp,
+    "softmax": lambda z: softmax(z, axis=1),
+}
+
+SLOPES = {
+    "identity": lambda z: np.ones_like(z),
+    "relu": lambda z: (z > 0) * 1.0,
+    "logistic": lambda z: expit(z) * expit(-z),
+    "tanh": lambda z: 1 - np.tanh(z) ** 2,
+    "leaky_relu": lambda z: np.where(z > 0, 1, LEAKY),
+    "elu": lambda z: np.where(z > 0, 1, np.exp(np.minimum(z, 0))),
+    "selu": lambda z: SELU_SCALE * np.where(z > 0, 1, SELU_ALPHA * np.exp(np.minimum(z, 0))),
+    "softplus": expit,
+    "gelu": lambda z: (
+        (1 + erf(z / np.sqrt(2))) / 2 + z * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+    ),
+    "silu": lambda z: expit(z) * (1 + z * expit(-z)),
+    "exp": np.exp,
+}
+
+
+def forward(coefs, intercepts, names, X):
+    """z and a of each layer."""
+    zs, activations = [], [X]
+    for w, b, name in zip(coefs, intercepts, names, strict=True):
+        zs.append(activations[-1] @ w + b)
+        activations.append(FUNCTIONS[name](zs[-1]))
+    return zs, activations
+
+
+def sample_losses(loss, y, a, epsilon):
+    """The loss of each sample, y being one-hot for classes; probabilities clipped at epsilon."""
+    if loss == "squared_error":
+        return 0.5 * ((a - y) ** 2).mean(axis=1)
+    if loss == "poisson":
+        return (xlogy(y, y / a) - y + a).sum(axis=1)
+    p = np.clip(a, epsilon, 1 - epsilon)
+    if loss == "categorical":
+        return -xlogy(y, p).sum(axis=1)
+    return -(xlogy(y, p) + xlogy(1 - y, 1 - p)).sum(axis=1)
+
+
+EPSILON = np.finfo(np.float64).eps
+
+
+def loss_and_gradients(
+    coefs, intercepts, names, loss, X, y, weight=None, alpha=0.0, epsilon=EPSILON
+):
+    """The mean loss with its penalty, and its gradients by each W and each b.
+
+    Of several outputs the loss shows the mean of squared errors, the gradients are those of their
+    sum, as in scikit-learn.
+    """
+    weight = np.ones(len(X)) if weight is None else weight
+    zs, activations = forward(coefs, intercepts, names, X)
+    a = activations[-1]
+    total = weight.sum()
+    kind = "categorical" if loss == "log_loss" and names[-1] == "softmax" else loss
+    penalty = alpha / 2 * sum((w**2).sum() for w in coefs)
+    value = ((weight * sample_losses(kind, y, a, epsilon)).sum() + penalty) / total
+
+    # dJ/da, then through the output's activation.
+    if loss == "squared_error":
+        by_a = a - y
+    elif loss == "poisson":
+        by_a = 1 - y / a
+    elif kind == "categorical":
+        by_a = -y / a
+    else:
+        by_a = (a - y) / (a * (1 - a))
+    if names[-1] == "softmax":
+        delta = a * (by_a - (by_a * a).sum(axis=1, keepdims=True))
+    else:
+        delta = by_a * SLOPES[names[-1]](zs[-1])
+    delta = delta * weight[:, None]
+    by_w, by_b = [], []
+    for i in range(len(coefs) - 1, -1, -1):
+        by_w.insert(0, (activations[i].T @ delta + alpha * coefs[i]) / total)
+        by_b.insert(0, delta.sum(axis=0) / total)
+        if i > 0:
+            delta = (delta @ coefs[i].T) * SLOPES[names[i - 1]](zs[i - 1])
+    return value, by_w, by_b
+
+
+class Solver:
+    """A step of each solver, on a list of arrays."""
+
+    def __init__(self, name, rate, alpha=0.0, momentum=0.9, nesterov=True, betas=(0.9, 0.999), eps=1e-8):
+        self.name, self.rate, self.alpha = name, rate, alpha
+        self.momentum, self.nesterov, self.betas, self.eps = momentum, nesterov, betas, eps
+        self.t, self.state = 0, {}
+
+    def step(self, parameters, gradients, is_weight):
+        self.t += 1
+        b1, b2 = self.betas
+        for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
+            m, v = self.state.get(i, (np.zeros_like(p), np.zeros_like(p)))
+            if self.name == "sgd":
+                m = self.momentum * m - self.rate * g
+                p += self.momentum * m - self.rate * g if self.nesterov else m
+            elif self.name in ("adam", "adamw"):
+                m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * g**2
+                m_hat, v_hat = m / (1 - b1**self.t), v / (1 - b2**self.t)
+                if self.name == "adamw":
+                    p *= 1 - self.rate * self.alpha * is_weight[i]
+                    p -= self.rate * m_hat / (np.sqrt(v_hat) + self.eps)
+                else:
+                    rate = self.rate * np.sqrt(1 - b2**self.t) / (1 - b1**self.t)
+                    p -= rate * m / (np.sqrt(v) + self.eps)
+            elif self.name == "adagrad":
+                v = v + g**2
+                p -= self.rate * g / (np.sqrt(v) + self.eps)
+            elif self.name == "rmsprop":
+                v = b2 * v + (1 - b2) * g**2
+                p -= self.rate * g / (np.sqrt(v) + self.eps)
+            self.state[i] = m, v
+
+
+def train_epoch(
+    coefs, intercepts, names, loss, X, y, order, batch_size, solver, weight=None, epsilon=EPSILON
+):
+    """One epoch in place; the mean over the samples of their batch's loss before its step."""
+    penalty = 0.0 if solver.name == "adamw" else solver.alpha
+    total = 0.0
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        w = None if weight is None else weight[rows]
+        if w is not None and w.sum() == 0:
+            continue
+        value, by_w, by_b = loss_and_gradients(
+            coefs, intercepts, names, loss, X[rows], y[rows], w, penalty, epsilon
+        )
+        total += value * len(rows)
+        is_weight = [1] * len(coefs) + [0] * len(intercepts)
+        solver.step(coefs + intercepts, by_w + by_b, is_weight)
+    return total / len(order)

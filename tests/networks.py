@@ -1,0 +1,79 @@
+"""Networks and samples of drawn shapes, for fastbp's engine and for the oracle alike."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+
+from fastbp.network import Weights
+from fastbp.training.engine import Engine, Samples
+from fastbp.training.solvers import Optimizer
+
+
+@dataclass
+class Case:
+    """One network with its samples; y is one-hot where the output is a softmax."""
+
+    coefs: list
+    intercepts: list
+    names: tuple
+    loss: str
+    X: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray | None
+    sparse: bool = False
+
+    def samples(self, dtype):
+        X = self.X.astype(dtype)
+        X = scipy.sparse.csr_matrix(X) if self.sparse else X
+        if self.names[-1] == "softmax":
+            return Samples(X, None, self.y.argmax(axis=1).astype(np.int32), self.weight)
+        return Samples(X, np.ascontiguousarray(self.y, dtype), None, self.weight)
+
+    def engine(self, dtype=np.float64, batch_size=None, n_jobs=1, keep_gradient=True):
+        weights = Weights.of(self.coefs, self.intercepts, dtype)
+        size = batch_size or len(self.X)
+        return Engine(
+            weights, self.names, self.loss, self.samples(dtype), size, n_jobs, keep_gradient
+        )
+
+
+def make_case(
+    units, names, loss, n_samples=11, *, weighted=False, sparse=False, seed=0, density=0.4
+):
+    """Draw weights and samples that suit the output and the loss."""
+    rng = np.random.default_rng(seed)
+    coefs = [
+        rng.normal(0, 1 / np.sqrt(shape[0]), shape) for shape in zip(units, units[1:], strict=False)
+    ]
+    intercepts = [rng.normal(0, 0.3, n) for n in units[1:]]
+    X = rng.normal(size=(n_samples, units[0]))
+    if sparse:
+        X *= rng.random(X.shape) < density
+    n_outputs = units[-1]
+    if names[-1] == "softmax":
+        y = np.eye(n_outputs)[rng.integers(0, n_outputs, n_samples)]
+    elif loss == "log_loss":
+        y = rng.integers(0, 2, (n_samples, n_outputs)).astype(float)
+    elif loss == "poisson":
+        y = rng.poisson(2.0, (n_samples, n_outputs)).astype(float)
+    else:
+        y = rng.normal(size=(n_samples, n_outputs))
+    weight = rng.random(n_samples) if weighted else None
+    return Case(coefs, intercepts, tuple(names), loss, X, y, weight, sparse)
+
+
+def make_optimizer(solver="adam", **parameters):
+    """An optimizer with the estimators' defaults."""
+    defaults = {
+        "learning_rate_init": 0.01,
+        "alpha": 1e-3,
+        "schedule": "constant",
+        "power_t": 0.5,
+        "momentum": 0.9,
+        "nesterovs_momentum": True,
+        "beta_1": 0.9,
+        "beta_2": 0.999,
+        "epsilon": 1e-8,
+    }
+    return Optimizer(solver, **{**defaults, **parameters})

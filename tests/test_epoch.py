@@ -1,0 +1,180 @@
+"""Epochs of training against the oracle: drawn shapes, both dtypes, both matmul paths, chunks."""
+
+import naive
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from networks import make_case, make_optimizer
+
+from fastbp.matmul import product
+from fastbp.training import engine as engine_module
+from fastbp.training.solvers import STOCHASTIC_SOLVERS
+
+# Around the widths of tiles and vectors, where tails are.
+WIDTHS = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 25, 31, 33, 48, 50])
+
+
+@st.composite
+def cases(draw):
+    """Networks of up to three hidden layers, with any loss and output."""
+    output, loss, n_outputs = draw(
+        st.sampled_from(
+            [
+                ("softmax", "log_loss", 2),
+                ("softmax", "log_loss", 10),
+                ("softmax", "squared_error", 3),
+                ("logistic", "log_loss", 1),
+                ("logistic", "log_loss", 4),
+                ("identity", "squared_error", 1),
+                ("identity", "squared_error", 3),
+                ("exp", "poisson", 1),
+            ]
+        )
+    )
+    hidden = draw(st.lists(WIDTHS, max_size=3))
+    names = draw(st.lists(st.sampled_from(sorted(naive.SLOPES)[1:]), min_size=3, max_size=3))
+    names = [name if name != "exp" else "elu" for name in names]
+    return make_case(
+        (draw(WIDTHS), *hidden, n_outputs),
+        [*names[: len(hidden)], output],
+        loss,
+        n_samples=draw(st.integers(1, 40)),
+        weighted=draw(st.booleans()),
+        sparse=draw(st.booleans()),
+        seed=draw(st.integers(0, 1000)),
+    )
+
+
+def check_epochs(case, solver, batch_size, dtype=np.float64, n_epochs=2, alpha=1e-2, **parameters):
+    """Train both for some epochs, and compare losses and weights."""
+    tolerance = 1e-9 if dtype == np.float64 else 2e-3
+    engine = case.engine(dtype, batch_size, keep_gradient=False)
+    optimizer = make_optimizer(solver, alpha=alpha, **parameters)
+    optimizer.begin(engine.weights)
+    oracle = naive.Solver(
+        solver,
+        0.01,
+        alpha,
+        parameters.get("momentum", 0.9),
+        parameters.get("nesterovs_momentum", True),
+        eps=1e-3,
+    )
+    optimizer.epsilon = 1e-3  # 1e-8 makes a step of rounding errors where a gradient vanishes
+    coefs, intercepts = [w.copy() for w in case.coefs], [b.copy() for b in case.intercepts]
+    rng = np.random.default_rng(0)
+    for _ in range(n_epochs):
+        order = rng.permutation(len(case.X))
+        loss = engine.train_epoch(order, optimizer)
+        expected = naive.train_epoch(
+            coefs, intercepts, case.names, case.loss, case.X, case.y, order, batch_size, oracle,
+            case.weight, np.finfo(dtype).eps,
+        )  # fmt: skip
+        np.testing.assert_allclose(loss, expected, rtol=tolerance)
+    for mine, theirs in zip(
+        engine.weights.coefs + engine.weights.intercepts, coefs + intercepts, strict=True
+    ):
+        np.testing.assert_allclose(mine, theirs, rtol=tolerance, atol=tolerance)
+
+
+relaxed = settings(
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+@pytest.fixture(params=["tiles", "blas"])
+def matmul(request, monkeypatch):
+    if request.param == "blas":
+        if not product.has_blas():
+            pytest.skip("installed without the compiled extension")
+        monkeypatch.setattr(product, "BLAS_BYTES", 0)
+    return request.param
+
+
+@relaxed
+@given(case=cases(), solver=st.sampled_from(STOCHASTIC_SOLVERS), batch_size=st.integers(1, 45))
+def test_drawn_networks(matmul, case, solver, batch_size):
+    check_epochs(case, solver, min(batch_size, len(case.X)))
+
+
+@relaxed
+@given(case=cases(), solver=st.sampled_from(STOCHASTIC_SOLVERS), batch_size=st.integers(1, 45))
+def test_drawn_networks_in_single_precision(matmul, case, solver, batch_size):
+    check_epochs(case, solver, min(batch_size, len(case.X)), np.float32)
+
+
+@relaxed
+@given(case=cases(), solver=st.sampled_from(STOCHASTIC_SOLVERS), batch_size=st.integers(6, 45))
+def test_batches_that_come_in_chunks(monkeypatch, case, solver, batch_size):
+    monkeypatch.setattr(engine_module, "CHUNK_ROWS", 5)
+    check_epochs(case, solver, min(batch_size, len(case.X)))
+
+
+@pytest.mark.parametrize("solver", STOCHASTIC_SOLVERS)
+@pytest.mark.parametrize("batch_size", [1, 4, 11])
+def test_every_solver(solver, batch_size):
+    check_epochs(make_case((5, 9, 3), ["relu", "softmax"], "log_loss"), solver, batch_size)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_every_momentum(momentum, nesterov):
+    case = make_case((5, 9, 1), ["tanh", "identity"], "squared_error")
+    check_epochs(case, "sgd", 3, momentum=momentum, nesterovs_momentum=nesterov)
+
+
+def test_a_batch_whose_weights_are_all_zero_changes_nothing():
+    case = make_case((5, 4, 2), ["tanh", "identity"], "squared_error", weighted=True)
+    case.weight[:8] = 0
+    engine = case.engine(batch_size=4, keep_gradient=False)
+    optimizer = make_optimizer("sgd", momentum=0)
+    optimizer.begin(engine.weights)
+    before = engine.weights.flat.copy()
+    engine.train_epoch(np.arange(8), optimizer)
+    np.testing.assert_array_equal(engine.weights.flat, before)
+    engine.train_epoch(np.arange(11), optimizer)
+    assert np.isfinite(engine.weights.flat).all()
+    assert (engine.weights.flat != before).any()
+
+
+def test_calls_are_cut_short_without_a_trace():
+    """Ctrl-C is heard between calls; how an epoch is cut into them must not show."""
+    case = make_case((5, 9, 3), ["relu", "softmax"], "log_loss", n_samples=40)
+    results = []
+    for chunks_per_call in (1, 3, 1000):
+        engine = case.engine(batch_size=7, keep_gradient=False)
+        calls = []
+        run = engine._run
+
+        def one(data, solver, first, last, run=run, engine=engine, calls=calls, n=chunks_per_call):
+            run(data, solver, first, last)
+            engine.chunks_per_call = n
+            calls.append(last - first)
+
+        engine._run = one
+        engine.chunks_per_call = chunks_per_call
+        optimizer = make_optimizer()
+        optimizer.begin(engine.weights)
+        losses = [engine.train_epoch(np.arange(40), optimizer) for _ in range(3)]
+        assert max(calls) == min(chunks_per_call, 6)
+        results.append((losses, engine.weights.flat.copy(), optimizer.steps_taken))
+    for losses, flat, steps in results[1:]:
+        assert losses == results[0][0]
+        np.testing.assert_array_equal(flat, results[0][1])
+        assert steps == results[0][2] == 18
+
+
+def test_padding_stays_zero():
+    """What lies between the rows of the weights is never read, because it never changes."""
+    case = make_case((5, 9, 7, 3), ["logistic", "softplus", "softmax"], "log_loss", 20)
+    engine = case.engine(batch_size=6, keep_gradient=False)
+    optimizer = make_optimizer("adamw")
+    optimizer.begin(engine.weights)
+    for _ in range(3):
+        engine.train_epoch(np.arange(20), optimizer)
+    for vector in (engine.weights.flat, optimizer.first.flat, optimizer.second.flat):
+        kept = engine.weights.with_padding(engine.weights.without_padding(vector))
+        np.testing.assert_array_equal(vector, kept)

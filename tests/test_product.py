@@ -1,0 +1,139 @@
+"""Matrix products against NumPy: every tail of a tile, every epilogue, both paths."""
+
+import numpy as np
+import pytest
+
+from fastbp.kernels.jit import address, kernel
+from fastbp.matmul import product as module
+from fastbp.matmul.product import MASK, RELU, SCALE, STORE, Matrix, product, product_addresses
+from fastbp.matmul.tile import ROW_CHOICES, VECTOR_BYTES, padded, widths
+
+DTYPES = ["float32", "float64"]
+
+
+@kernel
+def multiply(addresses, large, a, a_strides, b, c, start, start_row, epilogue, factor, shape):
+    product(
+        addresses,
+        large,
+        Matrix(address(a, 0), a_strides[0], a_strides[1]),
+        Matrix(address(b, 0), b.shape[1], 1),
+        Matrix(address(c, 0), c.shape[1], 1),
+        Matrix(address(start, 0), start_row, 1),
+        epilogue,
+        Matrix(address(factor, 0), factor.shape[1], 1),
+        shape,
+    )
+
+
+def draw(shape, columns, dtype, rng, scale=1.0):
+    """A matrix padded to `columns`, with NaN where nothing may be read into a result."""
+    memory = np.full((shape[0], columns), np.nan, dtype)
+    memory[:, : shape[1]] = rng.normal(size=shape) * scale
+    return memory
+
+
+def run(m, n, k, dtype, epilogue=STORE, large=False, transposed=False, seed=0):
+    rng = np.random.default_rng(seed)
+    columns = padded(n, dtype)
+    a = rng.normal(size=(k, m) if transposed else (m, k)).astype(dtype)
+    strides = (1, m) if transposed else (k, 1)
+    b, start, factor = (draw((r, n), columns, dtype, rng) for r in (k, 1, m))
+    factor[rng.random(factor.shape) < 0.3] = 0
+    c = np.zeros((m, columns), dtype)
+    addresses = np.array(product_addresses(dtype))
+    multiply(addresses, large, a, strides, b, c, start, 0, epilogue, factor, (m, n, k))
+    a = a.T if transposed else a
+    expected = a.astype(float) @ b[:, :n] + start[:, :n]
+    f = factor[:, :n]
+    expected = {
+        STORE: lambda: expected,
+        RELU: lambda: np.maximum(expected, 0),
+        MASK: lambda: np.where(f == 0, 0, expected),
+        SCALE: lambda: expected * f,
+    }[epilogue]()
+    tolerance = np.finfo(dtype).eps * 8 * (k + 2)
+    np.testing.assert_allclose(c[:, :n], expected, rtol=tolerance, atol=tolerance)
+    return c[:, :n]
+
+
+def edges(dtype):
+    """Widths around those of the tiles."""
+    tile = widths(np.dtype(dtype).itemsize)
+    return sorted({n + d for n in (*tile, 3 * tile[1]) for d in (-1, 0, 1)} - {0})
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("m", range(1, 2 * ROW_CHOICES[0] + 2))
+def test_every_tail(dtype, m):
+    for n in edges(dtype):
+        for k in (1, 2, 7):
+            run(m, n, k, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("large", [False, True], ids=["tiles", "blas"])
+@pytest.mark.parametrize("epilogue", [STORE, RELU, MASK, SCALE])
+def test_every_epilogue(dtype, large, epilogue):
+    if large and not module.has_blas():
+        pytest.skip("installed without the compiled extension")
+    for m, n, k in [(1, 1, 1), (5, 9, 3), (19, 37, 21), (300, 33, 8)]:
+        run(m, n, k, dtype, epilogue, large)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_transposed_left_side(dtype):
+    for m, n, k in [(1, 1, 1), (13, 35, 9), (8, 16, 200)]:
+        run(m, n, k, dtype, transposed=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("large", [False, True], ids=["tiles", "blas"])
+def test_an_empty_sum_is_its_start(dtype, large):
+    if large and not module.has_blas():
+        pytest.skip("installed without the compiled extension")
+    run(3, 5, 0, dtype, large=large)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_have_the_same_bits_in_any_tile(dtype):
+    rng = np.random.default_rng(0)
+    m, n, k = 31, 50, 40
+    a = rng.normal(size=(m, k)).astype(dtype)
+    b, start = (draw((r, n), padded(n, dtype), dtype, rng) for r in (k, 1))
+    addresses = np.array(product_addresses(dtype))
+
+    def rows(low, high):
+        c = np.zeros((high - low, padded(n, dtype)), dtype)
+        part = np.ascontiguousarray(a[low:high])
+        shape = (high - low, n, k)
+        multiply(addresses, False, part, (k, 1), b, c, start, 0, STORE, c, shape)
+        return c[:, :n]
+
+    whole = rows(0, m)
+    for low, high in [(0, 1), (3, 10), (7, 31), (30, 31)]:
+        np.testing.assert_array_equal(whole[low:high], rows(low, high))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_relu_lets_nan_through(dtype):
+    a = np.array([[np.nan], [1.0], [-1.0]], dtype)
+    b = np.ones((1, padded(1, dtype)), dtype)
+    c, zeros = np.zeros((3, b.shape[1]), dtype), np.zeros((1, b.shape[1]), dtype)
+    for large in (False, module.has_blas()):
+        addresses = np.array(product_addresses(dtype))
+        multiply(addresses, large, a, (1, 1), b, c, zeros, 0, RELU, c, (3, 1, 1))
+        np.testing.assert_array_equal(c[:, 0], [np.nan, 1, 0])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_padding_covers_the_tiles(dtype):
+    itemsize = np.dtype(dtype).itemsize
+    assert padded(1, dtype) == 16 // itemsize
+    for n in range(1, 200):
+        assert n <= padded(n, dtype) < n + VECTOR_BYTES // itemsize
+
+
+def test_blas_is_asked_only_for_what_leaves_the_cache():
+    assert not module.uses_blas(256, 256, "float32")
+    assert module.uses_blas(2048, 2048, "float32") == module.has_blas()
