@@ -4,8 +4,9 @@ import argparse
 import csv
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
+from typing import Any, TextIO
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -13,7 +14,8 @@ from sklearn.model_selection import train_test_split
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
-from fastbp import BPClassifier, datasets
+from fastbp import BPClassifier
+from fastbp.datasets import load_letter
 from fastbp.table import TableError, TableModel, fit_table, read_table
 
 EPOCHS = 30
@@ -59,9 +61,7 @@ def _fit(chosen: argparse.Namespace) -> None:
     began = perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model = fit_table(
-            table, chosen.target, chosen.task, verbose=True, max_iter=chosen.max_iter
-        )
+        model = fit_table(table, chosen.target, chosen.task, verbose=True, max_iter=chosen.max_iter)
     seconds = perf_counter() - began
     print(
         f"{model.score_name} {model.test_score:.4f} on the fifth of the rows held back, "
@@ -86,27 +86,27 @@ def _predict(chosen: argparse.Namespace) -> None:
         _write(sys.stdout, model.target, predicted)
 
 
-def _write(file: object, target: str, predicted: Sequence[object]) -> None:
-    writer = csv.writer(file)  # type: ignore[arg-type]
+def _write(file: TextIO, target: str, predicted: Iterable[object]) -> None:
+    writer = csv.writer(file)
     writer.writerow([target])
     writer.writerows([value] for value in predicted)
 
 
 def demonstrate(epochs: int) -> None:
     """Train on letter recognition from one seed by fastbp and by scikit-learn, and compare."""
-    X, y = datasets.load_letter(return_X_y=True)
+    X, y = load_letter(return_X_y=True)
     X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.2, random_state=0)
     scaler = StandardScaler().fit(X_train)
     X_train, X_test = scaler.transform(X_train), scaler.transform(X_test)
-    parameters = {"hidden_layer_sizes": (100,), "max_iter": epochs, "random_state": 0}
+    parameters: dict[str, Any] = {"max_iter": epochs, "random_state": 0}
     print(
         f"Letter recognition: {len(X_train):,} images of 26 letters in {X.shape[1]} numbers each, "
         f"{len(X_test):,} held back.\nOne hidden layer of 100 units, Adam, {epochs} epochs."
     )
-    BPClassifier(max_iter=1).fit(X_train[:200], y_train[:200])  # compiles, or loads the cache
     seconds, predictions = {}, {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
+        BPClassifier(max_iter=1).fit(X_train[:200], y_train[:200])  # compiles, or loads the cache
         for name, estimator in (
             ("fastbp", BPClassifier(**parameters, verbose=True)),
             ("scikit-learn", MLPClassifier(**parameters)),

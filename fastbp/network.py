@@ -98,9 +98,7 @@ class Weights:
     def seen_as(self, coefs: Any, intercepts: Any) -> bool:
         """Tell whether these lists hold the very views of these weights."""
         mine, theirs = self.coefs + self.intercepts, [*coefs, *intercepts]
-        return len(mine) == len(theirs) and all(
-            a is b for a, b in zip(mine, theirs, strict=True)
-        )
+        return len(mine) == len(theirs) and all(a is b for a, b in zip(mine, theirs, strict=True))
 
 
 def make_network(

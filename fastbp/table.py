@@ -166,7 +166,7 @@ def fit_table(
     target_cells = [cell.strip() for cell in table.column(target)]
     present = np.array([cell.lower() not in MISSING for cell in target_cells])
     y: NDArray[Any] = np.array(target_cells)[present]
-    numbers = _numbers(y)
+    numbers = _numbers(y.tolist())
     if task == "auto":
         many = numbers is not None and len(np.unique(numbers)) > MOST_CLASSES
         task = "regression" if many else "classification"

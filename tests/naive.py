@@ -34,9 +34,7 @@ SLOPES = {
     "elu": lambda z: np.where(z > 0, 1, np.exp(np.minimum(z, 0))),
     "selu": lambda z: SELU_SCALE * np.where(z > 0, 1, SELU_ALPHA * np.exp(np.minimum(z, 0))),
     "softplus": expit,
-    "gelu": lambda z: (
-        (1 + erf(z / np.sqrt(2))) / 2 + z * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
-    ),
+    "gelu": lambda z: (1 + erf(z / np.sqrt(2))) / 2 + z * np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi),
     "silu": lambda z: expit(z) * (1 + z * expit(-z)),
     "exp": np.exp,
 }
@@ -108,7 +106,9 @@ def loss_and_gradients(
 class Solver:
     """A step of each solver, on a list of arrays."""
 
-    def __init__(self, name, rate, alpha=0.0, momentum=0.9, nesterov=True, betas=(0.9, 0.999), eps=1e-8):
+    def __init__(
+        self, name, rate, alpha=0.0, momentum=0.9, nesterov=True, betas=(0.9, 0.999), eps=1e-8
+    ):
         self.name, self.rate, self.alpha = name, rate, alpha
         self.momentum, self.nesterov, self.betas, self.eps = momentum, nesterov, betas, eps
         self.t, self.state = 0, {}

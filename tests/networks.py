@@ -1,5 +1,6 @@
 """Networks and samples of drawn shapes, for fastbp's engine and for the oracle alike."""
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,9 +44,7 @@ def make_case(
 ):
     """Draw weights and samples that suit the output and the loss."""
     rng = np.random.default_rng(seed)
-    coefs = [
-        rng.normal(0, 1 / np.sqrt(shape[0]), shape) for shape in zip(units, units[1:], strict=False)
-    ]
+    coefs = [rng.normal(0, 1 / np.sqrt(shape[0]), shape) for shape in itertools.pairwise(units)]
     intercepts = [rng.normal(0, 0.3, n) for n in units[1:]]
     X = rng.normal(size=(n_samples, units[0]))
     if sparse:

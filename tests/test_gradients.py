@@ -73,16 +73,14 @@ def test_every_activation(activation, units, alpha, weighted):
 @pytest.mark.parametrize(("loss", "output", "n_outputs"), OUTPUTS)
 def test_every_loss_and_output(loss, output, n_outputs, depth, alpha, weighted):
     units = (4, *[5, 6][:depth], n_outputs)
-    names = ["tanh", "silu"][:depth] + [output]
+    names = [*["tanh", "silu"][:depth], output]
     check(make_case(units, names, loss, weighted=weighted, seed=1), alpha)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_sparse(weighted):
     names = ["relu", "gelu", "softmax"]
-    check(
-        make_case((9, 5, 4, 3), names, "log_loss", weighted=weighted, sparse=True, seed=2), 0.1
-    )
+    check(make_case((9, 5, 4, 3), names, "log_loss", weighted=weighted, sparse=True, seed=2), 0.1)
 
 
 def test_one_activation_per_layer():

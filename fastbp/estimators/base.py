@@ -4,6 +4,7 @@ import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypeVar
 
@@ -148,14 +149,16 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         """Return the weights that are there, whoever put them there."""
         coefs = [np.asarray(w) for w in self.coefs_]
         shapes = [w.shape for w in coefs]
-        if shapes != list(zip(units, units[1:], strict=False)):
+        if shapes != list(pairwise(units)):
             raise ValueError(
                 "warm_start and partial_fit go on with the layers of the first fit: `coefs_` has "
                 f"shapes {shapes}, while X, y and hidden_layer_sizes ask for units {units}."
             )
         weights = getattr(self, "_weights", None)
-        if weights is None or not weights.seen_as(self.coefs_, self.intercepts_) or (
-            weights.dtype != dtype
+        if (
+            weights is None
+            or not weights.seen_as(self.coefs_, self.intercepts_)
+            or (weights.dtype != dtype)
         ):
             weights = Weights.of(coefs, self.intercepts_, dtype)
         self._show(weights)
@@ -232,9 +235,7 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         finally:
             self._keep_progress(progress)
 
-    def _split(
-        self, samples: Samples, random_state: np.random.RandomState
-    ) -> tuple[Array, Array]:
+    def _split(self, samples: Samples, random_state: np.random.RandomState) -> tuple[Array, Array]:
         """Return row numbers to train on and to validate with, drawn as scikit-learn draws them."""
         rows = np.arange(samples.X.shape[0])
         stratify = None
@@ -302,7 +303,7 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         sizes = self.hidden_layer_sizes
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
         for size in sizes:
-            if not isinstance(size, Integral) or isinstance(size, bool):
+            if isinstance(size, bool) or not isinstance(size, Integral):
                 raise ValueError(f"hidden_layer_sizes must be integers, got {sizes}.")
         if any(size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
@@ -346,9 +347,10 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
     def _choose_dtype(self, X: Any, first_pass: bool) -> np.dtype[Any]:
         if self.dtype != "auto":
             return np.dtype(self.dtype)
-        if not first_pass and np.asarray(self.coefs_[0]).dtype in (np.float32, np.float64):
-            return np.asarray(self.coefs_[0]).dtype
-        return np.dtype(X.dtype)
+        if not first_pass and self.coefs_[0].dtype in (np.float32, np.float64):
+            X = self.coefs_[0]
+        dtype: np.dtype[Any] = X.dtype
+        return dtype
 
     def _choose_batch_size(self, n_samples: int) -> int:
         if self.batch_size == "auto":
@@ -416,8 +418,10 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
 
 def _native(X: Any) -> Any:
     """Return X in this machine's byte order, aligned, in its own precision."""
-    if isinstance(X, np.ndarray) and X.dtype.kind in "fiu" and not (
-        X.dtype.isnative and X.flags.aligned
+    if (
+        isinstance(X, np.ndarray)
+        and X.dtype.kind in "fiu"
+        and not (X.dtype.isnative and X.flags.aligned)
     ):
         return np.require(X, X.dtype.newbyteorder("="), "A")
     if scipy.sparse.issparse(X) and not X.dtype.isnative:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
@@ -160,9 +160,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         ValueError
             Where data or parameters are unfit, or weights have become infinite or NaN.
         """
-        return self._fit(
-            X, y, sample_weight, coef_init=coef_init, intercept_init=intercept_init
-        )
+        return self._fit(X, y, sample_weight, coef_init=coef_init, intercept_init=intercept_init)
 
     @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -251,13 +249,14 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
     def _multilabel(self) -> bool:
         return bool(self._label_binarizer.y_type_.startswith("multilabel"))
 
-    def _decide(self, outputs: Array) -> NDArray[np.int_]:
+    def _decide(self, outputs: Array) -> Array:
         """Return class numbers, (n_samples,), or for several labels their indicator matrix."""
         if self._multilabel:
             return (outputs > 0.5).astype(int)
         if outputs.shape[1] == 1:
             return (outputs[:, 0] > 0.5).astype(int) * (len(self.classes_) > 1)
-        return outputs.argmax(axis=1)
+        most_likely: Array = outputs.argmax(axis=1)
+        return most_likely
 
     def _validate_targets(self, X: Any, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
         if y.ndim == 2 and y.shape[1] == 1:

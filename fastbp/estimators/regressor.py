@@ -167,15 +167,11 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         ValueError
             Where data or parameters are unfit, or weights have become infinite or NaN.
         """
-        return self._fit(
-            X, y, sample_weight, coef_init=coef_init, intercept_init=intercept_init
-        )
+        return self._fit(X, y, sample_weight, coef_init=coef_init, intercept_init=intercept_init)
 
     @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def partial_fit(
-        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> Self:
+    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
         """Go on for one epoch over these samples.
 
         Parameters

@@ -13,9 +13,21 @@ from llvmlite import ir
 from numba import carray, types
 from numba.extending import intrinsic, overload
 
-from fastbp.kernels.jit import DISABLED, EXACT_ORDER, address, c_function, call, exact_kernel, inner_kernel, memory_view, part
+from fastbp.kernels.jit import (
+    DISABLED,
+    EXACT_ORDER,
+    address,
+    c_function,
+    call,
+    exact_kernel,
+    inner_kernel,
+    memory_view,
+    part,
+)
 
-IDENTITY, RELU, LOGISTIC, TANH, LEAKY_RELU, ELU, SELU, SOFTPLUS, GELU, SILU, EXP, SOFTMAX = range(12)
+IDENTITY, RELU, LOGISTIC, TANH, LEAKY_RELU, ELU, SELU, SOFTPLUS, GELU, SILU, EXP, SOFTMAX = range(
+    12
+)
 
 CODES = {
     "identity": IDENTITY,
@@ -41,12 +53,12 @@ _SQRT_HALF = math.sqrt(0.5)
 _INVERSE_SQRT_2PI = 1 / math.sqrt(2 * math.pi)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _power_of_two(typing_context, n):  # type: ignore[no-untyped-def]
+@intrinsic
+def _power_of_two(typing_context, n):
     """``2.0 ** n`` for a whole n in the range of the normal numbers, made of its bits."""
     mantissa, bias, width = (23, 127, 32) if n == types.float32 else (52, 1023, 64)
 
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, arguments):
         integer = ir.IntType(width)
         exponent = builder.add(builder.fptosi(arguments[0], integer), integer(bias))
         return builder.bitcast(builder.shl(exponent, integer(mantissa)), arguments[0].type)
@@ -54,11 +66,11 @@ def _power_of_two(typing_context, n):  # type: ignore[no-untyped-def]
     return n(n), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _nearest(typing_context, x):  # type: ignore[no-untyped-def]
+@intrinsic
+def _nearest(typing_context, x):
     """The nearest whole number, in one instruction."""
 
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, arguments):
         function = builder.module.declare_intrinsic("llvm.nearbyint", [arguments[0].type])
         return builder.call(function, arguments)
 
@@ -70,7 +82,7 @@ def _nearest(typing_context, x):  # type: ignore[no-untyped-def]
 
 
 @exact_kernel
-def _exp_parts_float32(x):  # type: ignore[no-untyped-def]
+def _exp_parts_float32(x):
     """``(q, s, t)`` with ``exp(x) = (1 + q) * s * t``, s and t powers of two."""
     f = np.float32
     x = f(-104) if x < f(-104) else x  # a NaN stays one
@@ -89,7 +101,7 @@ def _exp_parts_float32(x):  # type: ignore[no-untyped-def]
 
 
 @exact_kernel
-def _exp_parts_float64(x):  # type: ignore[no-untyped-def]
+def _exp_parts_float64(x):
     """``(q, s, t)`` with ``exp(x) = (1 + q) * s * t``, s and t powers of two."""
     x = -746.0 if x < -746.0 else x  # a NaN stays one
     x = 710.0 if x > 710.0 else x
@@ -116,7 +128,7 @@ def _exp_parts_float64(x):  # type: ignore[no-untyped-def]
 
 
 @exact_kernel
-def _log1p_float32(u):  # type: ignore[no-untyped-def]
+def _log1p_float32(u):
     f = np.float32
     s = u / (f(2) + u)
     z = s * s
@@ -131,7 +143,7 @@ def _log1p_float32(u):  # type: ignore[no-untyped-def]
 
 
 @exact_kernel
-def _log1p_float64(u):  # type: ignore[no-untyped-def]
+def _log1p_float64(u):
     s = u / (2.0 + u)
     z = s * s
     p = 1 / 33
@@ -156,19 +168,19 @@ def _log1p_float64(u):  # type: ignore[no-untyped-def]
 # The functions of either dtype. As plain Python they are NumPy's.
 
 
-def exp(x):  # type: ignore[no-untyped-def]
+def exp(x):
     """``e ** x``, to 1 ULP."""
     with np.errstate(over="ignore", under="ignore"):
         return np.exp(x)
 
 
-def expm1(x):  # type: ignore[no-untyped-def]
+def expm1(x):
     """``exp(x) - 1``, also near 0."""
     with np.errstate(over="ignore", under="ignore"):
         return np.expm1(x)
 
 
-def log1p(u):  # type: ignore[no-untyped-def]
+def log1p(u):
     """``log(1 + u)`` for u in [0, 1]."""
     return np.log1p(u)
 
@@ -177,10 +189,10 @@ _OPTIONS = {"fastmath": EXACT_ORDER}
 
 
 @overload(exp, jit_options=_OPTIONS)
-def _exp(x):  # type: ignore[no-untyped-def]
+def _exp(x):
     parts = _exp_parts_float32 if x == types.float32 else _exp_parts_float64
 
-    def implementation(x):  # type: ignore[no-untyped-def]
+    def implementation(x):
         q, s, t = parts(x)
         return (q * s + s) * t
 
@@ -188,11 +200,11 @@ def _exp(x):  # type: ignore[no-untyped-def]
 
 
 @overload(expm1, jit_options=_OPTIONS)
-def _expm1(x):  # type: ignore[no-untyped-def]
+def _expm1(x):
     parts = _exp_parts_float32 if x == types.float32 else _exp_parts_float64
     one = np.float32(1) if x == types.float32 else 1.0
 
-    def implementation(x):  # type: ignore[no-untyped-def]
+    def implementation(x):
         q, s, t = parts(x)
         scale = s * t
         return q * scale + (scale - one)
@@ -201,17 +213,17 @@ def _expm1(x):  # type: ignore[no-untyped-def]
 
 
 @overload(log1p, jit_options=_OPTIONS)
-def _log1p(u):  # type: ignore[no-untyped-def]
+def _log1p(u):
     function = _log1p_float32 if u == types.float32 else _log1p_float64
 
-    def implementation(u):  # type: ignore[no-untyped-def]
+    def implementation(u):
         return function(u)
 
     return implementation
 
 
 @part
-def activate(addresses, code, z, slope, n, row):  # type: ignore[no-untyped-def]
+def activate(addresses, code, z, slope, n, row):
     """z := f(z), slope := f'(z), of a slab of rows of length `row`, n of it in use.
 
     Softmax has no slope of this kind: losses.py knows what to do with it.
@@ -228,17 +240,17 @@ def activate_address(dtype: str) -> int:
     return c_function(_activate, i, f, f, i, i, i)
 
 
-def _activate_in_python(dtype, code, z, slope, size, n, row):  # type: ignore[no-untyped-def]
+def _activate_in_python(dtype, code, z, slope, size, n, row):
     z, slope = memory_view(z, dtype, (size,)), memory_view(slope, dtype, (size,))
     _activate_slab(code, z, slope, n, row)
 
 
-def _activate(code, z, slope, size, n, row):  # type: ignore[no-untyped-def]
+def _activate(code, z, slope, size, n, row):
     _activate_slab(code, carray(z, (size,)), carray(slope, (size,)), n, row)
 
 
 @inner_kernel
-def _activate_slab(code, z, slope, n, row):  # type: ignore[no-untyped-def]
+def _activate_slab(code, z, slope, n, row):
     T = z.dtype.type
     zero, one = T(0), T(1)
     if code == RELU:
@@ -295,7 +307,7 @@ def _activate_slab(code, z, slope, n, row):  # type: ignore[no-untyped-def]
 
 
 @part
-def _softmax(z, n, row):  # type: ignore[no-untyped-def]
+def _softmax(z, n, row):
     """Each row z := exp(z) / sum(exp(z)), after its maximum is taken away."""
     for r in range(0, z.size, row):
         x = z[r : r + n]

@@ -42,7 +42,7 @@ class Network(NamedTuple):
 
 
 class Data(NamedTuple):
-    """The training set, or what is to be predicted. X is dense, or CSR where indptr is not empty."""
+    """What is learnt from or predicted. X is dense, or CSR where indptr is not empty."""
 
     X: Any  # (n_samples, n_features), or (0, n_features)
     values: Any  # (n_nonzero,)

@@ -11,15 +11,13 @@ from fastbp.matmul.product import Matrix, product
 
 
 @inner_kernel
-def backward(network, workspace, low, high):  # type: ignore[no-untyped-def]
+def backward(network, workspace, low, high):
     """Deltas of the hidden layers, for rows low..high of the chunk."""
     a, d = workspace.activations, workspace.deltas
     for i in range(network.layers.size - 1, 0, -1):
         layer, below = network.layers[i], network.layers[i - 1]
         delta = Matrix(address(d, layer.output + low * layer.output_row), layer.output_row, 1)
-        weights = Matrix(
-            address(network.transposed, layer.transposed), layer.transposed_row, 1
-        )
+        weights = Matrix(address(network.transposed, layer.transposed), layer.transposed_row, 1)
         first = below.output + low * below.output_row
         result = Matrix(address(d, first), below.output_row, 1)
         if below.activation == RELU:
@@ -36,16 +34,14 @@ def backward(network, workspace, low, high):  # type: ignore[no-untyped-def]
 
 
 @part
-def differentiate(network, workspace, chunk, i, first, last, gradient):  # type: ignore[no-untyped-def]
+def differentiate(network, workspace, chunk, i, first, last, gradient):
     """gradient := rows first..last of ``a[l-1].T @ delta[l]``, over the chunk's rows.
 
     Row n_in is the bias's: the inputs end with a 1. After a batch's first chunk, what is there is
     added to.
     """
     layer = network.layers[i]
-    inputs = Matrix(
-        address(workspace.activations, layer.input + first), 1, layer.input_row
-    )
+    inputs = Matrix(address(workspace.activations, layer.input + first), 1, layer.input_row)
     delta = Matrix(address(workspace.deltas, layer.output), layer.output_row, 1)
     result = Matrix(address(gradient, 0), layer.weights_row, 1)
     zeros = Matrix(address(workspace.zeros, 0), 0, 1)
@@ -55,7 +51,7 @@ def differentiate(network, workspace, chunk, i, first, last, gradient):  # type:
 
 
 @part
-def differentiate_sparse(network, workspace, chunk, first, last, gradient):  # type: ignore[no-untyped-def]
+def differentiate_sparse(network, workspace, chunk, first, last, gradient):
     """`differentiate` for the first layer of sparse X, from the batch sorted by columns."""
     layer = network.layers[0]
     n, starts = layer.n_out, workspace.column_starts
@@ -81,7 +77,7 @@ def differentiate_sparse(network, workspace, chunk, first, last, gradient):  # t
 
 
 @inner_kernel
-def sort_columns(data, workspace, chunk):  # type: ignore[no-untyped-def]
+def sort_columns(data, workspace, chunk):
     """The rows of the sparse chunk by columns, by counting: starts, rows and values."""
     starts = workspace.column_starts
     for feature in range(starts.size):

@@ -15,9 +15,10 @@ from fastbp.kernels.jit import inner_kernel, kernel, parallel_kernel, part
 from fastbp.kernels.losses import differentiate_loss
 from fastbp.kernels.update import update_panels
 
+
 @part
-def _place(index, first_batch, n_samples, batch_size, rows):  # type: ignore[no-untyped-def]
-    """The fields of the Chunk of this index in the epoch; one past the end of a short last batch has no rows."""
+def _place(index, first_batch, n_samples, batch_size, rows):
+    """The fields of a Chunk by its index in the epoch; past a short batch's end it is empty."""
     per_batch = (batch_size + rows - 1) // rows
     batch = index // per_batch
     start = batch * batch_size + index % per_batch * rows
@@ -28,7 +29,7 @@ def _place(index, first_batch, n_samples, batch_size, rows):  # type: ignore[no-
 
 
 @part
-def _share(thread, n_threads, n_rows, grain):  # type: ignore[no-untyped-def]
+def _share(thread, n_threads, n_rows, grain):
     """Rows of the chunk for a thread: first and end, whole grains but for the last."""
     grains = (n_rows + grain - 1) // grain
     low = thread * grains // n_threads * grain
@@ -37,7 +38,7 @@ def _share(thread, n_threads, n_rows, grain):  # type: ignore[no-untyped-def]
 
 
 @inner_kernel
-def _differentiate_rows(network, data, workspace, chunk, thread, n_threads):  # type: ignore[no-untyped-def]
+def _differentiate_rows(network, data, workspace, chunk, thread, n_threads):
     """The first region, for the rows of one thread: forward pass, loss and deltas."""
     low, high = _share(thread, n_threads, chunk.rows, workspace.grain)
     if low < high:
@@ -47,14 +48,15 @@ def _differentiate_rows(network, data, workspace, chunk, thread, n_threads):  # 
 
 
 @inner_kernel
-def _add_losses(data, workspace, chunk):  # type: ignore[no-untyped-def]
+def _add_losses(data, workspace, chunk):
     """Losses and weights of the chunk's samples into the totals, always in the same order."""
     loss = 0.0
     for i in range(chunk.rows):
         loss += workspace.row_losses[i]
-    weight = np.float64(chunk.rows)
-    if data.sample_weight.size > 0:
-        weight = 0.0
+    weight = np.float64(0)
+    if data.sample_weight.size == 0:
+        weight += chunk.rows
+    else:
         for i in range(chunk.start, chunk.start + chunk.rows):
             weight += data.sample_weight[data.order[i]]
     workspace.totals[BATCH_LOSS] += loss
@@ -62,7 +64,7 @@ def _add_losses(data, workspace, chunk):  # type: ignore[no-untyped-def]
 
 
 @inner_kernel
-def _finish_batch(solver, workspace, size):  # type: ignore[no-untyped-def]
+def _finish_batch(solver, workspace, size):
     """The batch's mean loss, with the penalty of the weights it began with, into the epoch's.
 
     A batch whose weights sum to 0 has no mean: it counts nothing and has changed nothing.
@@ -77,7 +79,7 @@ def _finish_batch(solver, workspace, size):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def train_serial(network, data, solver, workspace, batch_size, first, last):  # type: ignore[no-untyped-def]
+def train_serial(network, data, solver, workspace, batch_size, first, last):
     """Chunks first..last of the epoch, on the calling thread.
 
     ``solver.steps[0]`` belongs to the batch of chunk `first`.
@@ -98,7 +100,7 @@ def train_serial(network, data, solver, workspace, batch_size, first, last):  # 
 
 
 @parallel_kernel
-def train_parallel(network, data, solver, workspace, batch_size, first, last):  # type: ignore[no-untyped-def]
+def train_parallel(network, data, solver, workspace, batch_size, first, last):
     """The same on several threads, as many as ``workspace.bounds`` says; to the same bits."""
     n_samples = data.order.size
     n_threads = workspace.bounds.size - 1
@@ -119,7 +121,7 @@ def train_parallel(network, data, solver, workspace, batch_size, first, last):  
 
 
 @inner_kernel
-def _predict_share(network, data, workspace, out, thread, n_threads):  # type: ignore[no-untyped-def]
+def _predict_share(network, data, workspace, out, thread, n_threads):
     """out[i] := the outputs of sample order[i], for the samples of one thread.
 
     Each thread goes through its samples in chunks, on its own ``workspace.rows`` rows.
@@ -137,13 +139,13 @@ def _predict_share(network, data, workspace, out, thread, n_threads):  # type: i
 
 
 @kernel
-def predict_serial(network, data, workspace, out):  # type: ignore[no-untyped-def]
+def predict_serial(network, data, workspace, out):
     """out[i] := the outputs of sample order[i], on the calling thread."""
     _predict_share(network, data, workspace, out, 0, 1)
 
 
 @parallel_kernel
-def predict_parallel(network, data, workspace, out):  # type: ignore[no-untyped-def]
+def predict_parallel(network, data, workspace, out):
     """The same on several threads, as many as ``workspace.bounds`` says; to the same bits."""
     n_threads = workspace.bounds.size - 1
     for thread in prange(n_threads):

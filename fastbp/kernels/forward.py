@@ -7,7 +7,7 @@ from fastbp.matmul.product import Matrix, product
 
 
 @inner_kernel
-def forward(network, data, workspace, start, low, high):  # type: ignore[no-untyped-def]
+def forward(network, data, workspace, start, low, high):
     """Activations of all layers, for rows low..high of the chunk at `start` of the order."""
     sparse = data.indptr.size > 0
     if not sparse:
@@ -33,7 +33,7 @@ def forward(network, data, workspace, start, low, high):  # type: ignore[no-unty
 
 
 @part
-def _gather(network, data, workspace, start, low, high):  # type: ignore[no-untyped-def]
+def _gather(network, data, workspace, start, low, high):
     """a[0] := the rows of X that the order names, each followed by a 1 for the bias."""
     layer = network.layers[0]
     for i in range(low, high):
@@ -46,7 +46,7 @@ def _gather(network, data, workspace, start, low, high):  # type: ignore[no-unty
 
 
 @part
-def _multiply(network, workspace, i, relu, low, high):  # type: ignore[no-untyped-def]
+def _multiply(network, workspace, i, relu, low, high):
     """a[l] := a[l-1] @ W[l] + b[l], or ReLU of it."""
     layer = network.layers[i]
     a, w = workspace.activations, network.parameters
@@ -63,7 +63,7 @@ def _multiply(network, workspace, i, relu, low, high):  # type: ignore[no-untype
 
 
 @part
-def _multiply_sparse(network, data, workspace, start, low, high):  # type: ignore[no-untyped-def]
+def _multiply_sparse(network, data, workspace, start, low, high):
     """a[1] := X @ W[1] + b[1], at the cost of X's stored values."""
     layer = network.layers[0]
     w, row, n = network.parameters, layer.weights_row, layer.n_out

@@ -145,22 +145,22 @@ def c_function(function: Callable[..., Any], *arguments: Any) -> int:
         return len(_python_functions) - 1
     options = {"nopython": True, "error_model": "numpy", "fastmath": FASTMATH}
     compiled = CFunc(function, (arguments, types.void), {}, options)
-    compiled._cache = _cache_for(function, "c_function")
+    compiled._cache = _cache_for(function, "c_function")  # type: ignore[attr-defined]
     compiled.compile()
     _c_functions.append(compiled)
-    address: int = compiled.address
-    return address
+    address: Any = compiled.address
+    return int(address)
 
 
 _c_functions: list[CFunc] = []  # keeps the machine code alive
 _python_functions: list[Callable[..., Any]] = []
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def call(typing_context, function, arguments):  # type: ignore[no-untyped-def]
+@intrinsic
+def call(typing_context, function, arguments):
     """Call the C function at an address, with a tuple of integers and pointers as integers."""
 
-    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, values):
         operands = cgutils.unpack_tuple(builder, values[1])
         kind = ir.FunctionType(ir.VoidType(), [operand.type for operand in operands])
         builder.call(builder.inttoptr(values[0], kind.as_pointer()), operands)
@@ -169,22 +169,22 @@ def call(typing_context, function, arguments):  # type: ignore[no-untyped-def]
     return types.void(types.int64, types.UniTuple(types.int64, len(arguments))), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def address(typing_context, array, index):  # type: ignore[no-untyped-def]
+@intrinsic
+def address(typing_context, array, index):
     """Address of element `index` of a contiguous array, which must outlive its use."""
 
-    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, values):
         data = context.make_array(array)(context, builder, values[0]).data
         return builder.ptrtoint(builder.gep(data, [values[1]]), ir.IntType(64))
 
     return types.int64(array, types.int64), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def store(typing_context, where, value):  # type: ignore[no-untyped-def]
+@intrinsic
+def store(typing_context, where, value):
     """Store a number at an address."""
 
-    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, values):
         builder.store(values[1], builder.inttoptr(values[0], values[1].type.as_pointer()))
         return context.get_dummy_value()
 

@@ -18,7 +18,7 @@ CODES = {"squared_error": SQUARED_ERROR, "log_loss": LOG_LOSS, "poisson": POISSO
 
 
 @inner_kernel
-def differentiate_loss(network, data, workspace, start, low, high):  # type: ignore[no-untyped-def]
+def differentiate_loss(network, data, workspace, start, low, high):
     """row_losses[i], and the output's delta[i, :], for rows low..high of the chunk at `start`."""
     layer = network.layers[network.layers.size - 1]
     n, row = layer.n_out, layer.output_row
@@ -77,7 +77,7 @@ def differentiate_loss(network, data, workspace, start, low, high):  # type: ign
 
 
 @part
-def _cross_entropy(p, epsilon):  # type: ignore[no-untyped-def]
+def _cross_entropy(p, epsilon):
     """``-log(p)``, p clipped as scikit-learn clips it, one epsilon away from 0 and 1."""
     p = epsilon if p < epsilon else p  # a NaN stays one
     p = 1 - epsilon if p > 1 - epsilon else p
@@ -85,7 +85,7 @@ def _cross_entropy(p, epsilon):  # type: ignore[no-untyped-def]
 
 
 @part
-def _through_softmax(a, delta):  # type: ignore[no-untyped-def]
+def _through_softmax(a, delta):
     """delta := J.T @ delta, with J = diag(a) - a a.T, the derivative of softmax."""
     inner = a.dtype.type(0)
     for j in range(a.size):

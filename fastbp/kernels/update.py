@@ -24,7 +24,17 @@ from fastbp.kernels.arrays import (
     WEIGHT,
 )
 from fastbp.kernels.backward import differentiate, differentiate_sparse
-from fastbp.kernels.jit import DISABLED, address, c_function, call, inner_kernel, kernel, memory_view, part, store
+from fastbp.kernels.jit import (
+    DISABLED,
+    address,
+    c_function,
+    call,
+    inner_kernel,
+    kernel,
+    memory_view,
+    part,
+    store,
+)
 from fastbp.matmul.tile import TILE_ROWS
 
 # The rules. AdamW is Adam with a decay and no penalty; AdaGrad and RMSprop differ in their betas.
@@ -34,7 +44,7 @@ PANEL_ROWS = TILE_ROWS
 
 
 @inner_kernel
-def update_panels(network, data, solver, workspace, chunk, thread):  # type: ignore[no-untyped-def]
+def update_panels(network, data, solver, workspace, chunk, thread):
     """Gradients of the panels of one thread over the chunk; their update at the batch's end."""
     panel = workspace.bounds[thread]
     last = workspace.bounds[thread + 1]
@@ -51,13 +61,13 @@ def update_panels(network, data, solver, workspace, chunk, thread):  # type: ign
 
 
 @kernel
-def count_panels(n_in):  # type: ignore[no-untyped-def]
+def count_panels(n_in):
     """Return the number of panels of a layer: of its n_in rows of weights and one of the bias."""
     return (n_in + PANEL_ROWS) // PANEL_ROWS
 
 
 @part
-def _update_panel(network, data, solver, workspace, chunk, i, panel, scratch):  # type: ignore[no-untyped-def]
+def _update_panel(network, data, solver, workspace, chunk, i, panel, scratch):
     """Gradient, and at the batch's end update, of one panel of layer i."""
     layer = network.layers[i]
     row = (panel - layer.first_panel) * PANEL_ROWS
@@ -82,14 +92,14 @@ def _update_panel(network, data, solver, workspace, chunk, i, panel, scratch):  
 
 
 @kernel
-def transpose_weights(network):  # type: ignore[no-untyped-def]
+def transpose_weights(network):
     """Make W.T of each layer but the first."""
     for i in range(1, network.layers.size):
         _transpose(network, i, 0, network.layers[i].n_in)
 
 
 @part
-def _transpose(network, i, row, end):  # type: ignore[no-untyped-def]
+def _transpose(network, i, row, end):
     """Rows row..end of W into columns of W.T."""
     layer = network.layers[i]
     for j in range(layer.n_out):
@@ -100,7 +110,7 @@ def _transpose(network, i, row, end):  # type: ignore[no-untyped-def]
 
 
 @part
-def _step(network, solver, workspace, step, low, gradient, squares):  # type: ignore[no-untyped-def]
+def _step(network, solver, workspace, step, low, gradient, squares):
     """Take a step with the parameters from offset `low` on, as many as the gradient has.
 
     `squares` is where their sum of squares goes, or 0 for biases, which no penalty is for.
@@ -128,9 +138,7 @@ def step_address(dtype: str) -> int:
     return c_function(_take_step, i, f, f, f, f, i, d, d, i)
 
 
-def _take_step_in_python(  # type: ignore[no-untyped-def]
-    dtype, code, w, first, second, gradient, size, settings, weight, squares
-):
+def _take_step_in_python(dtype, code, w, first, second, gradient, size, settings, weight, squares):
     w, first, second, gradient = (
         memory_view(x, dtype, (size,)) for x in (w, first, second, gradient)
     )
@@ -140,7 +148,7 @@ def _take_step_in_python(  # type: ignore[no-untyped-def]
         memory_view(squares, "f8", (1,))[0] = total
 
 
-def _take_step(code, w, first, second, gradient, size, settings, weight, squares):  # type: ignore[no-untyped-def]
+def _take_step(code, w, first, second, gradient, size, settings, weight, squares):
     shape = (size,)
     w, gradient = carray(w, shape), carray(gradient, shape)
     first, second = carray(first, shape), carray(second, shape)
@@ -151,7 +159,7 @@ def _take_step(code, w, first, second, gradient, size, settings, weight, squares
 
 
 @inner_kernel
-def _follow_rule(code, w, first, second, gradient, settings, weight, is_weights):  # type: ignore[no-untyped-def]
+def _follow_rule(code, w, first, second, gradient, settings, weight, is_weights):
     """One step of w by the rule of the solver; returns the sum of the squares of the new w.
 
     The gradient comes as a sum over the batch; ``g = (gradient + penalty * w) / weight`` is that of

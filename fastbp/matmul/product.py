@@ -25,7 +25,7 @@ from fastbp.matmul.tile import (
 )
 
 try:
-    from fastbp.matmul import blas
+    from fastbp.matmul import blas  # type: ignore[attr-defined]
 except ImportError:  # installed without a C compiler
     blas = None
 
@@ -62,7 +62,7 @@ def uses_blas(k: int, n: int, dtype: Any) -> bool:
 def multiply(
     a, a_row, a_column, b, b_row, start, start_row, c, c_row, m, n, k, epilogue, factor,
     factor_row, blas_address,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """``C := epilogue(start + A @ B)``, A (m, k), B (k, n), C (m, n).
 
     Tiles touch C, B, start and factor up to ``padded(n)`` columns. `start` with a row stride of 0
@@ -75,7 +75,9 @@ def multiply(
             i = 0
             while i < m:
                 left = m - i
-                rows = ROW_CHOICES[0] if left >= ROW_CHOICES[0] else 4 if left >= 4 else min(left, 2)
+                rows = (
+                    ROW_CHOICES[0] if left >= ROW_CHOICES[0] else 4 if left >= 4 else min(left, 2)
+                )
                 multiply_tile(
                     rows, width, _at(a, i * a_row), a_row, a_column, _at(b, j), b_row,
                     _at(start, i * start_row + j), start_row, _at(c, i * c_row + j), c_row,
@@ -109,24 +111,24 @@ def multiply(
                 row[j] *= other[j]
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _at(typing_context, pointer, index):  # type: ignore[no-untyped-def]
+@intrinsic
+def _at(typing_context, pointer, index):
     """Pointer to element `index`."""
 
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, arguments):
         return builder.gep(arguments[0], [arguments[1]])
 
     return pointer(pointer, types.int64), codegen
 
 
 @part
-def _row(pointer, n):  # type: ignore[no-untyped-def]
+def _row(pointer, n):
     return carray(pointer, (n,))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _call_blas(typing_context, function, a, a_row, b, b_row, c, c_row, m, n, k):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, values):  # type: ignore[no-untyped-def]
+@intrinsic
+def _call_blas(typing_context, function, a, a_row, b, b_row, c, c_row, m, n, k):
+    def codegen(context, builder, signature, values):
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in values[1:]])
         builder.call(builder.inttoptr(values[0], kind.as_pointer()), values[1:])
         return context.get_dummy_value()
@@ -136,11 +138,11 @@ def _call_blas(typing_context, function, a, a_row, b, b_row, c, c_row, m, n, k):
 
 
 @part
-def product(addresses, large, a, b, c, start, epilogue, factor, shape):  # type: ignore[no-untyped-def]
+def product(addresses, large, a, b, c, start, epilogue, factor, shape):
     """``C := epilogue(start + A @ B)`` of the matrices a (m, k), b (k, n), c (m, n).
 
-    `addresses` begin with those of `product_addresses`, `large` says that BLAS should do it, `start`
-    is (m, n), or (1, n) with a row stride of 0; `shape` is (m, n, k).
+    `addresses` begin with those of `product_addresses`; `large` asks for BLAS; `start` is (m, n), or
+    (1, n) with a row stride of 0; `shape` is (m, n, k).
     """
     m, n, k = shape
     operands = (
@@ -163,7 +165,7 @@ def product_addresses(dtype: str) -> tuple[int, int]:
 def _multiply_in_python(
     dtype, a, a_row, a_column, b, b_row, start, start_row, c, c_row, m, n, k, epilogue, factor,
     factor_row, blas_address,
-):  # type: ignore[no-untyped-def]  # fmt: skip
+):  # fmt: skip
     """`multiply`, by NumPy and on addresses."""
 
     def view(address: int, rows: int, row: int, columns: int, column: int = 1) -> Any:

@@ -9,6 +9,7 @@ Each element of C is summed over p in one order, whatever tile it falls in. So a
 same bits however its rows are split over threads.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -52,10 +53,10 @@ def padded(n: int, dtype: Any) -> int:
         if n <= width:
             return width
     vector = VECTOR_BYTES // np.dtype(dtype).itemsize
-    return -(-n // vector) * vector
+    return int(-(-n // vector) * vector)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def choose_width(typing_context: Any, pointer: Any, remaining: Any) -> Any:
     """Width of the next tile of a row of C of which `remaining` elements are left."""
 
@@ -63,7 +64,7 @@ def choose_width(typing_context: Any, pointer: Any, remaining: Any) -> Any:
         remaining = arguments[1]
         choices = widths(_itemsize(pointer.dtype))
         result = _i64(choices[-1])
-        for wider, width in reversed(list(zip(choices, choices[1:], strict=False))):
+        for wider, width in reversed(list(pairwise(choices))):
             # 1.5 vectors and less: one vector, then what is left in a narrower one.
             limit = width + width // 2 if wider == choices[0] else width
             above = builder.icmp_signed(">", remaining, _i64(limit))
@@ -73,7 +74,7 @@ def choose_width(typing_context: Any, pointer: Any, remaining: Any) -> Any:
     return types.int64(pointer, types.int64), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def multiply_tile(
     typing_context: Any,
     rows: Any,
@@ -159,7 +160,9 @@ def _emit_tile(builder: Any, element: Any, rows: int, columns: int, operands: An
     updated = []
     for (r, v), accumulator in zip(places, sums, strict=True):
         if v == 0:
-            broadcast = _broadcast(builder, builder.load(builder.gep(a_rows[r], [a_offset])), vector)
+            broadcast = _broadcast(
+                builder, builder.load(builder.gep(a_rows[r], [a_offset])), vector
+            )
         updated.append(_multiply_add(builder, broadcast, b_vectors[v], accumulator))
     p_next = builder.add(p, _i64(1))
     for phi, first, following in (
@@ -200,9 +203,7 @@ def _emit_tile(builder: Any, element: Any, rows: int, columns: int, operands: An
         builder.position_at_end(block)
         for (r, v), total in zip(places, totals, strict=True):
             value = total if function is None else function(r, v, total)
-            pointer = builder.gep(
-                c, [builder.add(offset(c_row, r), _i64(v * vector_length))]
-            )
+            pointer = builder.gep(c, [builder.add(offset(c_row, r), _i64(v * vector_length))])
             builder.store(value, builder.bitcast(pointer, vector.as_pointer())).align = size
         builder.branch(stored)
     builder.position_at_end(stored)

@@ -47,7 +47,7 @@ Array = NDArray[Any]
 CHUNK_ROWS = 512  # rows of activations kept: more would leave the cache and use memory
 PREDICT_ROWS = 256  # ... in prediction, by each thread; a multiple of BLAS_ROWS
 PREDICT_CALLS = 20  # a prediction is worth threads from as many mini-batches' work on
-SLICE_SECONDS = 0.2  # a compiled call lasts about as long, at the most
+SLOWEST = 2e9  # multiply-adds a second: below what is reached anywhere
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ def _plain(array: Array) -> Array:
     """
     if array.flags.writeable or array.size == 0:
         return array.view(np.ndarray)
-    return memory_view(array.ctypes.data, array.dtype, array.shape, array.strides)
+    plain: Array = memory_view(array.ctypes.data, array.dtype, array.shape, array.strides)
+    return plain
 
 
 def predict(
@@ -173,7 +174,7 @@ class Engine:
         self.work = 3.0 * rows * _count_weights(weights)
         self.n_jobs = n_jobs
         n_threads = choose_threads(n_jobs, self.work)
-        self.pace = Pace(n_threads, fixed=n_jobs is not None)
+        self.pace = Pace(n_threads, n_jobs is not None, self.work / SLOWEST)
         self.network = make_network(weights, names, rows)
         self.workspace = _make_workspace(
             self.network,
@@ -186,7 +187,6 @@ class Engine:
         )
         bounds = self.workspace.bounds[[0, -1]]
         self.serial_workspace = self.workspace._replace(bounds=bounds)
-        self.chunks_per_call = max(1, int(2e8 / self.work))  # until the first call is timed
 
     def train_epoch(self, order: Array, optimizer: Optimizer) -> float:
         """Train on the samples in this order; return the mean loss, of each batch before its step.
@@ -200,10 +200,11 @@ class Engine:
         n_chunks = -(-len(order) // self.batch_size) * self.chunks_per_batch
         first = 0
         while first < n_chunks:
-            last = min(first + self.chunks_per_call, n_chunks)
+            n_threads, n_units = self.pace.plan(n_chunks - first)
+            last = first + n_units
             first_batch = first // self.chunks_per_batch
             solver = optimizer.bundle(-(-last // self.chunks_per_batch) - first_batch)
-            self._run(data, solver, first, last)
+            self._run(data, solver, first, last, n_threads)
             optimizer.steps_taken += last // self.chunks_per_batch - first_batch
             first = last
         return float(totals[EPOCH_LOSS] / len(order))
@@ -227,9 +228,9 @@ class Engine:
         solver = Solver(GRADIENT_ONLY, steps, empty, empty)
         first = 0
         while first < self.chunks_per_batch:
-            last = min(first + self.chunks_per_call, self.chunks_per_batch)
-            self._run(data, solver, first, last)
-            first = last
+            n_threads, n_units = self.pace.plan(self.chunks_per_batch - first)
+            self._run(data, solver, first, first + n_units, n_threads)
+            first += n_units
         loss = float(totals[EPOCH_LOSS] / len(order))
         outputs = self.weights.units[-1] if self.loss == "squared_error" else 1
         return outputs * (loss - penalty) + penalty, self.workspace.gradient, loss
@@ -241,10 +242,8 @@ class Engine:
     def _sum_squares(self) -> float:
         return sum(float(np.vdot(w, w)) for w in self.weights.coefs)
 
-    def _run(self, data: Data, solver: Solver, first: int, last: int) -> None:
-        """Run one compiled call, and learn from its time how long the next may be."""
-        units = last - first
-        n_threads = self.pace.choose(units)
+    def _run(self, data: Data, solver: Solver, first: int, last: int, n_threads: int) -> None:
+        """Train on chunks first..last in one compiled call, and time it."""
         large = single_threaded_blas(_has_large(self.network))
         with large, parallel_region(n_threads) as parallel:
             if parallel:
@@ -256,8 +255,7 @@ class Engine:
             run(self.network, data, solver, workspace, self.batch_size, first, last)
             seconds = perf_counter() - began
         if count_compiled(run) == compiled:  # else the time is that of compiling
-            self.pace.record(n_threads if parallel else 1, units, seconds)
-            self.chunks_per_call = max(1, int(SLICE_SECONDS / 2 * units / seconds))
+            self.pace.record(n_threads if parallel else 1, last - first, seconds)
 
 
 def _count_weights(weights: Weights) -> int:
@@ -317,8 +315,6 @@ def _make_workspace(
 
 def _share_panels(layers: Any, n_threads: int) -> Array:
     """Return the bounds of each thread's panels, of about the same work."""
-    cost = [
-        np.full(int(count_panels(layer.n_in)), layer.weights_row) for layer in layers
-    ]
+    cost = [np.full(int(count_panels(layer.n_in)), layer.weights_row) for layer in layers]
     done = np.concatenate([[0], np.cumsum(np.concatenate(cost))])
     return np.searchsorted(done, np.linspace(0, done[-1], n_threads + 1)).astype(np.int64)

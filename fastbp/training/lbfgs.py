@@ -3,7 +3,6 @@
 import warnings
 from typing import Any
 
-import numpy as np
 import scipy.optimize
 from numpy.typing import NDArray
 from sklearn.utils.fixes import _get_additional_lbfgs_options_dict

@@ -48,7 +48,7 @@ def choose_threads(n_jobs: int | None, work: float) -> int:
         in the main thread: whoever runs fits in threads of his own has shared the cores out.
     work : float
     """
-    most = numba.get_num_threads()
+    most = int(numba.get_num_threads())
     if _forked or most == 1:
         return 1
     if n_jobs is None:
@@ -58,44 +58,66 @@ def choose_threads(n_jobs: int | None, work: float) -> int:
 
 
 class Pace:
-    """Decides, call by call, between one thread and several, by the time each takes.
+    """Plans compiled calls: how long each may be, and on how many threads.
 
-    Threads wait for one another twice a mini-batch. Where another process has one of the cores,
-    that can cost more than the work; results are the same bits either way, so both are tried, and
-    the slower one again from time to time.
+    A call lasts a tenth of a second, so that Ctrl-C is heard between two. Threads wait for one
+    another twice a mini-batch: where another process has one of the cores, that can cost far more
+    than the work. Results are the same bits either way, so unless the user has chosen, both are
+    timed, and the slower one again from time to time.
 
     Parameters
     ----------
     n_threads : int
     fixed : bool
         The user asked for these threads, and is given them.
+    unit_seconds : float
+        A guess at the time of a unit of work, until one is timed.
     """
 
+    CALL_SECONDS = 0.1
     PATIENCE = 0.2  # seconds on one thread before others are worth starting
-    RETRY = 20.0  # the slower one is tried again after as many times what the trial costs
+    RETRY = 20.0  # the slower is tried again after as many times what the trial costs
 
-    def __init__(self, n_threads: int, fixed: bool) -> None:
+    def __init__(self, n_threads: int, fixed: bool, unit_seconds: float) -> None:
         self.n_threads = n_threads
         self.fixed = fixed or n_threads == 1
-        self._seconds: dict[int, float] = {}  # per unit of work, by number of threads
+        self._guess = unit_seconds
+        self._seconds: dict[int, float] = {}  # of a unit, by number of threads
         self._since_trial = 0.0
 
-    def choose(self, units: int) -> int:
-        """Return the number of threads for a call of so many units of work."""
-        if self.fixed:
-            return self.n_threads
-        if len(self._seconds) < 2:
-            return self.n_threads if self._since_trial > self.PATIENCE else 1
-        faster, slower = sorted(self._seconds, key=self._seconds.__getitem__)
-        trial = self._seconds[slower] * units
-        return slower if self._since_trial > self.RETRY * trial else faster
+    def plan(self, remaining: int) -> tuple[int, int]:
+        """Return the number of threads, and how many of the remaining units, for the next call."""
+        faster, slower = self._ranked()
+        trial = self._units(slower, remaining) * self._expected(slower)
+        tried = len(self._seconds) == 2
+        patience = self.RETRY * trial if tried else self.PATIENCE
+        n_threads = faster
+        if not self.fixed and self._since_trial > patience:
+            n_threads = slower
+        return n_threads, self._units(n_threads, remaining)
 
     def record(self, n_threads: int, units: int, seconds: float) -> None:
         """Learn how long such a call took."""
-        known = len(self._seconds) == 2
-        best = min(self._seconds, key=self._seconds.__getitem__, default=1)
-        self._since_trial = 0.0 if known and n_threads != best else self._since_trial + seconds
+        is_trial = len(self._seconds) > 0 and n_threads != self._ranked()[0]
+        self._since_trial = 0.0 if is_trial else self._since_trial + seconds
         self._seconds[n_threads] = seconds / units
+
+    def _ranked(self) -> tuple[int, int]:
+        """The numbers of threads to choose from, the faster first as far as is known."""
+        if self.fixed:
+            return self.n_threads, self.n_threads
+        if self._seconds.get(self.n_threads, np.inf) < self._seconds.get(1, np.inf):
+            return self.n_threads, 1
+        return 1, self.n_threads
+
+    def _expected(self, n_threads: int) -> float:
+        """Seconds of a unit: as timed, or with threads of which nothing is known much longer."""
+        if n_threads in self._seconds:
+            return self._seconds[n_threads]
+        return 100 * self._seconds[1] if 1 in self._seconds else self._guess
+
+    def _units(self, n_threads: int, remaining: int) -> int:
+        return max(1, min(remaining, int(self.CALL_SECONDS / self._expected(n_threads))))
 
 
 @contextmanager
@@ -113,7 +135,7 @@ def parallel_region(n_threads: int) -> Iterator[bool]:
             return
     _used = True
     before = numba.get_num_threads()
-    numba.set_num_threads(n_threads)
+    numba.set_num_threads(min(n_threads, before))
     try:
         yield True
     finally:

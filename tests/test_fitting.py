@@ -1,0 +1,245 @@
+"""What a fit costs and leaves: memory, Ctrl-C, weights that users write to, pickles."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import joblib
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+
+from fastbp import BPClassifier, BPRegressor
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+X, Y = load_iris(return_X_y=True)
+
+MEMORY = """
+import sys, warnings
+import numpy as np
+from fastbp import BPClassifier
+warnings.simplefilter("ignore")
+rng = np.random.default_rng(0)
+dtype, batch_size, early_stopping, solver = eval(sys.argv[1])
+def peak():
+    for line in open("/proc/self/status"):
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+def reset():
+    open("/proc/self/clear_refs", "w").write("5")
+def make(n):
+    return rng.random((n, 500), dtype=np.float32).astype(dtype), rng.integers(0, 3, n)
+model = BPClassifier((50,), max_iter=2, batch_size=batch_size, solver=solver,
+                     early_stopping=early_stopping, random_state=0)
+model.fit(*make(1000))
+X, y = make(60_000)
+reset()
+before = peak()
+model.fit(X, y)
+print((peak() - before) / X.nbytes)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="reads Linux's /proc")
+@pytest.mark.parametrize(
+    "setting",
+    [
+        ("float32", 200, False, "adam"),
+        ("float64", 200, False, "adam"),
+        ("float32", "full", False, "sgd"),
+        ("float32", 200, True, "adam"),
+        ("float32", 200, False, "lbfgs"),
+    ],
+    ids=str,
+)
+def test_a_fit_adds_at_most_a_tenth_of_x(setting):
+    output = subprocess.run(
+        [sys.executable, "-c", MEMORY, repr(setting)], capture_output=True, text=True, check=True
+    )
+    assert float(output.stdout) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("solver", "batch_size"), [("adam", 32), ("sgd", 1), ("adam", "full"), ("lbfgs", "auto")]
+)
+def test_ctrl_c_leaves_a_usable_model(solver, batch_size):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20_000, 100)), rng.integers(0, 2, 20_000)
+    model = BPClassifier(
+        (200, 200), solver=solver, batch_size=batch_size, max_iter=100_000, max_fun=10**9,
+        tol=0, n_iter_no_change=np.inf, random_state=0,
+    )  # fmt: skip
+    model.set_params(max_iter=1).fit(X[:500], y[:500])  # kernels are compiled, or loaded
+    interrupted = []
+
+    def interrupt():
+        time.sleep(1.0)
+        interrupted.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        model.set_params(max_iter=100_000).fit(X, y)
+    waited = time.monotonic() - interrupted[0]
+    thread.join()
+    assert waited < 1
+    assert model.predict(X).shape == (20_000,)
+    assert np.isfinite(model.predict_proba(X)).all()
+    assert model.n_iter_ < 100_000
+
+
+def test_what_is_written_into_the_weights_is_used():
+    model = BPClassifier((5,), max_iter=2, random_state=0).fit(X, Y)
+    model.coefs_[1][:] = 0
+    model.intercepts_[1][:] = [0, 0, 50]
+    np.testing.assert_array_equal(model.predict(X), np.full(150, 2))
+    model.coefs_ = [np.zeros_like(w) for w in model.coefs_]
+    model.intercepts_ = [np.zeros(5), np.array([50.0, 0, 0])]
+    np.testing.assert_array_equal(model.predict(X), np.zeros(150))
+    model.partial_fit(X, Y)
+    assert 0 < np.abs(model.coefs_[1]).max() < 0.01
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_pickles_predict_and_go_on_alike(solver, dtype):
+    model = BPClassifier((7,), solver=solver, max_iter=5, random_state=0)
+    model.fit(X.astype(dtype), Y)
+    loaded = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
+    loaded.coefs_[0][:] = model.coefs_[0]  # still views
+    if solver != "lbfgs":
+        model.partial_fit(X.astype(dtype), Y)
+        loaded.partial_fit(X.astype(dtype), Y)
+    for mine, theirs in zip(loaded.coefs_, model.coefs_, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+        assert mine.dtype == dtype
+
+
+def test_a_pickle_holds_each_weight_once():
+    model = BPClassifier((200,), max_iter=1, random_state=0).fit(X, Y)
+    n_weights = sum(w.size for w in model.coefs_ + model.intercepts_)
+    assert len(pickle.dumps(model)) < 3 * 8 * n_weights + 4000  # weights, and Adam's two moments
+
+
+def test_a_memory_mapped_pickle_predicts(tmp_path):
+    model = BPRegressor(hidden_layer_sizes=(7,), max_iter=5, random_state=0).fit(X, X[:, 0])
+    joblib.dump(model, tmp_path / "model")
+    loaded = joblib.load(tmp_path / "model", mmap_mode="r")
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+
+
+def test_clones_are_unfitted():
+    model = BPClassifier((5,), activation=["gelu"], max_iter=2, loss="squared_error").fit(X, Y)
+    copy = clone(model)
+    assert copy.get_params() == model.get_params()
+    assert not hasattr(copy, "coefs_")
+
+
+@pytest.mark.parametrize("kind", [scipy.sparse.csr_matrix, scipy.sparse.csr_array])
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_sparse_is_dense(kind, index):
+    dense = X * (X > 1)
+    sparse = kind(dense)
+    sparse.indices, sparse.indptr = sparse.indices.astype(index), sparse.indptr.astype(index)
+    models = [
+        BPClassifier((7,), max_iter=5, random_state=0).fit(data, Y) for data in (dense, sparse)
+    ]
+    np.testing.assert_allclose(models[0].coefs_[0], models[1].coefs_[0], rtol=1e-12)
+    np.testing.assert_allclose(
+        models[0].predict_proba(dense), models[0].predict_proba(sparse), rtol=1e-12
+    )
+
+
+def test_duplicate_entries_of_a_sparse_matrix_are_summed():
+    rows, columns = [0, 0, 0, 1, 2], [1, 1, 0, 2, 0]
+    coo = scipy.sparse.coo_array(([1.0, 2, 3, 4, 5], (rows, columns)), shape=(3, 3))
+    csr = scipy.sparse.csr_array(([3.0, 1, 2, 4, 5], [0, 1, 1, 2, 0], [0, 3, 4, 5]), shape=(3, 3))
+    models = [
+        BPRegressor(hidden_layer_sizes=(4,), max_iter=3, random_state=0).fit(data, [1.0, 2, 3])
+        for data in (coo.toarray(), csr)
+    ]
+    np.testing.assert_allclose(models[0].coefs_[0], models[1].coefs_[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("data", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["auto", "float32", "float64"])
+def test_dtype(data, dtype):
+    expected = data if dtype == "auto" else dtype
+    for solver in ("adam", "lbfgs"):
+        model = BPRegressor(hidden_layer_sizes=(4,), dtype=dtype, solver=solver, max_iter=3)
+        model.fit(X.astype(data), X[:, 0])
+        assert {w.dtype.name for w in model.coefs_ + model.intercepts_} == {expected}
+        assert model.predict(X.astype(data)).dtype == expected
+
+
+@pytest.mark.parametrize("integers", [np.int8, np.uint64, bool])
+def test_other_numbers_are_taken_as_float64(integers):
+    model = BPClassifier((4,), max_iter=3, random_state=0).fit(X.astype(integers), Y)
+    expected = BPClassifier((4,), max_iter=3, random_state=0)
+    expected.fit(X.astype(integers).astype(float), Y)
+    np.testing.assert_array_equal(model.coefs_[0], expected.coefs_[0])
+    assert model.coefs_[0].dtype == np.float64
+
+
+def test_start_from_given_weights_leaves_the_shuffles_alone():
+    """The seed decides the order of the samples, wherever training starts."""
+    first = BPClassifier((4,), max_iter=3, random_state=0).fit(X, Y)
+    start = BPClassifier((4,), max_iter=1, random_state=0, learning_rate_init=1e-300).fit(X, Y)
+    again = BPClassifier((4,), max_iter=3, random_state=0)
+    again.fit(X, Y, coef_init=start.coefs_, intercept_init=start.intercepts_)
+    np.testing.assert_allclose(again.coefs_[0], first.coefs_[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "init", ["glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal"]
+)
+def test_init(init):
+    model = BPRegressor(
+        hidden_layer_sizes=(300,),
+        init=init,
+        max_iter=1,
+        learning_rate_init=1e-300,
+        random_state=0,
+        alpha=0,
+    ).fit(np.random.default_rng(0).normal(size=(5, 200)), np.arange(5.0))
+    variance = {"glorot": 2 / 500, "he": 2 / 200, "lecun": 1 / 200}[init.split("_")[0]]
+    assert model.coefs_[0].var() == pytest.approx(variance, rel=0.03)
+    largest = np.abs(model.coefs_[0]).max() / np.sqrt(variance)
+    assert largest <= np.sqrt(3) if init.endswith("uniform") else largest > 3
+    assert np.abs(model.intercepts_[0]).max() < 1e-290  # but for a step at that rate
+
+
+def test_the_first_wait_is_explained_once(tmp_path):
+    """With no cache, one line on stderr says why; with one, nothing does."""
+    code = textwrap.dedent("""
+        from fastbp import BPClassifier
+        for _ in range(2):
+            BPClassifier(max_iter=500, tol=1).fit([[0.0], [1.0], [2.0]], [0, 1, 1])
+    """)
+    command = [sys.executable, "-c", code]
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    outputs = [
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stderr
+        for _ in range(2)
+    ]
+    assert outputs[0].count("compiling") == outputs[0].count("\n") == 1
+    assert outputs[1] == ""
+
+
+def test_works_where_no_cache_can_be_written():
+    code = "from fastbp import BPClassifier; BPClassifier(tol=9).fit([[0.0], [1.0]], [0, 1])"
+    environment = {**os.environ, "NUMBA_CACHE_DIR": "/proc/nowhere"}
+    finished = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr

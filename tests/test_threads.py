@@ -1,0 +1,194 @@
+"""The same bits on any number of threads, and the rules of when there may be several."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numba
+import numpy as np
+import pytest
+from networks import make_case, make_optimizer
+
+from fastbp import BPClassifier
+from fastbp.matmul import product
+from fastbp.training import engine as engine_module
+from fastbp.training import threads
+from fastbp.training.threads import Pace, choose_threads
+
+CASES = [
+    {"units": (20, 50, 2), "names": ["relu", "softmax"], "loss": "log_loss", "n_samples": 203},
+    {"units": (7, 33, 17, 3), "names": ["tanh", "gelu", "identity"], "loss": "squared_error",
+         "n_samples": 130},
+    {"units": (30, 9, 1), "names": ["selu", "logistic"], "loss": "log_loss", "n_samples": 90, "sparse": True},
+    {"units": (5, 1), "names": ["exp"], "loss": "poisson", "n_samples": 61},
+]  # fmt: skip
+
+
+def train(case, dtype, n_threads, batch_size, monkeypatch, n_epochs=3):
+    monkeypatch.setattr(engine_module, "choose_threads", lambda n_jobs, work: n_threads)
+    engine = case.engine(dtype, batch_size, n_jobs=n_threads, keep_gradient=False)
+    optimizer = make_optimizer()
+    optimizer.begin(engine.weights)
+    order = np.random.default_rng(0).permutation(len(case.X))
+    losses = [engine.train_epoch(order, optimizer) for _ in range(n_epochs)]
+    outputs = engine.predict(np.arange(len(case.X)))
+    return losses, engine.weights.flat.copy(), outputs
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("batch_size", [1, 32, 61])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["units"]))
+def test_the_same_bits(case, weighted, batch_size, dtype, monkeypatch):
+    """On 1 to 7 threads: the shares of the work are what counts, not how many cores run them."""
+    case = make_case(**case, weighted=weighted)
+    expected = train(case, dtype, 1, batch_size, monkeypatch)
+    for n_threads in (2, 3, 7):
+        actual = train(case, dtype, n_threads, batch_size, monkeypatch)
+        assert actual[0] == expected[0]
+        np.testing.assert_array_equal(actual[1], expected[1])
+        np.testing.assert_array_equal(actual[2], expected[2])
+
+
+@pytest.mark.skipif(not product.has_blas(), reason="installed without the compiled extension")
+def test_the_same_bits_through_blas(monkeypatch):
+    monkeypatch.setattr(product, "BLAS_BYTES", 0)
+    case = make_case((40, 70, 30, 3), ["relu", "tanh", "softmax"], "log_loss", n_samples=700)
+    expected = train(case, np.float32, 1, 300, monkeypatch)
+    for n_threads in (2, 3):
+        actual = train(case, np.float32, n_threads, 300, monkeypatch)
+        for mine, theirs in zip(actual, expected, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def test_the_same_bits_in_chunks(monkeypatch):
+    monkeypatch.setattr(engine_module, "CHUNK_ROWS", 16)
+    case = make_case((20, 50, 2), ["relu", "softmax"], "log_loss", n_samples=203, weighted=True)
+    expected = train(case, np.float64, 1, 60, monkeypatch)
+    actual = train(case, np.float64, 3, 60, monkeypatch)
+    for mine, theirs in zip(actual, expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_the_same_model_for_every_n_jobs(solver):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(3000, 40)), rng.integers(0, 3, 3000)
+    parameters = {"solver": solver, "max_iter": 3, "random_state": 0, "n_iter_no_change": 50}
+    models = []
+    for n_jobs in (None, 1, 2, -1, 64):
+        with pytest.warns(match="(?i)reached"):
+            models.append(BPClassifier(n_jobs=n_jobs, **parameters).fit(X, y))
+    for model in models[1:]:
+        for mine, theirs in zip(model.coefs_, models[0].coefs_, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+        np.testing.assert_array_equal(model.predict_proba(X), models[0].predict_proba(X))
+
+
+def test_choice_of_threads():
+    most = numba.get_num_threads()
+    assert choose_threads(1, 1e12) == 1
+    assert choose_threads(-1, 0) == most
+    assert choose_threads(-most, 0) == 1
+    assert choose_threads(-most - 5, 0) == 1
+    assert choose_threads(most + 5, 0) == most
+    assert choose_threads(None, 0) == 1
+    assert choose_threads(None, 1e12) == most
+
+
+def test_in_a_thread_of_the_users_the_default_is_one():
+    chosen = []
+    thread = threading.Thread(target=lambda: chosen.append(choose_threads(None, 1e12)))
+    thread.start()
+    thread.join()
+    assert chosen == [1]
+
+
+def test_after_a_fork_there_is_one(monkeypatch):
+    monkeypatch.setattr(threads, "_forked", True)
+    assert choose_threads(-1, 1e12) == 1
+
+
+def follow(pace, n_calls, seconds, remaining=10):
+    """Let it plan calls, whose units take so long by the number of threads; what it chose."""
+    chosen = []
+    for _ in range(n_calls):
+        n_threads, units = pace.plan(remaining)
+        pace.record(n_threads, units, units * seconds[n_threads])
+        chosen.append((n_threads, units))
+    return chosen
+
+
+def test_pace_takes_the_faster_and_tries_the_slower_again():
+    pace = Pace(4, fixed=False, unit_seconds=0.01)
+    slower = {1: 0.01, 4: 0.1}
+    chosen = follow(pace, 300, slower)
+    time_of = {n: sum(units * slower[n] for m, units in chosen if m == n) for n in (1, 4)}
+    assert 0 < time_of[4] < 0.1 * time_of[1]
+    chosen = follow(pace, 300, {1: 0.01, 4: 0.003})
+    assert [n for n, _ in chosen[100:]].count(4) > 180
+
+
+def test_pace_begins_a_trial_with_little_work():
+    """Where the other core is busy, threads may be a hundred times slower."""
+    pace = Pace(2, fixed=False, unit_seconds=1e-3)
+    chosen = follow(pace, 50, {1: 1e-3, 2: 0.1}, remaining=1000)
+    assert chosen[0] == (1, 100)
+    assert next(units for n, units in chosen if n == 2) == 1
+
+
+def test_pace_of_a_short_fit_stays_on_one_thread():
+    pace = Pace(4, fixed=False, unit_seconds=1e-3)
+    assert {n for n, _ in follow(pace, 5, {1: 1e-3}, remaining=10)} == {1}
+
+
+def test_pace_does_what_the_user_asked():
+    assert {n for n, _ in follow(Pace(4, True, 1e-3), 50, {4: 1.0})} == {4}
+
+
+def test_a_call_is_short_enough_to_hear_ctrl_c():
+    for seconds in (1e-5, 1e-3, 0.05, 3.0):
+        chosen = follow(Pace(1, True, 1e-3), 10, {1: seconds}, remaining=10**6)
+        assert all(units == 1 or units * seconds <= 0.101 for _, units in chosen[1:])
+
+
+CHILD = """
+import os, sys, threading, warnings
+import numpy as np
+from fastbp import BPClassifier, show_config
+warnings.simplefilter("ignore")
+rng = np.random.default_rng(0)
+X, y = rng.normal(size=(600, 30)), rng.integers(0, 2, 600)
+def fit():
+    model = BPClassifier(max_iter=5, random_state=0, n_jobs=2).fit(X, y)
+    return model.coefs_[0].sum() + model.predict_proba(X).sum()
+results = [fit()]
+assert show_config(as_dict=True)["threading layer"] == sys.argv[1], show_config(as_dict=True)
+pool = [threading.Thread(target=lambda: results.append(fit())) for _ in range(4)]
+[t.start() for t in pool]; [t.join() for t in pool]
+if hasattr(os, "fork"):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if fit() == results[0] else 3)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert len(set(results)) == 1, results
+print("fine")
+"""
+
+
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+def test_threads_and_forks(layer):
+    """Fits in several threads at once and in a forked child: no abort, no hang, the same model."""
+    if layer == "omp" and numba.threading_layer() != "omp":
+        pytest.skip("this machine has no OpenMP runtime")
+    finished = subprocess.run(
+        [sys.executable, "-c", CHILD, layer],
+        env={**os.environ, "NUMBA_THREADING_LAYER": layer},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == "fine\n"
