@@ -87,7 +87,7 @@ def _predict(chosen: argparse.Namespace) -> None:
 
 
 def _write(file: TextIO, target: str, predicted: Iterable[object]) -> None:
-    writer = csv.writer(file)
+    writer = csv.writer(file, lineterminator="\n")
     writer.writerow([target])
     writer.writerows([value] for value in predicted)
 

@@ -25,6 +25,7 @@ from fastbp.estimators.regressor import BPRegressor
 __all__ = ["Table", "TableError", "TableModel", "fit_table", "read_table"]
 
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
+MANY_ROWS = 2000  # from here on a part can be spared to decide when to stop
 MOST_CLASSES = 20  # a numeric target of more different values is a quantity
 
 
@@ -89,7 +90,7 @@ def _numbers(cells: Sequence[str]) -> NDArray[Any] | None:
             values[i] = np.nan if text.lower() in MISSING else float(text)
         except ValueError:
             return None
-    return None if np.isnan(values).all() else values
+    return values
 
 
 def _features(table: Table, names: Sequence[str], numeric: Sequence[bool]) -> NDArray[Any]:
@@ -179,11 +180,13 @@ def fit_table(
     if len(np.unique(y)) < 2:
         raise TableError(f"column {target!r} has one value only: there is nothing to predict")
     names = [name for name in table.names if name != target]
-    numeric = [_numbers(table.column(name)) is not None for name in names]
+    columns = [_numbers(table.column(name)) for name in names]
+    numeric = [column is not None and not np.isnan(column).all() for column in columns]
     if not any(numeric):
         raise TableError(f"the table has no column of numbers beside {target!r}")
     X = _features(table, names, numeric)[present]
-    pipeline = _make_pipeline(numeric, task, {"verbose": verbose, **parameters})
+    parameters = {"early_stopping": len(y) >= MANY_ROWS, "verbose": verbose, **parameters}
+    pipeline = _make_pipeline(numeric, task, parameters)
     X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.2, random_state=0)
     pipeline.fit(X_train, y_train)
     score_name = "accuracy" if task == "classification" else "R²"
@@ -201,5 +204,4 @@ def _make_pipeline(numeric: Sequence[bool], task: str, parameters: dict[str, Any
         ]
     )
     estimator = BPClassifier if task == "classification" else BPRegressor
-    defaults = {"early_stopping": True, "random_state": 0}
-    return make_pipeline(columns, estimator(**{**defaults, **parameters}))
+    return make_pipeline(columns, estimator(random_state=0, **parameters))

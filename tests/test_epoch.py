@@ -3,7 +3,7 @@
 import naive
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import make_case, make_optimizer
 
@@ -77,12 +77,7 @@ def check_epochs(case, solver, batch_size, dtype=np.float64, n_epochs=2, alpha=1
         np.testing.assert_allclose(mine, theirs, rtol=tolerance, atol=tolerance)
 
 
-relaxed = settings(
-    max_examples=30,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+few = settings(max_examples=30)
 
 
 @pytest.fixture(params=["tiles", "blas"])
@@ -94,19 +89,19 @@ def matmul(request, monkeypatch):
     return request.param
 
 
-@relaxed
+@few
 @given(case=cases(), solver=st.sampled_from(STOCHASTIC_SOLVERS), batch_size=st.integers(1, 45))
 def test_drawn_networks(matmul, case, solver, batch_size):
     check_epochs(case, solver, min(batch_size, len(case.X)))
 
 
-@relaxed
+@few
 @given(case=cases(), solver=st.sampled_from(STOCHASTIC_SOLVERS), batch_size=st.integers(1, 45))
 def test_drawn_networks_in_single_precision(matmul, case, solver, batch_size):
     check_epochs(case, solver, min(batch_size, len(case.X)), np.float32)
 
 
-@relaxed
+@few
 @given(case=cases(), solver=st.sampled_from(STOCHASTIC_SOLVERS), batch_size=st.integers(6, 45))
 def test_batches_that_come_in_chunks(monkeypatch, case, solver, batch_size):
     monkeypatch.setattr(engine_module, "CHUNK_ROWS", 5)

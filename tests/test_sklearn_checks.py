@@ -25,7 +25,7 @@ ESTIMATORS = [
     BPClassifier(solver="adagrad", hidden_layer_sizes=(), learning_rate_init=0.1),
     BPRegressor(),
     BPRegressor(solver="sgd", hidden_layer_sizes=(10, 5), activation="tanh"),
-    BPRegressor(solver="lbfgs", hidden_layer_sizes=10, alpha=0.1),
+    BPRegressor(solver="lbfgs", hidden_layer_sizes=20, alpha=1),
     BPRegressor(solver="rmsprop", hidden_layer_sizes=(20, 10), activation=("gelu", "elu")),
     BPRegressor(loss="poisson", learning_rate_init=0.01),
 ]

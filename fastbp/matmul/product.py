@@ -141,7 +141,7 @@ def _call_blas(typing_context, function, a, a_row, b, b_row, c, c_row, m, n, k):
 def product(addresses, large, a, b, c, start, epilogue, factor, shape):
     """``C := epilogue(start + A @ B)`` of the matrices a (m, k), b (k, n), c (m, n).
 
-    `addresses` begin with those of `product_addresses`; `large` asks for BLAS; `start` is (m, n), or
+    `addresses` begin with `product_addresses`; `large` asks for BLAS; `start` is (m, n), or
     (1, n) with a row stride of 0; `shape` is (m, n, k).
     """
     m, n, k = shape

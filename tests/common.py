@@ -1,0 +1,113 @@
+"""What several test modules share: small data, pairs of estimators, and their comparison."""
+
+import random
+import warnings
+from itertools import combinations, product
+
+import numpy as np
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+
+from fastbp import BPClassifier, BPRegressor
+
+CLASSIFIED = ("binary", "multiclass", "multilabel")
+TARGETS = (*CLASSIFIED, "regression", "multioutput", "poisson")
+
+
+def make_data(target, n_samples=45, n_features=6, seed=0):
+    """Return X, a third of it zeros, and y of this kind, which depends on it."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_samples, n_features)) * (rng.random((n_samples, n_features)) < 2 / 3)
+    Z = X @ rng.normal(size=(n_features, 3)) + 0.5 * rng.normal(size=(n_samples, 3))
+    y = {
+        "binary": (Z[:, 0] > 0).astype(int),
+        "multiclass": Z.argmax(axis=1) * 2 + 1,
+        "multilabel": (Z > 0).astype(int),
+        "regression": Z[:, 0],
+        "multioutput": Z,
+        "poisson": rng.poisson(np.exp(Z[:, 0] / 3)).astype(float),
+    }[target]
+    return X, y
+
+
+def make_weights(n_samples=45, seed=1):
+    return np.random.default_rng(seed).uniform(0.2, 3, n_samples)
+
+
+def make_pair(target, **parameters):
+    """Return our estimator for this kind of target, and scikit-learn's."""
+    if target in CLASSIFIED:
+        return BPClassifier(**parameters), MLPClassifier(**parameters)
+    if target == "poisson":
+        parameters["loss"] = "poisson"
+    return BPRegressor(**parameters), MLPRegressor(**parameters)
+
+
+def call_both(pair, method, *arguments, **options):
+    """Call the method of both estimators, and see that they warn of the same."""
+    said = []
+    for model in pair:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            getattr(model, method)(*arguments, **options)
+        said.append([(warning.category, str(warning.message)) for warning in caught])
+    assert said[0] == said[1]
+    return pair
+
+
+def assert_same(ours, theirs, rtol):
+    """Same kind of value, arrays of one dtype and shape, numbers equal within rtol."""
+    if isinstance(theirs, list):
+        assert len(ours) == len(theirs)
+        for a, b in zip(ours, theirs, strict=True):
+            assert_same(a, b, rtol)
+    elif isinstance(theirs, np.ndarray) or np.issubdtype(type(theirs), np.floating):
+        assert np.asarray(ours).dtype == np.asarray(theirs).dtype
+        assert np.shape(ours) == np.shape(theirs)
+        if np.issubdtype(np.asarray(theirs).dtype, np.floating):
+            # relative to the largest, since sums of any order come close to zero
+            scale = np.max(np.abs(theirs), initial=0, where=np.isfinite(theirs))
+            np.testing.assert_allclose(ours, theirs, rtol, atol=rtol * scale)
+        else:
+            np.testing.assert_array_equal(ours, theirs)
+    else:
+        assert type(ours) is type(theirs)
+        assert ours == theirs
+
+
+def assert_same_model(pair, X, y, rtol=1e-8):
+    """Every public attribute of scikit-learn's estimator is ours too, and so are predictions."""
+    ours, theirs = pair
+    for name, value in vars(theirs).items():
+        if not name.startswith("_"):
+            assert name in vars(ours), name
+            if name.endswith("_"):
+                assert_same(getattr(ours, name), value, rtol)
+    for method in ("predict", "predict_proba", "predict_log_proba"):
+        if hasattr(theirs, method):
+            assert_same(getattr(ours, method)(X), getattr(theirs, method)(X), rtol)
+    assert_same(ours.score(X, y), theirs.score(X, y), rtol)
+
+
+def cover(strength, axes):
+    """Return cases that hold, together, each combination of values of any `strength` axes."""
+    draw = random.Random(0)
+    groups = list(combinations(axes, strength))
+    missing = dict.fromkeys(
+        tuple(zip(group, values, strict=True))
+        for group in groups
+        for values in product(*(axes[name] for name in group))
+    )
+
+    def found(case):
+        held = (tuple((name, case[name]) for name in group) for group in groups)
+        return [combination for combination in held if combination in missing]
+
+    cases = []
+    while missing:
+        fixed = dict(next(iter(missing)))
+        tries = [{name: draw.choice(axes[name]) for name in axes} | fixed for _ in range(20)]
+        best = max(tries, key=lambda case: len(found(case)))
+        for combination in found(best):
+            del missing[combination]
+        cases.append(best)
+    return cases

@@ -1,0 +1,183 @@
+"""``python -m fastbp``: the demonstration, tables of one's own, and what a user gets wrong."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fastbp import __main__ as command_line
+from fastbp.table import TableError, TableModel, fit_table, read_table
+
+COLOURS = ["red", "green", "blue"]
+
+
+def write(path, rows):
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
+    return str(path)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Numbers, words and gaps; `kind` follows from them, and so does `amount`."""
+    rng = np.random.default_rng(0)
+    rows = [["size", "colour", "weight", "kind", "amount"]]
+    for i in range(300):
+        size, colour = rng.normal(), COLOURS[rng.integers(3)]
+        kind = "big" if size + COLOURS.index(colour) > 1 else "small"
+        amount = round(3 * size + COLOURS.index(colour), 3)
+        rows.append([f"{size:.3f}", colour, "" if i % 7 == 0 else i % 5, kind, amount])
+    return write(tmp_path / "table.csv", rows)
+
+
+def run(capsys, *arguments):
+    code = command_line.main(list(arguments))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_demonstration(capsys):
+    command_line.demonstrate(epochs=2)
+    out = capsys.readouterr().out
+    assert "Iteration 2, loss = " in out
+    assert "agree on 100.00% of the test set" in out
+    accuracies = [line.split()[2] for line in out.splitlines() if " accuracy " in line]
+    assert len(accuracies) == 2
+    assert accuracies[0] == accuracies[1]
+
+
+@pytest.mark.parametrize(
+    ("target", "task", "name"), [("kind", "auto", "accuracy"), ("amount", "auto", "R²")]
+)
+def test_fit_and_predict(table, tmp_path, capsys, target, task, name):
+    model = str(tmp_path / "model")
+    code, out, err = run(
+        capsys, "fit", table, "--target", target, "--task", task, "--model", model,
+        "--max-iter", "100",
+    )  # fmt: skip
+    assert (code, err) == (0, "")
+    assert "Iteration 1, loss" in out
+    score = next(line for line in out.splitlines() if line.startswith(name))
+    assert float(score.split()[1]) > 0.85
+    output = str(tmp_path / "predicted.csv")
+    assert run(capsys, "predict", table, "--model", model, "--output", output)[0] == 0
+    predicted = read_table(output)
+    assert predicted.names == [target]
+    assert len(predicted.cells[0]) == 300
+    code, out, _ = run(capsys, "predict", table, "--model", model)
+    assert out.splitlines() == [target, *predicted.cells[0]]
+    if target == "kind":
+        right = np.mean(np.array(predicted.cells[0]) == read_table(table).column("kind"))
+        assert right > 0.9
+
+
+def test_columns_may_come_in_any_order_and_words_may_be_new(table, tmp_path, capsys):
+    model = str(tmp_path / "model")
+    run(capsys, "fit", table, "--target", "kind", "--model", model, "--max-iter", "5")
+    first = write(tmp_path / "a.csv", [["size", "colour", "weight", "amount"], [1, "red", 2, 3]])
+    other = write(tmp_path / "b.csv", [["amount", "weight", "x", "size", "colour"], [3, 2, 9, 1, "red"]])  # fmt: skip
+    unseen = write(tmp_path / "c.csv", [["size", "colour", "weight", "amount"], [1, "pink", "", 3]])
+    outputs = [run(capsys, "predict", path, "--model", model) for path in (first, other, unseen)]
+    assert outputs[0] == outputs[1]
+    assert outputs[2][0] == 0
+
+
+def broken(tmp_path, name):
+    """Arguments that cannot work, and what the one line must say."""
+    good = [["a", "b", "y"], *([i, i % 3, i % 2] for i in range(30))]
+    path = write(tmp_path / "good.csv", good)
+    cases = {
+        "no file": (["fit", str(tmp_path / "none.csv"), "--target", "y"], "none.csv"),
+        "a folder": (["fit", str(tmp_path), "--target", "y"], "cannot be read"),
+        "no column": (["fit", path, "--target", "z"], "'z' is not in the table, which has: a, b"),
+        "no model": (["predict", path, "--model", str(tmp_path / "none")], "none"),
+        "not a model": (["predict", path, "--model", path], "holds no model"),
+        "no epochs": (["fit", path, "--target", "y", "--max-iter", "0"], "--max-iter"),
+        "no folder": (["fit", path, "--target", "y", "--max-iter", "1", "--model",
+                       str(tmp_path / "no" / "m")], "cannot be written"),
+    }  # fmt: skip
+    tables = {
+        "no numbers": (
+            [["w", "y"], *([f"w{i}", i % 2] for i in range(30))],
+            "no column of numbers",
+        ),
+        "a header only": ([["a", "y"]], "no rows"),
+        "ragged": ([["a", "y"], [1, 2], [1]], "row 3 has 1 cells"),
+        "one name twice": ([["a", "a", "y"], [1, 2, 3]], "two columns"),
+        "one value": ([["a", "y"], *([i, 1] for i in range(30))], "'y' has one value"),
+        "few values": ([["a", "y"], *([i, i] for i in range(5))], "at least 10"),
+    }
+    if name in tables:
+        rows, words = tables[name]
+        return ["fit", write(tmp_path / "bad.csv", rows), "--target", "y"], words
+    if name == "a quantity of words":
+        rows = [["a", "y"], *([i, f"v{i}"] for i in range(30))]
+        path = write(tmp_path / "bad.csv", rows)
+        return ["fit", path, "--target", "y", "--task", "regression"], "needs numbers"
+    if name == "bytes":
+        (tmp_path / "bad.csv").write_bytes(b"\xff\xfe\x00a,b\n\x9c1,2\n")
+        return ["fit", str(tmp_path / "bad.csv"), "--target", "y"], "cannot be read"
+    if name == "not gzip":
+        (tmp_path / "bad.csv.gz").write_bytes(b"a,y\n1,2\n")
+        return ["fit", str(tmp_path / "bad.csv.gz"), "--target", "y"], "cannot be read"
+    return cases[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "no file", "a folder", "no column", "no model", "not a model", "no epochs", "no folder",
+        "no numbers", "a header only", "ragged", "one name twice", "one value", "few values",
+        "a quantity of words", "bytes", "not gzip",
+    ],
+)  # fmt: skip
+def test_a_mistake_gets_one_line_and_code_2(name, tmp_path, capsys):
+    arguments, words = broken(tmp_path, name)
+    code, _, err = run(capsys, *arguments)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert err.startswith("fastbp: ")
+    assert words in err
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_words_where_the_model_knows_numbers(table, tmp_path):
+    model = fit_table(read_table(table), "kind", max_iter=2)
+    changed = read_table(table)
+    changed.cells[0] = ["tall"] * 300
+    with pytest.raises(TableError, match="'size' has words"):
+        model.predict(changed)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_rows_without_a_target_are_left_out(tmp_path):
+    rows = [["a", "y"], *([i, "?" if i % 10 == 0 else i % 2] for i in range(100))]
+    model = fit_table(read_table(write(tmp_path / "t.csv", rows)), "y", max_iter=2)
+    assert isinstance(model, TableModel)
+    assert set(model.pipeline.classes_) == {"0", "1"}
+
+
+def test_wrong_usage_gets_code_2():
+    finished = subprocess.run(
+        [sys.executable, "-m", "fastbp", "fit"], capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 2
+    assert "usage: python -m fastbp fit" in finished.stderr
+
+
+def test_a_closed_pipe_is_no_error(table, tmp_path):
+    model = str(tmp_path / "model")
+    command = [sys.executable, "-m", "fastbp"]
+    fit = [*command, "fit", table, "--target", "kind", "--model", model, "--max-iter", "2"]
+    subprocess.run(fit, check=True, capture_output=True)
+    rows = [["size", "colour", "weight", "amount"], *([1, "red", 2, 3] for _ in range(50_000))]
+    big = write(tmp_path / "big.csv", rows)
+    with subprocess.Popen(
+        [*command, "predict", big, "--model", model], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0

@@ -1,0 +1,71 @@
+"""Docstrings against signatures, the examples in them, and the words of the README."""
+
+import doctest
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import fastbp
+from fastbp.estimators import classifier, regressor
+
+ROOT = Path(__file__).parents[1]
+ESTIMATORS = [fastbp.BPClassifier, fastbp.BPRegressor]
+
+
+def section(docstring, title):
+    """Names described in a numpydoc section."""
+    found = re.search(rf"^{title}\n-+\n(.*?)(?=^\w[^\n]*\n-+\n|\Z)", docstring, re.S | re.M)
+    return re.findall(r"^(\w+) ?:", found.group(1), re.M) if found else []
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_parameter_is_described_in_order_of_use(estimator):
+    described = section(inspect.getdoc(estimator), "Parameters")
+    assert sorted(described) == sorted(inspect.signature(estimator).parameters)
+    assert described[:3] == list(inspect.signature(estimator).parameters)[:3]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_attribute_is_described(estimator):
+    model = estimator(hidden_layer_sizes=(2,), max_iter=500, tol=1.0)
+    model.fit([[0.0], [1.0], [2.0]], [0, 1, 1])
+    public = {name for name in vars(model) if name.endswith("_") and not name.startswith("_")}
+    assert public <= set(section(inspect.getdoc(estimator), "Attributes"))
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_every_public_method_is_documented(estimator):
+    for name in ("fit", "partial_fit", "predict"):
+        method = inspect.unwrap(inspect.getattr_static(estimator, name).fn
+                                if name == "partial_fit" else getattr(estimator, name))  # fmt: skip
+        parameters = [p for p in inspect.signature(method).parameters if p != "self"]
+        assert section(inspect.getdoc(method), "Parameters") == parameters
+
+
+@pytest.mark.parametrize("module", [classifier, regressor])
+def test_examples_in_docstrings(module):
+    results = doctest.testmod(module)
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+def test_the_readme_names_commands_that_are_run():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert "python -m fastbp" in readme
+    test_command = re.search(r"^(\S.*python -m pytest.*)$", readme, re.M).group(1)
+    assert "README.md" in ci
+    assert test_command.startswith('python -m pip install -e ".[test]"')
+
+
+def test_everything_public_has_a_docstring():
+    for name in fastbp.__all__:
+        if name != "__version__":
+            assert inspect.getdoc(getattr(fastbp, name))
+
+
+def test_version_is_the_packages():
+    assert f'version = "{fastbp.__version__}"' in (ROOT / "pyproject.toml").read_text()
+    assert f"## {fastbp.__version__}" in (ROOT / "CHANGELOG.md").read_text()

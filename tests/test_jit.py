@@ -1,0 +1,79 @@
+"""The decorators, the cache's key, and the kernels as plain Python."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastbp.kernels import jit
+
+TESTS = Path(__file__).parent
+
+
+def test_the_cache_key_holds_the_source_of_all_kernels(tmp_path, monkeypatch):
+    """A change in a callee in another file must not be served from the cache."""
+    package = tmp_path / "fastbp"
+    for room in ("kernels", "matmul"):
+        (package / room).mkdir(parents=True)
+        (package / room / "a.py").write_text("x = 1")
+    monkeypatch.setattr(jit, "__file__", str(package / "kernels" / "jit.py"))
+    digest = jit.revision.__wrapped__()
+    assert jit.revision.__wrapped__() == digest
+    (package / "matmul" / "a.py").write_text("x = 2")
+    assert jit.revision.__wrapped__() != digest
+
+
+def test_the_cache_key_is_the_same_in_every_process():
+    """Once it held a set, whose order is another in each process: nothing was ever found."""
+    code = (
+        "from fastbp.kernels.epoch import train_serial, train_parallel as p; "
+        "print(train_serial._cache._extra, p._cache._extra)"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1", "2")
+    }
+    assert len(outputs) == 1
+    serial, parallel = eval(outputs.pop().replace(") (", "), ("))
+    assert serial != parallel
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_memory_view_is_the_memory(dtype):
+    array = np.arange(24, dtype=dtype).reshape(4, 6)
+    strides = (6 * array.itemsize, array.itemsize)
+    view = jit.memory_view(array.ctypes.data, dtype, (4, 5), strides)
+    np.testing.assert_array_equal(view, array[:, :5])
+    view[1, 1] = -1
+    assert array[1, 1] == -1
+
+
+def test_the_kernels_as_plain_python():
+    """The oracle tests again, with the compiler off, on the smallest of their cases."""
+    chosen = (
+        "(test_every_solver and 4) or test_every_momentum or test_sparse"
+        " or (test_every_loss_and_output and True-0.5-1) or (test_against_scipy and float64 and not gelu) or test_every_epilogue"
+        " or (test_every_activation and 0.5-True and units1) or test_one_activation_per_layer"
+    )
+    finished = subprocess.run(
+        [
+            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist",
+            "test_epoch.py", "test_gradients.py", "test_product.py", "-k", chosen,
+        ],
+        cwd=TESTS,
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stdout[-3000:]
+    assert " passed" in finished.stdout

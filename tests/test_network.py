@@ -1,0 +1,108 @@
+"""The layout: what is packed comes back, views are views, rows start on the lines of the cache."""
+
+import pickle
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastbp.network import ALIGNMENT, INITS, Weights, aligned_zeros, draw_weights, make_network
+
+UNITS = st.lists(st.integers(1, 70), min_size=2, max_size=5)
+DTYPES = st.sampled_from(["float32", "float64"])
+
+
+def drawn(units, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    weights = Weights(units, dtype)
+    for view in weights.coefs + weights.intercepts:
+        view[...] = rng.normal(size=view.shape)
+    return weights
+
+
+@given(units=UNITS, dtype=DTYPES)
+def test_packing_and_back(units, dtype):
+    weights = drawn(units, dtype)
+    shapes = list(pairwise(units))
+    assert [w.shape for w in weights.coefs] == shapes
+    assert [b.shape for b in weights.intercepts] == [(n,) for n in units[1:]]
+    elements = weights.without_padding(weights.flat)
+    assert elements.size == sum((n + 1) * m for n, m in shapes)
+    np.testing.assert_array_equal(weights.with_padding(elements), weights.flat)
+    copy = Weights.of(weights.coefs, weights.intercepts, dtype)
+    np.testing.assert_array_equal(copy.flat, weights.flat)
+    assert not np.shares_memory(copy.flat, weights.flat)
+
+
+@given(units=UNITS, dtype=DTYPES)
+def test_pickle(units, dtype):
+    weights = drawn(units, dtype)
+    loaded = pickle.loads(pickle.dumps(weights))
+    np.testing.assert_array_equal(loaded.flat, weights.flat)
+    loaded.coefs[0][0, 0] = 5
+    assert loaded.flat[0] == 5
+    assert weights.flat[0] != 5
+
+
+def test_views():
+    weights = drawn([3, 4, 2], "float64")
+    assert weights.seen_as(weights.coefs, weights.intercepts)
+    assert not weights.seen_as([w.copy() for w in weights.coefs], weights.intercepts)
+    assert not weights.seen_as(weights.coefs[:1], weights.intercepts)
+    assert all(np.shares_memory(w, weights.flat) for w in weights.coefs + weights.intercepts)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_alignment(dtype, size):
+    array = aligned_zeros(size, dtype)
+    assert array.ctypes.data % ALIGNMENT == 0
+    assert array.shape == (size,)
+    assert not array.any()
+
+
+@given(units=UNITS, dtype=DTYPES, rows=st.integers(1, 9))
+def test_layers_do_not_overlap(units, dtype, rows):
+    """Each matrix of the plan has a place of its own, and room for its padded rows."""
+    network = make_network(Weights(units, dtype), ["tanh"] * (len(units) - 1), rows)
+    places = {"parameters": [], "transposed": [], "activations": []}
+    for i, layer in enumerate(network.layers):
+        places["parameters"].append((layer.weights, (layer.n_in + 1) * layer.weights_row))
+        assert layer.weights_row >= layer.n_out
+        if i > 0:
+            places["transposed"].append((layer.transposed, layer.n_out * layer.transposed_row))
+            assert layer.input == network.layers[i - 1].output
+            assert layer.input_row == network.layers[i - 1].output_row
+        else:
+            places["activations"].append((layer.input, rows * layer.input_row))
+        assert layer.input_row >= layer.n_in + 1
+        places["activations"].append((layer.output, rows * layer.output_row))
+    for parts in places.values():
+        for (at, size), (following, _) in pairwise(parts):
+            assert at + size <= following
+    assert network.parameters.size == sum(places["parameters"][-1])
+    if places["transposed"]:
+        assert network.transposed.size == sum(places["transposed"][-1])
+
+
+def test_transposes():
+    weights = drawn([5, 9, 20, 3], "float32")
+    network = make_network(weights, ["relu"] * 3, 4)
+    for layer, w in zip(network.layers[1:], weights.coefs[1:], strict=True):
+        part = network.transposed[layer.transposed :][: layer.n_out * layer.transposed_row]
+        np.testing.assert_array_equal(
+            part.reshape(layer.n_out, layer.transposed_row)[:, : layer.n_in], w.T
+        )
+
+
+@pytest.mark.parametrize("init", INITS)
+def test_draws_are_those_of_the_seed(init):
+    first, second = (
+        draw_weights([4, 6, 2], ["relu"], init, np.random.RandomState(0), np.float64)
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(first.flat, second.flat)
+    single = draw_weights([4, 6, 2], ["relu"], init, np.random.RandomState(0), np.float32)
+    np.testing.assert_array_equal(single.coefs[0], first.coefs[0].astype(np.float32))
