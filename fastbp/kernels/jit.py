@@ -126,7 +126,7 @@ def parallel_kernel(function: Callable[..., Any]) -> Any:
 
 def count_compiled(kernel: Any) -> int:
     """Return for how many types a kernel was compiled, or loaded from the cache, so far."""
-    return len(getattr(kernel, "signatures", ()))
+    return len(getattr(kernel, "overloads", ()))
 
 
 # What Numba links into a caller it optimises again there, and again in the caller's caller. So the

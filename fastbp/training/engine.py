@@ -72,8 +72,8 @@ class Samples:
         """Return the sum of the weights, the number of samples where there are none."""
         return float(self.X.shape[0] if self.sample_weight is None else self.sample_weight.sum())
 
-    def in_order(self, order: Array, dtype: np.dtype[Any]) -> Data:
-        """Return the bundle for the kernels, the samples in this order."""
+    def bundle(self, order: Array, dtype: np.dtype[Any]) -> Data:
+        """Return what the kernels need, the samples in this order."""
         if scipy.sparse.issparse(self.X):
             dense = np.empty((0, self.X.shape[1]), self.X.dtype)
             stored = self.X.data, self.X.indices, self.X.indptr
@@ -130,7 +130,7 @@ def predict(
     network = make_network(weights, names, n_threads * rows, training=False)
     workspace = _make_workspace(network, weights, n_threads * rows, n_threads, loss=0)
     workspace = workspace._replace(rows=rows)
-    data = Samples(X).in_order(order, weights.dtype)
+    data = Samples(X).bundle(order, weights.dtype)
     out = np.empty((len(order), weights.units[-1]), weights.dtype)
     with single_threaded_blas(_has_large(network)), parallel_region(n_threads) as parallel:
         run = epoch.predict_parallel if parallel else epoch.predict_serial
@@ -185,6 +185,9 @@ class Engine:
             keep_gradient or self.chunks_per_batch > 1,
             samples.X if scipy.sparse.issparse(samples.X) else None,
         )
+        self.workspace.totals[SQUARES] = self._sum_squares()
+        self.data = samples.bundle(np.arange(0), weights.dtype)
+        self.has_large = _has_large(self.network)
         bounds = self.workspace.bounds[[0, -1]]
         self.serial_workspace = self.workspace._replace(bounds=bounds)
 
@@ -193,10 +196,9 @@ class Engine:
 
         KeyboardInterrupt comes through after a whole number of steps, and leaves usable weights.
         """
-        data = self.samples.in_order(order, self.weights.dtype)
+        data = self.data._replace(order=order)
         totals = self.workspace.totals
-        totals[:] = 0
-        totals[SQUARES] = self._sum_squares()
+        totals[:SQUARES] = 0
         n_chunks = -(-len(order) // self.batch_size) * self.chunks_per_batch
         first = 0
         while first < n_chunks:
@@ -216,9 +218,9 @@ class Engine:
         `train_epoch`, penalty included. Of several outputs, squared error is their mean, while
         gradients are those of their sum (as in scikit-learn); the objective is that sum.
         """
-        data = self.samples.in_order(order, self.weights.dtype)
+        data = self.data._replace(order=order)
         totals = self.workspace.totals
-        totals[:] = 0
+        totals[:SQUARES] = 0
         totals[SQUARES] = self._sum_squares()
         penalty = alpha / 2 * totals[SQUARES] / self.samples.total_weight()
         transpose_weights(self.network)
@@ -244,8 +246,8 @@ class Engine:
 
     def _run(self, data: Data, solver: Solver, first: int, last: int, n_threads: int) -> None:
         """Train on chunks first..last in one compiled call, and time it."""
-        large = single_threaded_blas(_has_large(self.network))
-        with large, parallel_region(n_threads) as parallel:
+        blas = single_threaded_blas(self.has_large)
+        with blas, parallel_region(n_threads) as parallel:
             if parallel:
                 run, workspace = epoch.train_parallel, self.workspace
             else:

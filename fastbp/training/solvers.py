@@ -31,6 +31,8 @@ __all__ = ["STOCHASTIC_SOLVERS", "Optimizer"]
 
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw", "adagrad", "rmsprop")
 
+STEPS_AT_A_TIME = 256  # their settings are made ahead: an epoch may be a single step
+
 _CODES = {
     "sgd": update.SGD,
     "adam": update.ADAM,
@@ -61,6 +63,18 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         self.learning_rate = float(self.learning_rate_init)
+        self._forget_steps()
+
+    def _forget_steps(self) -> None:
+        self._made = np.empty((0, arrays.N_SETTINGS))
+        self._made_from, self._made_for = 0, (self.learning_rate, self.alpha)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if not name.startswith("_made")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._forget_steps()
 
     def begin(self, weights: Weights) -> None:
         """Make room for the state, of zeros, unless the state of these weights is there."""
@@ -81,29 +95,36 @@ class Optimizer:
         second = self.second.flat if self.second else empty
         nesterov = self.solver == "sgd" and self.nesterovs_momentum
         code = update.NESTEROV if nesterov else _CODES[self.solver]
-        return Solver(code, self._steps(n_steps), first, second)
+        return Solver(code, self._next_steps(n_steps), first, second)
 
-    def _steps(self, n_steps: int) -> NDArray[Any]:
-        """Settings of the next steps, of shape (n_steps, N_SETTINGS)."""
-        steps = np.zeros((n_steps, arrays.N_SETTINGS))
-        t = np.arange(self.steps_taken + 1, self.steps_taken + n_steps + 1)
-        steps[:, arrays.PENALTY] = self.alpha
-        steps[:, arrays.BETA_1], steps[:, arrays.REST_1] = self.beta_1, 1 - self.beta_1
-        steps[:, arrays.BETA_2], steps[:, arrays.REST_2] = self.beta_2, 1 - self.beta_2
-        steps[:, arrays.RATE] = self.learning_rate
-        steps[:, arrays.EPSILON] = self.epsilon
-        steps[:, arrays.DECAY] = 1
-        if self.solver == "sgd":
-            steps[:, arrays.BETA_1] = self.momentum
-        elif self.solver == "adagrad":
-            steps[:, [arrays.BETA_2, arrays.REST_2]] = 1
-        elif self.solver in ("adam", "adamw"):
+    def _next_steps(self, n_steps: int) -> NDArray[Any]:
+        """Settings of the next steps, of shape (n_steps, N_SETTINGS); made for many at a time."""
+        begin = self.steps_taken - self._made_from
+        made_for = (self.learning_rate, self.alpha)
+        if begin < 0 or begin + n_steps > len(self._made) or made_for != self._made_for:
+            self._made = self._make_steps(max(n_steps, STEPS_AT_A_TIME))
+            self._made_from, self._made_for, begin = self.steps_taken, made_for, 0
+        return self._made[begin : begin + n_steps]
+
+    def _make_steps(self, n_steps: int) -> NDArray[Any]:
+        settings = np.zeros(arrays.N_SETTINGS)
+        settings[arrays.PENALTY] = 0 if self.solver == "adamw" else self.alpha
+        settings[arrays.BETA_1] = self.momentum if self.solver == "sgd" else self.beta_1
+        settings[arrays.REST_1] = 1 - self.beta_1
+        settings[arrays.BETA_2] = 1 if self.solver == "adagrad" else self.beta_2
+        settings[arrays.REST_2] = 1 if self.solver == "adagrad" else 1 - self.beta_2
+        settings[arrays.RATE] = self.learning_rate
+        settings[arrays.EPSILON] = self.epsilon
+        settings[arrays.DECAY] = 1
+        if self.solver == "adamw":
+            settings[arrays.DECAY] -= self.learning_rate * self.alpha
+        steps = np.tile(settings, (n_steps, 1))
+        if self.solver in ("adam", "adamw"):
+            t = np.arange(self.steps_taken + 1, self.steps_taken + n_steps + 1)
             correction = np.sqrt(1 - self.beta_2**t)
             steps[:, arrays.RATE] *= correction / (1 - self.beta_1**t)
             if self.solver == "adamw":
                 steps[:, arrays.EPSILON] *= correction
-                steps[:, arrays.PENALTY] = 0
-                steps[:, arrays.DECAY] -= self.learning_rate * self.alpha
         return steps
 
     def end_epoch(self, samples_seen: int) -> None:
