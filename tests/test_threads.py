@@ -28,6 +28,7 @@ CASES = [
 def train(case, dtype, n_threads, batch_size, monkeypatch, n_epochs=3):
     monkeypatch.setattr(engine_module, "choose_threads", lambda n_jobs, work: n_threads)
     engine = case.engine(dtype, batch_size, n_jobs=n_threads, keep_gradient=False)
+    engine.pace.plan = lambda remaining: (n_threads, remaining)
     optimizer = make_optimizer()
     optimizer.begin(engine.weights)
     order = np.random.default_rng(0).permutation(len(case.X))
@@ -121,7 +122,7 @@ def follow(pace, n_calls, seconds, remaining=10):
 
 
 def test_pace_takes_the_faster_and_tries_the_slower_again():
-    pace = Pace(4, fixed=False, unit_seconds=0.01)
+    pace = Pace(4, patience=0.2, unit_seconds=0.01)
     slower = {1: 0.01, 4: 0.1}
     chosen = follow(pace, 300, slower)
     time_of = {n: sum(units * slower[n] for m, units in chosen if m == n) for n in (1, 4)}
@@ -132,24 +133,25 @@ def test_pace_takes_the_faster_and_tries_the_slower_again():
 
 def test_pace_begins_a_trial_with_little_work():
     """Where the other core is busy, threads may be a hundred times slower."""
-    pace = Pace(2, fixed=False, unit_seconds=1e-3)
+    pace = Pace(2, patience=0.2, unit_seconds=1e-3)
     chosen = follow(pace, 50, {1: 1e-3, 2: 0.1}, remaining=1000)
     assert chosen[0] == (1, 100)
     assert next(units for n, units in chosen if n == 2) == 1
 
 
 def test_pace_of_a_short_fit_stays_on_one_thread():
-    pace = Pace(4, fixed=False, unit_seconds=1e-3)
+    pace = Pace(4, patience=0.2, unit_seconds=1e-3)
     assert {n for n, _ in follow(pace, 5, {1: 1e-3}, remaining=10)} == {1}
 
 
-def test_pace_does_what_the_user_asked():
-    assert {n for n, _ in follow(Pace(4, True, 1e-3), 50, {4: 1.0})} == {4}
+def test_pace_starts_threads_at_once_where_the_user_asked():
+    chosen = follow(Pace(4, 0.0, 1e-3), 10, {1: 1e-3, 4: 3e-4})
+    assert [n for n, _ in chosen] == [1] + [4] * 9
 
 
 def test_a_call_is_short_enough_to_hear_ctrl_c():
     for seconds in (1e-5, 1e-3, 0.05, 3.0):
-        chosen = follow(Pace(1, True, 1e-3), 10, {1: seconds}, remaining=10**6)
+        chosen = follow(Pace(1, 0.0, 1e-3), 10, {1: seconds}, remaining=10**6)
         assert all(units == 1 or units * seconds <= 0.101 for _, units in chosen[1:])
 
 

@@ -11,7 +11,8 @@ solver : {'adam', 'sgd', 'lbfgs', 'adamw', 'adagrad', 'rmsprop'}, default='adam'
 
 alpha : float, default=0.0001
     Strength of the L2 penalty, ``alpha / 2 * sum(W**2)`` divided by the number of samples of a
-    mini-batch (or the sum of their weights). Biases have none. For 'adamw', the decay.
+    mini-batch (or the sum of their weights): the smaller the batch, the stronger. Biases have none.
+    For 'adamw', the decay.
 batch_size : int, 'auto' or 'full', default='auto'
     Samples in a mini-batch: 'auto' is ``min(200, n_samples)``, 'full' is all of them, which is
     gradient descent; 1 is a step for each sample. Not used by 'lbfgs'.
@@ -32,7 +33,8 @@ shuffle : bool, default=True
     Whether to shuffle the samples in each epoch.
 random_state : int, RandomState instance or None, default=None
     Decides the initial weights, the split for early stopping and the shuffles. The same integer
-    gives the same model, and the one scikit-learn gives.
+    gives the same model, and the one scikit-learn gives. With an integer each call of `partial_fit`
+    shuffles alike; a RandomState moves on.
 tol : float, default=1e-4
     An epoch improves where it lowers the loss, or with `early_stopping` raises the score, by as
     much. For 'lbfgs', the largest gradient at which it stops.

@@ -47,6 +47,7 @@ Array = NDArray[Any]
 CHUNK_ROWS = 512  # rows of activations kept: more would leave the cache and use memory
 PREDICT_ROWS = 256  # ... in prediction, by each thread; a multiple of BLAS_ROWS
 PREDICT_CALLS = 20  # a prediction is worth threads from as many mini-batches' work on
+PATIENCE = 0.2  # seconds on one thread before others are started, where n_jobs is None
 SLOWEST = 2e9  # multiply-adds a second: below what is reached anywhere
 
 
@@ -174,7 +175,8 @@ class Engine:
         self.work = 3.0 * rows * _count_weights(weights)
         self.n_jobs = n_jobs
         n_threads = choose_threads(n_jobs, self.work)
-        self.pace = Pace(n_threads, n_jobs is not None, self.work / SLOWEST)
+        patience = PATIENCE if n_jobs is None else 0.0
+        self.pace = Pace(n_threads, patience, self.work / SLOWEST)
         self.network = make_network(weights, names, rows)
         self.workspace = _make_workspace(
             self.network,

@@ -9,6 +9,7 @@ from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
 from sklearn.utils.optimize import _check_optimize_result
 
 from fastbp.training.engine import Engine
+from fastbp.training.threads import single_threaded_blas
 
 __all__ = ["minimize"]
 
@@ -52,9 +53,10 @@ def minimize(
     options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
     options |= _get_additional_lbfgs_options_dict("iprint", 1 if verbose else -1)
     try:
-        result = scipy.optimize.minimize(
-            objective, iterate, method="L-BFGS-B", jac=True, options=options, callback=keep
-        )
+        with single_threaded_blas(True):  # scipy's own steps are too small to share out
+            result = scipy.optimize.minimize(
+                objective, iterate, method="L-BFGS-B", jac=True, options=options, callback=keep
+            )
         iterate = result.x
         n_iter = _check_optimize_result("lbfgs", result, max_iter)
     except KeyboardInterrupt:

@@ -62,25 +62,25 @@ class Pace:
 
     A call lasts a tenth of a second, so that Ctrl-C is heard between two. Threads wait for one
     another twice a mini-batch: where another process has one of the cores, that can cost far more
-    than the work. Results are the same bits either way, so unless the user has chosen, both are
-    timed, and the slower one again from time to time.
+    than the work. Results are the same bits either way, so one thread and several are both timed,
+    and the slower again from time to time.
 
     Parameters
     ----------
     n_threads : int
-    fixed : bool
-        The user asked for these threads, and is given them.
+        The most to use.
+    patience : float
+        Seconds on one thread before others are started.
     unit_seconds : float
         A guess at the time of a unit of work, until one is timed.
     """
 
     CALL_SECONDS = 0.1
-    PATIENCE = 0.2  # seconds on one thread before others are worth starting
     RETRY = 20.0  # the slower is tried again after as many times what the trial costs
 
-    def __init__(self, n_threads: int, fixed: bool, unit_seconds: float) -> None:
+    def __init__(self, n_threads: int, patience: float, unit_seconds: float) -> None:
         self.n_threads = n_threads
-        self.fixed = fixed or n_threads == 1
+        self.patience = patience
         self._guess = unit_seconds
         self._seconds: dict[int, float] = {}  # of a unit, by number of threads
         self._since_trial = 0.0
@@ -90,10 +90,8 @@ class Pace:
         faster, slower = self._ranked()
         trial = self._units(slower, remaining) * self._expected(slower)
         tried = len(self._seconds) == 2
-        patience = self.RETRY * trial if tried else self.PATIENCE
-        n_threads = faster
-        if not self.fixed and self._since_trial > patience:
-            n_threads = slower
+        patience = self.RETRY * trial if tried else self.patience
+        n_threads = slower if self._since_trial > patience else faster
         return n_threads, self._units(n_threads, remaining)
 
     def record(self, n_threads: int, units: int, seconds: float) -> None:
@@ -104,8 +102,6 @@ class Pace:
 
     def _ranked(self) -> tuple[int, int]:
         """The numbers of threads to choose from, the faster first as far as is known."""
-        if self.fixed:
-            return self.n_threads, self.n_threads
         if self._seconds.get(self.n_threads, np.inf) < self._seconds.get(1, np.inf):
             return self.n_threads, 1
         return 1, self.n_threads

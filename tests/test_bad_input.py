@@ -1,0 +1,914 @@
+"""Data and parameters that make no sense are refused, as by scikit-learn; odd layouts are not."""
+
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+from common import make_data, make_pair
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+
+from fastbp import BPClassifier, BPRegressor
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+KINDS = ("multiclass", "regression")
+N = 45
+X, _ = make_data("regression", N)
+Y = {kind: make_data(kind, N)[1] for kind in (*KINDS, "binary", "multilabel", "multioutput")}
+CSR = scipy.sparse.csr_array(X)
+NUMBERED = np.arange(N)
+CLASSES = {"multiclass": {"classes": range(6)}, "binary": {"classes": [0, 1]}, "regression": {}}
+
+
+def pair_of(kind, **parameters):
+    return make_pair(kind, **{"max_iter": 2, "random_state": 0, **parameters})
+
+
+def but(array, index, value):
+    """Return a copy with one element changed."""
+    array = np.array(array, dtype=object if isinstance(value, str | None) else float)
+    array[index] = value
+    return array
+
+
+def with_unaligned(array):
+    """Return a copy that begins one byte after an aligned address."""
+    copy = np.empty(array.nbytes + 16, np.uint8)
+    start = -copy.ctypes.data % 16 + 1
+    copy = copy[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    assert not copy.flags.aligned
+    return copy
+
+
+def error_of(call, *arguments, **options):
+    """Return the exception that the call raises."""
+    with warnings.catch_warnings(action="ignore"), pytest.raises(Exception) as caught:  # noqa: PT011
+        call(*arguments, **options)
+    return caught.value
+
+
+def public_type(error):
+    """Return the nearest type of an exception that users can name: built in, or scikit-learn's."""
+    for cls in type(error).__mro__:
+        if cls.__module__ == "builtins" or cls.__module__.startswith("sklearn"):
+            return cls
+    raise AssertionError
+
+
+def assert_refused(call_ours, call_theirs, *arguments, match, **options):
+    """Both raise, ours an exception that whoever catches scikit-learn's catches too."""
+    theirs = error_of(call_theirs, *arguments, **options)
+    with (
+        warnings.catch_warnings(action="ignore"),
+        pytest.raises(public_type(theirs), match=match) as caught,
+    ):
+        call_ours(*arguments, **options)
+    assert not isinstance(caught.value, SystemError | AssertionError)
+
+
+# ------------------------------------------------------------------------------------ the data
+
+BAD_X = {
+    "nan": (but(X, (3, 2), np.nan), "Input X contains NaN"),
+    "infinity": (but(X, (3, 2), -np.inf), "Input X contains infinity"),
+    "nan-float32": (but(X, (3, 2), np.nan).astype(np.float32), "Input X contains NaN"),
+    "nan-sparse": (scipy.sparse.csc_array(but(X, (3, 2), np.nan)), "Input X contains NaN"),
+    "missing-in-frame": (pd.DataFrame(X).mask(X > 1), "Input X contains NaN"),
+    "missing-integer": (
+        pd.DataFrame({str(j): pd.array([None, *range(N - 1)], dtype="Int64") for j in range(6)}),
+        "Input X contains NaN",
+    ),
+    "vector": (X[:, 0], "Expected 2D array, got 1D array"),
+    "cube": (X.reshape(N, 3, 2), "dim 3"),
+    "number": (3.0, "Expected 2D array, got scalar"),
+    "none": (None, "Expected 2D array"),
+    "no-rows": (X[:0], "0 sample"),
+    "no-rows-sparse": (CSR[:0], "0 sample"),
+    "no-columns": (X[:, :0], "0 feature"),
+    "no-columns-sparse": (CSR[:, :0], "0 feature"),
+    "complex": (X + 1j, "Complex data not supported"),
+    "complex-sparse": (CSR * 1j, "Complex data not supported"),
+    "words": (np.full((N, 6), "ten"), "could not convert string to float"),
+    "object-with-word": (but(X, (3, 2), "ten"), "could not convert string to float: 'ten'"),
+    "categories": (pd.DataFrame({"a": ["x"] * N}), "could not convert string to float"),
+    "ragged": ([[1.0, 2], [3]] * 20, "inhomogeneous"),
+    "dictionary": ({"a": 1}, "dict"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["fit", "partial_fit", "predict"])
+@pytest.mark.parametrize("bad", BAD_X)
+def test_bad_x(bad, method, kind):
+    x, match = BAD_X[bad]
+    ours, theirs = pair_of(kind)
+    if method == "predict":
+        calls = [model.fit(X, Y[kind]).predict for model in (ours, theirs)]
+        assert_refused(*calls, x, match=match)
+        return
+    n = len(x) if isinstance(x, np.ndarray) else N
+    options = CLASSES[kind] if method == "partial_fit" else {}
+    calls = getattr(ours, method), getattr(theirs, method)
+    assert_refused(*calls, x, Y[kind][:n], match=match, **options)
+
+
+BAD_Y = {
+    "none": (None, "y"),
+    "short": (np.arange(N - 1) % 3, r"inconsistent numbers of samples: \[45, 44\]"),
+    "nan": (but(NUMBERED % 3, 3, np.nan), "Input y contains NaN"),
+    "infinity": (but(NUMBERED % 3, 3, np.inf), "Input y contains infinity"),
+    "missing": (pd.Series([None, *range(N - 1)], dtype="Int64"), "Input y contains NaN"),
+    "complex": (X[:, 0] + 1j, "Complex data not supported"),
+    "cube": (np.zeros((N, 2, 2)), "dim 3"),
+    "number": (1, "at least 1 dimension"),
+    "no-columns": (np.zeros((N, 0)), "0 feature"),
+    "ragged": ([[0, 1], [1], [0]] * 15, "inhomogeneous"),
+    "sparse-column": (scipy.sparse.csr_array((NUMBERED % 2)[:, None]), "for y"),
+}
+BAD_LABELS = {
+    "continuous": (X[:, 0] + 0.5, "Unknown label type"),
+    "two-columns": (np.c_[NUMBERED % 3, NUMBERED % 3], "Multioutput target"),
+    "two-continuous-columns": (X[:, :2], "Multioutput target"),
+    "words-and-numbers": (np.array([1, "a", 2] * 15, dtype=object), "not supported between"),
+    "bytes": (np.array([b"a", b"b", b"c"])[NUMBERED % 3], "bytes"),
+}
+BAD_NUMBERS = {
+    "words": (np.array(["one", "two", "ten"])[NUMBERED % 3], r"\by\b"),
+    "digits": (np.array(["1", "2", "3"])[NUMBERED % 3], r"\by\b"),
+    "dates": (NUMBERED.astype("datetime64[D]"), r"\by\b"),
+    "objects-with-word": (but(X[:, 0], 3, "ten"), "could not convert string to float: 'ten'"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "y", "match"),
+    [
+        pytest.param(kind, *bad, id=f"{kind}-{name}")
+        for kind, group in (
+            ("multiclass", BAD_Y | BAD_LABELS),
+            ("regression", BAD_Y | BAD_NUMBERS),
+        )
+        for name, bad in group.items()
+    ],
+)
+def test_bad_y(kind, y, match):
+    ours, theirs = pair_of(kind)
+    assert_refused(ours.fit, theirs.fit, X, y, match=match)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("value", [1, 7.0, "a", True])
+def test_one_class_is_learnt(value, solver):
+    y = np.full(N, value)
+    for model in pair_of("binary", solver=solver):
+        model.fit(X, y)
+        np.testing.assert_array_equal(model.predict(X), y)
+        assert model.predict(X).dtype == y.dtype
+
+
+@pytest.mark.parametrize("parameters", [{}, {"solver": "lbfgs"}, {"out_activation": "softplus"}])
+def test_poisson_refuses_negative_targets(parameters):
+    model = BPRegressor(loss="poisson", **parameters)
+    with pytest.raises(ValueError, match=r"loss='poisson' requires y >= 0"):
+        model.fit(X, but(np.ones(N), 7, -1e-9))
+
+
+@pytest.mark.parametrize("out_activation", ["identity", "relu", "tanh"])
+def test_poisson_refuses_outputs_that_may_be_negative(out_activation):
+    model = BPRegressor(loss="poisson", out_activation=out_activation)
+    with pytest.raises(ValueError, match="out_activation"):
+        model.fit(X, np.ones(N))
+
+
+BAD_WEIGHTS = {
+    "zeros": (np.zeros(N), "weights must contain at least one non-zero"),
+    "short": (np.ones(N - 1), "sample_weight.shape"),
+    "long": (np.ones(N + 1), "sample_weight.shape"),
+    "column": (np.ones((N, 1)), "Sample weights must be 1D"),
+    "nan": (but(np.ones(N), 3, np.nan), "Input sample_weight contains NaN"),
+    "infinity": (but(np.ones(N), 3, np.inf), "Input sample_weight contains infinity"),
+    "complex": (np.ones(N) + 1j, "Complex data not supported"),
+    "words": (np.full(N, "one"), "could not convert string to float"),
+    "sparse": (scipy.sparse.csr_array(np.ones((1, N))), "for sample_weight"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("bad", BAD_WEIGHTS)
+def test_bad_sample_weight(bad, method, kind):
+    weights, match = BAD_WEIGHTS[bad]
+    calls = [getattr(model, method) for model in pair_of(kind)]
+    options = CLASSES[kind] if method == "partial_fit" else {}
+    assert_refused(*calls, X, Y[kind], sample_weight=weights, match=match, **options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+def test_negative_sample_weight(solver, kind):
+    # scikit-learn maximises the loss of such samples
+    ours, _ = pair_of(kind, solver=solver)
+    with pytest.raises(ValueError, match=r"Negative values .* `sample_weight`"):
+        ours.fit(X, Y[kind], but(np.ones(N), 3, -1e-9))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_batch_without_weight(kind):
+    # scikit-learn raises ZeroDivisionError
+    ours, _ = pair_of(kind, batch_size=9, shuffle=False)
+    ours.fit(X, Y[kind], np.r_[np.zeros(9), np.ones(N - 9)])
+    assert np.isfinite(ours.loss_curve_).all()
+    assert all(np.isfinite(w).all() for w in ours.coefs_)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "multilabel"])
+def test_validation_without_weight(kind):
+    weights = np.zeros(N)
+    weights[:20] = 1  # the split with this seed takes five of the others
+    ours, theirs = pair_of(kind, early_stopping=True, validation_fraction=0.1, random_state=20)
+    assert_refused(ours.fit, theirs.fit, X, Y[kind], weights, match="weights")
+
+
+# ------------------------------------------------------------------------------ the parameters
+
+BAD_PARAMETERS = {
+    "hidden_layer_sizes": [0, -1, 2.5, "a", None],
+    "activation": ["nope", "softmax", None, 3],
+    "solver": ["nope", None],
+    "alpha": [-1, np.nan, "a", None],
+    "batch_size": [0, -1, 2.5, "nope", None],
+    "learning_rate": ["nope", None],
+    "learning_rate_init": [0, -1, np.nan, "a", None],
+    "power_t": [-1, "a", None],
+    "max_iter": [0, -1, 2.5, None],
+    "shuffle": [2, "yes", None],
+    "random_state": [-1, 2.5, "a", 2**33, np.random.default_rng(0)],
+    "tol": [-1, "a", None],
+    "verbose": [-1, "a", None],
+    "warm_start": [2, "yes", None],
+    "momentum": [-0.1, 1.1, None],
+    "nesterovs_momentum": [3, None],
+    "early_stopping": [3, None],
+    "validation_fraction": [-0.1, 1, 1.5, None],
+    "beta_1": [-0.1, 1, None],
+    "beta_2": [-0.1, 1, None],
+    "epsilon": [0, -1, None],
+    "n_iter_no_change": [0, -1, 2.5, None],
+    "max_fun": [0, -1, 2.5, None],
+}
+
+
+def named(parameters):
+    return [
+        pytest.param(name, value, id=f"{name}={value!r:.20}")
+        for name, values in parameters.items()
+        for value in values
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize(("name", "value"), named(BAD_PARAMETERS))
+def test_bad_parameter(name, value, method, kind):
+    if (name, method) == ("early_stopping", "partial_fit"):
+        pytest.skip("partial_fit allows no early_stopping at all")
+    ours, theirs = pair_of(kind, **{name: value})
+    calls = getattr(ours, method, None), getattr(theirs, method, None)
+    options = CLASSES[kind] if method == "partial_fit" else {}
+    if name == "solver" and calls[0] is None:
+        pytest.skip("partial_fit is not there for other solvers")
+    assert_refused(*calls, X, Y[kind], match=name, **options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "sizes", [(3, 0), (3, -2), (2.5,), (3.0,), [[3]], (True,), ("3",), (None,)], ids=str
+)
+def test_bad_hidden_layer_sizes(sizes, kind):
+    ours, theirs = pair_of(kind, hidden_layer_sizes=sizes)
+    assert_refused(ours.fit, theirs.fit, X, Y[kind], match="hidden_layer_sizes")
+
+
+OUR_BAD_PARAMETERS = {
+    "dtype": ["float16", "f8", np.float32, None],
+    "n_jobs": [0, 1.5, "all", True],
+    "init": ["nope", None],
+    "activation": [(), ("relu",), ("relu",) * 3, ("relu", "nope"), ("relu", "exp"), (3, 3)],
+}
+
+
+@pytest.mark.parametrize(
+    ("estimator", "name", "value"),
+    [
+        pytest.param(estimator, *case.values, id=f"{estimator.__name__}-{case.id}")
+        for estimator, more in (
+            (BPClassifier, {"loss": ["hinge", "poisson", None]}),
+            (
+                BPRegressor,
+                {"loss": ["log_loss", None], "out_activation": ["nope", "softmax", None]},
+            ),
+        )
+        for case in named(OUR_BAD_PARAMETERS | more)
+    ],
+)
+def test_bad_parameter_of_ours(estimator, name, value):
+    model = estimator(**{"hidden_layer_sizes": (4, 3), name: value})
+    with pytest.raises(ValueError, match=name):
+        model.fit(X, NUMBERED % 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"coef_init": []}, "coef_init must hold 2 arrays, got 0"),
+        ({"coef_init": [np.ones((6, 4))]}, "coef_init must hold 2 arrays, got 1"),
+        ({"coef_init": [np.ones((6, 4)), np.ones((1, 4))]}, r"coef_init\[1\] must have shape"),
+        ({"coef_init": [np.ones(24), np.ones((4, 1))]}, r"coef_init\[0\] must have shape"),
+        ({"coef_init": [np.full((6, 4), np.nan), np.ones((4, 1))]}, r"coef_init\[0\] contains NaN"),
+        ({"coef_init": [np.ones((6, 4)), [[1], [2], [np.inf], [4]]]}, r"coef_init\[1\] contains"),
+        ({"intercept_init": [np.ones(4)] * 3}, "intercept_init must hold 2 arrays, got 3"),
+        ({"intercept_init": [np.ones(4), np.ones((1, 1))]}, r"intercept_init\[1\] must have shape"),
+        ({"intercept_init": [[0, 0, np.nan, 0], [0]]}, r"intercept_init\[0\] contains NaN"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+def test_bad_initial_weights(kind, given, match):
+    ours, _ = pair_of(kind, hidden_layer_sizes=4)
+    with pytest.raises(ValueError, match=match):
+        ours.fit(X, Y[kind], **given)
+
+
+# ------------------------------------------------------------------------- calls out of order
+
+
+@pytest.mark.parametrize("method", ["predict", "predict_proba", "predict_log_proba", "score"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_unfitted(kind, method):
+    ours, theirs = pair_of(kind)
+    if not hasattr(theirs, method):
+        assert not hasattr(ours, method)
+        return
+    arguments = (X, Y[kind]) if method == "score" else (X,)
+    assert isinstance(error_of(getattr(theirs, method), *arguments), NotFittedError)
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        getattr(ours, method)(*arguments)
+
+
+@pytest.mark.parametrize("make", [np.asarray, scipy.sparse.csr_array, scipy.sparse.csc_array])
+@pytest.mark.parametrize("method", ["predict", "partial_fit"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_number_of_features(kind, method, make):
+    ours, theirs = (model.fit(X, Y[kind]) for model in pair_of(kind))
+    arguments = (make(X[:, :5]),) if method == "predict" else (make(X[:, :5]), Y[kind])
+    calls = getattr(ours, method), getattr(theirs, method)
+    assert_refused(*calls, *arguments, match="X has 5 features, but BP.* is expecting 6")
+
+
+FRAME = pd.DataFrame(X, columns=list("abcdef"))
+
+
+@pytest.mark.parametrize(
+    ("frame", "match"),
+    [
+        (FRAME[list("bacdef")], "must be in the same order"),
+        (FRAME.rename(columns={"b": "other"}), "unseen at fit time:\n- other"),
+        (FRAME.drop(columns="c"), "yet now missing:\n- c"),
+        (FRAME.rename(columns={"b": 3}), "string names"),
+    ],
+    ids=["order", "other", "missing", "mixed"],
+)
+@pytest.mark.parametrize("method", ["predict", "partial_fit"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_feature_names(kind, method, frame, match):
+    ours, theirs = (model.fit(FRAME, Y[kind]) for model in pair_of(kind))
+    arguments = (frame,) if method == "predict" else (frame, Y[kind])
+    assert_refused(getattr(ours, method), getattr(theirs, method), *arguments, match=match)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("sizes", [(), 5, (4, 4), (4, 3, 2)], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_going_on_with_other_layers(kind, sizes, method):
+    # scikit-learn goes on with the first ones, or fails in a product
+    ours, _ = pair_of(kind, hidden_layer_sizes=(4, 3), warm_start=True)
+    ours.fit(X, Y[kind])
+    before = [w.copy() for w in ours.coefs_]
+    with pytest.raises(ValueError, match="hidden_layer_sizes"):
+        getattr(ours.set_params(hidden_layer_sizes=sizes), method)(X, Y[kind])
+    for w, expected in zip(ours.coefs_, before, strict=True):
+        np.testing.assert_array_equal(w, expected)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_going_on_with_more_targets(method):
+    ours, theirs = (model.fit(X, Y["regression"]) for model in pair_of("regression", warm_start=1))
+    calls = getattr(ours, method), getattr(theirs, method)
+    assert_refused(*calls, X, Y["multioutput"], match="shapes")
+
+
+BAD_PARTIAL_FITS = {
+    "no-classes": ([(Y["multiclass"], None)], "classes must be passed"),
+    "too-few-classes": ([(Y["multiclass"], [1, 3])], r"`y` has classes not in `self.classes_`"),
+    "classes-of-another-kind": ([(Y["multiclass"], list("abc"))], "not in `self.classes_`"),
+    "nan-among-classes": ([(Y["multiclass"], [1, 3, 5, np.nan])], "contains NaN"),
+    "new-class": ([(Y["multiclass"], [1, 3, 5]), (Y["multiclass"] + 2, None)], "'y' has"),
+    "words": (
+        [(Y["multiclass"], [1, 3, 5]), (np.array(list("abc"))[NUMBERED % 3], None)],
+        "not in `self.classes_`",
+    ),
+    "other-classes": (
+        [(Y["multiclass"], [1, 3, 5]), (Y["multiclass"], [1, 3, 7])],
+        "not the same as on last call",
+    ),
+    "continuous": ([(Y["multiclass"], [1, 3, 5]), (X[:, 0] + 0.5, None)], "Unknown label type"),
+    "several-labels": (
+        [(Y["multiclass"], [1, 3, 5]), (np.c_[NUMBERED % 2, NUMBERED % 2] * 1, None)],
+        "`y`",
+    ),
+    "more-labels": (
+        [(Y["multilabel"], [0, 1, 2]), (np.c_[Y["multilabel"], NUMBERED % 2], None)],
+        "not in `self.classes_`",
+    ),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_PARTIAL_FITS)
+def test_bad_partial_fit(bad):
+    calls, match = BAD_PARTIAL_FITS[bad]
+    models = pair_of("multiclass")
+    *before, (y, classes) = calls
+    for model in models:
+        for earlier_y, earlier_classes in before:
+            model.partial_fit(X, earlier_y, classes=earlier_classes)
+    ours, theirs = (model.partial_fit for model in models)
+    assert_refused(ours, theirs, X, y, classes=classes, match=match)
+
+
+def test_warm_start_with_other_classes():
+    ours, theirs = (
+        model.fit(X, Y["multiclass"]) for model in pair_of("multiclass", warm_start=True)
+    )
+    assert_refused(ours.fit, theirs.fit, X, Y["binary"], match="same classes .* previous call")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_partial_fit_with_early_stopping(kind):
+    calls = [model.partial_fit for model in pair_of(kind, early_stopping=True)]
+    assert_refused(*calls, X, Y[kind], match="early_stopping", **CLASSES[kind])
+
+
+@pytest.mark.parametrize(
+    ("kind", "n", "fraction", "match"),
+    [
+        ("regression", 2, 0.1, "validation set is too small"),
+        ("regression", 9, 0.1, "validation set is too small"),
+        ("multilabel", 9, 0.1, "validation set is too small"),
+        ("binary", 9, 0.1, "test_size = 1 should be greater"),
+        ("regression", 1, 0.1, "train set will be empty"),
+        ("multiclass", 20, 0.99, "train set will be empty"),
+        ("multiclass", 20, 0, "test_size=0"),
+    ],
+)
+def test_early_stopping_on_too_few_samples(kind, n, fraction, match):
+    ours, theirs = pair_of(kind, early_stopping=True, validation_fraction=fraction)
+    assert_refused(ours.fit, theirs.fit, X[:n], Y[kind][:n], match=match)
+
+
+def test_early_stopping_with_one_sample_of_a_class():
+    ours, theirs = pair_of("binary", early_stopping=True)
+    y = (NUMBERED == 3).astype(int)
+    assert_refused(ours.fit, theirs.fit, X, y, match="least populated classes in y")
+
+
+# ------------------------------------------------------------------------ weights that blow up
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("make", [np.asarray, scipy.sparse.csr_array])
+@pytest.mark.parametrize(
+    ("kind", "parameters", "scale"),
+    [
+        ("multiclass", {"solver": "sgd", "learning_rate_init": 1e308}, 1),
+        ("regression", {"solver": "sgd", "learning_rate_init": 1e308}, 1),
+        ("regression", {"solver": "sgd", "learning_rate_init": 1e308, "momentum": 0}, 1),
+        ("multiclass", {"solver": "adam", "learning_rate_init": 1e308}, 1),
+        ("regression", {"solver": "adam", "learning_rate_init": 1e308}, 1),
+        ("multiclass", {"solver": "sgd"}, 1e305),
+        ("regression", {"solver": "sgd"}, 1e160),
+        ("regression", {"solver": "adam"}, 1e305),
+        ("regression", {"solver": "sgd", "alpha": 1e308}, 1),
+    ],
+    ids=str,
+)
+def test_weights_that_are_not_finite(kind, parameters, scale, make, method):
+    parameters = {"max_iter": 50, "batch_size": 5, "hidden_layer_sizes": (8,), **parameters}
+    ours, theirs = pair_of(kind, **parameters)
+    options = CLASSES[kind] if method == "partial_fit" else {}
+    x, y = make(X * scale), Y[kind]
+    calls = getattr(ours, method), getattr(theirs, method)
+    assert_refused(*calls, x, y, match="non-finite parameter weights", **options)
+
+
+@pytest.mark.parametrize("solver", ["adamw", "adagrad", "rmsprop"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_of_our_solvers_that_are_not_finite(kind, solver):
+    ours, _ = pair_of(kind, solver=solver, learning_rate_init=1e308, batch_size=5, max_iter=50)
+    with pytest.raises(ValueError, match="non-finite parameter weights"):
+        ours.fit(X, Y[kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_weights_that_are_not_finite(kind):
+    ours, _ = pair_of(kind, dtype="float32")
+    with pytest.raises(ValueError, match="non-finite|too large"):
+        ours.fit(X * 1e60, Y[kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_models_do_not_predict_nan(kind):
+    # X that is finite, but not in the precision of the model
+    ours, theirs = (model.fit(X.astype(np.float32), Y[kind]) for model in pair_of(kind))
+    method = "predict_proba" if kind == "multiclass" else "predict"
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+        assert np.isfinite(getattr(theirs, method)(X * 1e60)).all()
+    try:
+        assert np.isfinite(getattr(ours, method)(X * 1e60)).all()
+    except ValueError as error:
+        assert "too large" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "scale"),
+    [({}, 1e200), ({"alpha": 1e308}, 1), ({"activation": "identity"}, 1e305)],
+    ids=str,
+)
+def test_lbfgs_that_cannot_begin(parameters, scale):
+    # the loss is infinite, the weights are the first ones; scikit-learn's loss is NaN
+    for model in pair_of("regression", solver="lbfgs", **parameters):
+        with (
+            np.errstate(all="ignore"),
+            pytest.warns(ConvergenceWarning, match="ABNORMAL"),
+        ):
+            model.fit(X * scale, Y["regression"])
+        assert not np.isfinite(model.loss_)
+        assert all(np.isfinite(w).all() for w in model.coefs_)
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_early_stopping_keeps_weights_from_before(kind, solver):
+    for model in pair_of(
+        kind, solver=solver, learning_rate_init=1e308, max_iter=30, early_stopping=True
+    ):
+        with np.errstate(all="ignore"):
+            model.fit(X, Y[kind])
+        assert all(np.isfinite(w).all() for w in model.coefs_)
+        assert not np.isfinite(model.loss_)
+
+
+# ------------------------------------------------------------------------------------ layouts
+
+
+def frozen(array):
+    copy = np.array(array)
+    copy.flags.writeable = False
+    return copy
+
+
+def every_second(array):
+    """Return the same values as a view of every second element along each axis."""
+    wide = np.repeat(array, 2, axis=0)
+    wide = np.repeat(wide, 2, axis=1) if array.ndim == 2 else wide
+    return wide[::2, ::2] if array.ndim == 2 else wide[::2]
+
+
+def backwards(array):
+    return np.array(array[::-1])[::-1]
+
+
+def swapped(array):
+    return array.astype(array.dtype.newbyteorder(">"))
+
+
+LAYOUTS = {
+    "fortran": np.asfortranarray,
+    "strided": every_second,
+    "backwards": backwards,
+    "read-only": frozen,
+    "read-only-strided": lambda array: frozen(np.repeat(array, 2, axis=0))[::2],
+    "unaligned": with_unaligned,
+    "big-endian": swapped,
+    "big-endian-fortran": lambda array: np.asfortranarray(swapped(array)),
+    "big-endian-unaligned": lambda array: with_unaligned(swapped(array)),
+    "big-endian-read-only": lambda array: frozen(swapped(array)),
+    "list": lambda array: array.tolist(),
+}
+TRAINED = [
+    {"solver": "adam", "batch_size": 20},
+    {"solver": "sgd", "early_stopping": True, "validation_fraction": 0.3},
+    {"solver": "lbfgs"},
+]
+
+
+def assert_same_bits(model, expected):
+    assert model.loss_ == expected.loss_
+    for name in ("coefs_", "intercepts_"):
+        for w, other in zip(getattr(model, name), getattr(expected, name), strict=True):
+            assert w.dtype == other.dtype
+            np.testing.assert_array_equal(w, other)
+
+
+def check_layout(kind, odd, plain, parameters):
+    """X, y and sample_weight of odd layout give the bits that plain copies give."""
+    (expected, _), (model, _) = pair_of(kind, **parameters), pair_of(kind, **parameters)
+    expected.fit(*plain)
+    model.fit(*odd)
+    assert_same_bits(model, expected)
+    np.testing.assert_array_equal(model.predict(odd[0]), expected.predict(plain[0]))
+    if "early_stopping" not in parameters and parameters.get("solver") != "lbfgs":
+        assert_same_bits(model.partial_fit(*odd), expected.partial_fit(*plain))
+
+
+@pytest.mark.parametrize("parameters", TRAINED, ids=str)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int32])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layout_of_x(layout, dtype, parameters):
+    plain = np.ascontiguousarray(X * 5, dtype)
+    odd = LAYOUTS[layout](plain)
+    if layout == "list" and dtype == np.float32:
+        plain = plain.astype(np.float64)  # a list has no precision of its own
+    for kind in KINDS:
+        check_layout(kind, (odd, Y[kind], None), (plain, Y[kind], None), parameters)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("kind", KINDS)
+def test_memory_mapped_x(kind, dtype, tmp_path):
+    plain = X.astype(dtype)
+    np.save(tmp_path / "x.npy", plain)
+    np.save(tmp_path / "y.npy", Y[kind])
+    odd = np.load(tmp_path / "x.npy", mmap_mode="r"), np.load(tmp_path / "y.npy", mmap_mode="r")
+    assert isinstance(odd[0], np.memmap)
+    check_layout(kind, (*odd, None), (plain, Y[kind], None), {})
+    raw = np.memmap(tmp_path / "raw", dtype=dtype, mode="w+", offset=1, shape=plain.shape)
+    raw[...] = plain
+    raw.flush()
+    raw = np.memmap(tmp_path / "raw", dtype=dtype, mode="r", offset=1, shape=plain.shape)
+    check_layout(kind, (raw, Y[kind], None), (plain, Y[kind], None), {})
+
+
+def mixed_frame(plain):
+    return pd.DataFrame({str(j): plain[:, j].astype("f4" if j % 2 else "f8") for j in range(6)})
+
+
+@pytest.mark.parametrize(
+    ("make", "dtype"),
+    [
+        (pd.DataFrame, np.float64),
+        (lambda plain: pd.DataFrame(plain.astype(np.float32)), np.float32),
+        (mixed_frame, np.float64),
+        (lambda plain: pd.DataFrame(plain).astype("Float64"), np.float64),
+        (lambda plain: pd.DataFrame(plain).astype({0: int, 1: "Int16", 2: bool}), np.float64),
+        (lambda plain: pd.DataFrame(plain, dtype=object), np.float64),
+        (lambda plain: pd.DataFrame(plain)[::-1].iloc[::-1], np.float64),
+    ],
+    ids=["float64", "float32", "mixed", "nullable", "integers", "objects", "backwards"],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_frames(kind, make, dtype):
+    frame = make(np.round(X * 5))
+    plain = np.ascontiguousarray(frame.to_numpy(dtype=dtype))
+    index = np.random.default_rng(0).permutation(N)  # of no meaning
+    odd = frame, pd.Series(Y[kind], index=index), pd.Series(np.ones(N), index=index)
+    check_layout(kind, odd, (plain, Y[kind], np.ones(N)), {})
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if "fortran" not in name])
+@pytest.mark.parametrize("dtype", [np.int64, np.int8, np.uint64, np.bool_, np.float64])
+@pytest.mark.parametrize("kind", ["binary", "regression"])
+def test_layout_of_y(kind, dtype, layout):
+    plain = Y["binary"].astype(dtype)
+    if dtype in (np.int8, np.bool_) and "unaligned" in layout:
+        pytest.skip("single bytes are always aligned")
+    check_layout(kind, (X, LAYOUTS[layout](plain), None), (X, plain, None), {})
+    check_layout(kind, (X, LAYOUTS[layout](plain), None), (X, plain.astype(float), None), {})
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["multilabel", "multioutput"])
+def test_layout_of_several_columns_of_y(kind, layout):
+    check_layout(kind, (X, LAYOUTS[layout](Y[kind]), None), (X, Y[kind], None), {})
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["a", "b", "c"]),
+        np.array(["a", "b", "c"]).astype(">U1"),
+        np.array(["a", "bb", "ccc"], dtype=object),
+        np.array([5, 6, 200], dtype=np.uint64),
+        np.array([-5, 6, 100], dtype=np.int8),
+        np.array([-5, 6, 100], dtype=">i4"),
+        np.array([1, 2, 3.0], dtype=">f8"),
+        pd.array(["a", "b", "c"]),
+    ],
+    ids=lambda labels: str(labels.dtype),
+)
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_labels_have_no_influence(solver, labels):
+    numbers = Y["multiclass"] // 2
+    (expected, _), (model, _) = (pair_of("multiclass", solver=solver) for _ in range(2))
+    expected.fit(X, numbers)
+    assert_same_bits(model.fit(X, labels[numbers]), expected)
+    np.testing.assert_array_equal(model.predict(X), np.asarray(labels[expected.predict(X)]))
+
+
+@pytest.mark.parametrize("layout", [name for name in LAYOUTS if "fortran" not in name])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int32, np.uint8])
+@pytest.mark.parametrize("parameters", TRAINED, ids=str)
+def test_layout_of_sample_weight(parameters, dtype, layout):
+    plain = (1 + NUMBERED % 4 / (2 if np.issubdtype(dtype, np.floating) else 1)).astype(dtype)
+    if dtype == np.uint8 and "unaligned" in layout:
+        pytest.skip("single bytes are always aligned")
+    odd = LAYOUTS[layout](plain)
+    for kind in KINDS:
+        plainest = X, Y[kind], plain.astype(np.float64)
+        check_layout(kind, (X, Y[kind], odd), plainest, parameters)
+
+
+@pytest.mark.parametrize("scalar", [2, 2.0, np.float32(2)])
+def test_one_weight_for_all(scalar):
+    check_layout("binary", (X, Y["binary"], scalar), (X, Y["binary"], np.full(N, 2.0)), {})
+
+
+def with_arrays(change, *names):
+    """Return X as CSR with some of its three arrays changed."""
+    sparse = CSR.copy()
+    for name in names:
+        setattr(sparse, name, change(getattr(sparse, name)))
+    return sparse
+
+
+def unsorted(sparse):
+    """Return the same matrix, each row's entries stored from the last to the first."""
+    copy = sparse.copy()
+    for start, stop in zip(copy.indptr, copy.indptr[1:], strict=False):
+        copy.indices[start:stop] = copy.indices[start:stop][::-1]
+        copy.data[start:stop] = copy.data[start:stop][::-1]
+    copy.has_sorted_indices = False
+    return copy
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: scipy.sparse.csc_array(X),
+        lambda: scipy.sparse.coo_array(X),
+        lambda: scipy.sparse.lil_array(X),
+        lambda: scipy.sparse.dok_array(X),
+        lambda: scipy.sparse.bsr_array(X, blocksize=(5, 2)).tocsr(),
+        lambda: scipy.sparse.csr_matrix(X),
+        lambda: scipy.sparse.csr_array(X[::-1])[::-1],
+        lambda: with_arrays(frozen, "data", "indices", "indptr"),
+        lambda: with_arrays(with_unaligned, "data"),
+        lambda: with_arrays(with_unaligned, "indices", "indptr"),
+        lambda: with_arrays(every_second, "data", "indices", "indptr"),
+        lambda: with_arrays(swapped, "data"),
+        lambda: with_arrays(lambda index: index.astype(np.int64), "indices", "indptr"),
+        lambda: with_arrays(lambda index: index.astype(np.uint32), "indices"),
+    ],
+    ids=[
+        *("csc", "coo", "lil", "dok", "bsr", "matrix", "backwards", "read-only", "unaligned-data"),
+        *("unaligned-index", "strided", "big-endian-data", "int64-index", "uint32-index"),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_layout_of_sparse_x(kind, make):
+    odd = make()
+    if odd.format == "csr" and odd.data.dtype.isnative:
+        np.testing.assert_array_equal(odd.toarray(), X)
+    check_layout(kind, (odd, Y[kind], None), (CSR, Y[kind], None), {})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_order_of_sparse_entries(kind):
+    expected, model = (pair_of(kind)[0] for _ in range(2))
+    expected.fit(CSR, Y[kind])
+    model.fit(unsorted(CSR), Y[kind])
+    for w, other in zip(model.coefs_, expected.coefs_, strict=True):
+        np.testing.assert_allclose(w, other, rtol=1e-10, atol=1e-12)
+
+
+BROKEN_MATRICES = """
+import sys, warnings
+import numpy as np, scipy.sparse
+from fastbp import BPRegressor
+warnings.simplefilter("ignore")
+X = np.random.default_rng(0).normal(size=(20, 3))
+def change(name, index=None, value=None, dtype=None):
+    sparse = scipy.sparse.csr_array(X)
+    if dtype is not None:
+        setattr(sparse, name, getattr(sparse, name).astype(dtype))
+    else:
+        getattr(sparse, name)[index] = value
+    return sparse
+cases = eval(sys.argv[1])
+for method in ("fit", "predict"):
+    for case in cases:
+        sparse = change(**case)
+        model = BPRegressor(4, max_iter=2, random_state=0).fit(X, X[:, 0])
+        expected = model.predict(X)
+        try:
+            if method == "fit":
+                model.fit(sparse, X[:, 0])
+            print("same" if np.allclose(model.predict(sparse), expected) else "DIFFERENT")
+        except Exception as error:
+            print(type(error).__name__)
+        sys.stdout.flush()
+"""
+
+
+def run_broken(cases):
+    command = [sys.executable, "-c", BROKEN_MATRICES, repr(cases)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, f"{done.stdout}{done.stderr[-2000:]}"
+    return done.stdout.split()
+
+
+def test_big_endian_sparse_indices():
+    names = ("indices", "indptr")
+    cases = [{"name": name, "dtype": ">i4"} for name in names]
+    assert run_broken(cases) == ["same"] * 4
+
+
+def test_sparse_indices_out_of_range():
+    # scikit-learn reads and writes past the ends of its arrays
+    cases = [
+        {"name": "indices", "index": 5, "value": 3},
+        {"name": "indices", "index": 5, "value": 10**9},
+        {"name": "indices", "index": 5, "value": -1},
+        {"name": "indptr", "index": -1, "value": 10**9},
+        {"name": "indptr", "index": 5, "value": 1},
+        {"name": "indptr", "index": 5, "value": -(10**9)},
+    ]
+    assert run_broken(cases) == ["ValueError"] * 12
+
+
+# ------------------------------------------------------------------ what the caller's arrays see
+
+
+def copies_of(arrays):
+    return [a.copy() for a in arrays]
+
+
+def assert_unchanged(arrays, copies):
+    for array, copy in zip(arrays, copies, strict=True):
+        if scipy.sparse.issparse(array):
+            for name in ("data", "indices", "indptr"):
+                np.testing.assert_array_equal(getattr(array, name), getattr(copy, name))
+                assert getattr(array, name).dtype == getattr(copy, name).dtype
+        else:
+            np.testing.assert_array_equal(array, copy)
+
+
+@pytest.mark.parametrize("make", [np.array, scipy.sparse.csr_array, scipy.sparse.csc_array])
+@pytest.mark.parametrize(
+    ("kind", "parameters", "bad"),
+    [
+        ("regression", {"learning_rate_init": 1e308, "max_iter": 50, "batch_size": 5}, None),
+        ("multiclass", {"solver": "sgd", "learning_rate_init": 1e308, "max_iter": 50}, None),
+        ("regression", {"early_stopping": True, "validation_fraction": 0}, None),
+        ("multiclass", {"hidden_layer_sizes": -1}, None),
+        ("regression", {}, np.nan),
+        ("multiclass", {}, -1.0),
+    ],
+    ids=str,
+)
+def test_a_failed_fit_changes_nothing(kind, parameters, bad, make):
+    sample_weight = np.ones(N) if bad is None else but(np.ones(N), 3, bad)
+    arrays = [make(X), Y[kind].copy(), sample_weight]
+    copies = copies_of(arrays)
+    ours, _ = pair_of(kind, **parameters)
+    with warnings.catch_warnings(action="ignore"), pytest.raises(ValueError, match="."):
+        ours.fit(*arrays)
+    assert_unchanged(arrays, copies)
+
+
+@pytest.mark.parametrize("parameters", TRAINED, ids=str)
+@pytest.mark.parametrize(
+    "make", [np.array, scipy.sparse.csr_array, scipy.sparse.csc_array, lambda x: unsorted(CSR)]
+)
+@pytest.mark.parametrize("kind", [*KINDS, "multilabel", "multioutput"])
+def test_a_fit_changes_nothing(kind, make, parameters):
+    coefs = [np.ones((6, 4)), np.ones((4, 1 if kind == "regression" else 3))]
+    arrays = [make(X), Y[kind].copy(), np.ones(N)]
+    copies = copies_of([*arrays, *coefs])
+    ours, _ = pair_of(kind, hidden_layer_sizes=4, **parameters)
+    ours.fit(*arrays, coef_init=coefs).predict(arrays[0])
+    assert_unchanged([*arrays, *coefs], copies)
