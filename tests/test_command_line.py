@@ -77,7 +77,8 @@ def test_columns_may_come_in_any_order_and_words_may_be_new(table, tmp_path, cap
     model = str(tmp_path / "model")
     run(capsys, "fit", table, "--target", "kind", "--model", model, "--max-iter", "5")
     first = write(tmp_path / "a.csv", [["size", "colour", "weight", "amount"], [1, "red", 2, 3]])
-    other = write(tmp_path / "b.csv", [["amount", "weight", "x", "size", "colour"], [3, 2, 9, 1, "red"]])  # fmt: skip
+    names = ["amount", "weight", "x", "size", "colour"]
+    other = write(tmp_path / "b.csv", [names, [3, 2, 9, 1, "red"]])
     unseen = write(tmp_path / "c.csv", [["size", "colour", "weight", "amount"], [1, "pink", "", 3]])
     outputs = [run(capsys, "predict", path, "--model", model) for path in (first, other, unseen)]
     assert outputs[0] == outputs[1]

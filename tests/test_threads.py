@@ -17,12 +17,11 @@ from fastbp.training import threads
 from fastbp.training.threads import Pace, choose_threads
 
 CASES = [
-    {"units": (20, 50, 2), "names": ["relu", "softmax"], "loss": "log_loss", "n_samples": 203},
-    {"units": (7, 33, 17, 3), "names": ["tanh", "gelu", "identity"], "loss": "squared_error",
-         "n_samples": 130},
-    {"units": (30, 9, 1), "names": ["selu", "logistic"], "loss": "log_loss", "n_samples": 90, "sparse": True},
-    {"units": (5, 1), "names": ["exp"], "loss": "poisson", "n_samples": 61},
-]  # fmt: skip
+    ((20, 50, 2), ["relu", "softmax"], "log_loss", 203, False),
+    ((7, 33, 17, 3), ["tanh", "gelu", "identity"], "squared_error", 130, False),
+    ((30, 9, 1), ["selu", "logistic"], "log_loss", 90, True),
+    ((5, 1), ["exp"], "poisson", 61, False),
+]
 
 
 def train(case, dtype, n_threads, batch_size, monkeypatch, n_epochs=3):
@@ -40,10 +39,12 @@ def train(case, dtype, n_threads, batch_size, monkeypatch, n_epochs=3):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("batch_size", [1, 32, 61])
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["units"]))
-def test_the_same_bits(case, weighted, batch_size, dtype, monkeypatch):
+@pytest.mark.parametrize(("units", "names", "loss", "n_samples", "sparse"), CASES)
+def test_the_same_bits(
+    units, names, loss, n_samples, sparse, weighted, batch_size, dtype, monkeypatch
+):
     """On 1 to 7 threads: the shares of the work are what counts, not how many cores run them."""
-    case = make_case(**case, weighted=weighted)
+    case = make_case(units, names, loss, n_samples, weighted=weighted, sparse=sparse)
     expected = train(case, dtype, 1, batch_size, monkeypatch)
     for n_threads in (2, 3, 7):
         actual = train(case, dtype, n_threads, batch_size, monkeypatch)
