@@ -41,7 +41,7 @@ def with_unaligned(array):
     start = -copy.ctypes.data % 16 + 1
     copy = copy[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     copy[...] = array
-    assert not copy.flags.aligned
+    assert array.itemsize == 1 or not copy.flags.aligned
     return copy
 
 
@@ -97,7 +97,6 @@ BAD_X = {
     "object-with-word": (but(X, (3, 2), "ten"), "could not convert string to float: 'ten'"),
     "categories": (pd.DataFrame({"a": ["x"] * N}), "could not convert string to float"),
     "ragged": ([[1.0, 2], [3]] * 20, "inhomogeneous"),
-    "dictionary": ({"a": 1}, "dict"),
 }
 
 
@@ -228,9 +227,8 @@ def test_batch_without_weight(kind):
 
 @pytest.mark.parametrize("kind", [*KINDS, "multilabel"])
 def test_validation_without_weight(kind):
-    weights = np.zeros(N)
-    weights[:20] = 1  # the split with this seed takes five of the others
-    ours, theirs = pair_of(kind, early_stopping=True, validation_fraction=0.1, random_state=20)
+    weights = but(np.zeros(N), 0, 1)  # a sample that the split leaves for training
+    ours, theirs = pair_of(kind, early_stopping=True)
     assert_refused(ours.fit, theirs.fit, X, Y[kind], weights, match="weights")
 
 
@@ -239,7 +237,6 @@ def test_validation_without_weight(kind):
 BAD_PARAMETERS = {
     "hidden_layer_sizes": [0, -1, 2.5, "a", None],
     "activation": ["nope", "softmax", None, 3],
-    "solver": ["nope", None],
     "alpha": [-1, np.nan, "a", None],
     "batch_size": [0, -1, 2.5, "nope", None],
     "learning_rate": ["nope", None],
@@ -275,14 +272,16 @@ def named(parameters):
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 @pytest.mark.parametrize(("name", "value"), named(BAD_PARAMETERS))
 def test_bad_parameter(name, value, method, kind):
-    if (name, method) == ("early_stopping", "partial_fit"):
-        pytest.skip("partial_fit allows no early_stopping at all")
-    ours, theirs = pair_of(kind, **{name: value})
-    calls = getattr(ours, method, None), getattr(theirs, method, None)
+    calls = [getattr(model, method) for model in pair_of(kind, **{name: value})]
     options = CLASSES[kind] if method == "partial_fit" else {}
-    if name == "solver" and calls[0] is None:
-        pytest.skip("partial_fit is not there for other solvers")
     assert_refused(*calls, X, Y[kind], match=name, **options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("solver", ["nope", None, 3])
+def test_bad_solver(solver, kind):
+    ours, theirs = pair_of(kind, solver=solver)
+    assert_refused(ours.fit, theirs.fit, X, Y[kind], match="solver")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -407,7 +406,9 @@ def test_going_on_with_other_layers(kind, sizes, method):
 
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_going_on_with_more_targets(method):
-    ours, theirs = (model.fit(X, Y["regression"]) for model in pair_of("regression", warm_start=1))
+    ours, theirs = (
+        model.fit(X, Y["regression"]) for model in pair_of("regression", warm_start=True)
+    )
     calls = getattr(ours, method), getattr(theirs, method)
     assert_refused(*calls, X, Y["multioutput"], match="shapes")
 
@@ -525,8 +526,8 @@ def test_weights_of_our_solvers_that_are_not_finite(kind, solver):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_float32_weights_that_are_not_finite(kind):
-    ours, _ = pair_of(kind, dtype="float32")
-    with pytest.raises(ValueError, match="non-finite|too large"):
+    ours = pair_of(kind)[0].set_params(dtype="float32")
+    with pytest.raises(ValueError, match=r"non-finite|too large"):
         ours.fit(X * 1e60, Y[kind])
 
 
@@ -538,9 +539,10 @@ def test_float32_models_do_not_predict_nan(kind):
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
         assert np.isfinite(getattr(theirs, method)(X * 1e60)).all()
     try:
-        assert np.isfinite(getattr(ours, method)(X * 1e60)).all()
-    except ValueError as error:
-        assert "too large" in str(error)
+        outputs = getattr(ours, method)(X * 1e60)
+    except ValueError:
+        return  # as at home
+    assert np.isfinite(outputs).all()
 
 
 @pytest.mark.parametrize(
@@ -694,8 +696,6 @@ def test_frames(kind, make, dtype):
 @pytest.mark.parametrize("kind", ["binary", "regression"])
 def test_layout_of_y(kind, dtype, layout):
     plain = Y["binary"].astype(dtype)
-    if dtype in (np.int8, np.bool_) and "unaligned" in layout:
-        pytest.skip("single bytes are always aligned")
     check_layout(kind, (X, LAYOUTS[layout](plain), None), (X, plain, None), {})
     check_layout(kind, (X, LAYOUTS[layout](plain), None), (X, plain.astype(float), None), {})
 
@@ -734,8 +734,6 @@ def test_labels_have_no_influence(solver, labels):
 @pytest.mark.parametrize("parameters", TRAINED, ids=str)
 def test_layout_of_sample_weight(parameters, dtype, layout):
     plain = (1 + NUMBERED % 4 / (2 if np.issubdtype(dtype, np.floating) else 1)).astype(dtype)
-    if dtype == np.uint8 and "unaligned" in layout:
-        pytest.skip("single bytes are always aligned")
     odd = LAYOUTS[layout](plain)
     for kind in KINDS:
         plainest = X, Y[kind], plain.astype(np.float64)
@@ -747,12 +745,42 @@ def test_one_weight_for_all(scalar):
     check_layout("binary", (X, Y["binary"], scalar), (X, Y["binary"], np.full(N, 2.0)), {})
 
 
+SPARSE = ("csc_array", "coo_array", "lil_array", "dok_array", "csr_matrix", "csc_matrix")
+
+
 def with_arrays(change, *names):
     """Return X as CSR with some of its three arrays changed."""
     sparse = CSR.copy()
     for name in names:
         setattr(sparse, name, change(getattr(sparse, name)))
     return sparse
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(lambda kind=kind: getattr(scipy.sparse, kind)(X) for kind in SPARSE),
+        lambda: scipy.sparse.csr_array(X[::-1])[::-1],
+        lambda: with_arrays(frozen, "data", "indices", "indptr"),
+        lambda: with_arrays(with_unaligned, "data"),
+        lambda: with_arrays(with_unaligned, "indices", "indptr"),
+        lambda: with_arrays(every_second, "data", "indices", "indptr"),
+        lambda: with_arrays(swapped, "data"),
+        lambda: with_arrays(lambda index: index.astype(np.int64), "indices", "indptr"),
+        lambda: with_arrays(lambda index: index.astype(np.uint32), "indices"),
+    ],
+    ids=[
+        *SPARSE,
+        *("backwards", "read-only", "unaligned-data", "unaligned-index", "strided"),
+        *("big-endian-data", "int64-index", "uint32-index"),
+    ],
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_layout_of_sparse_x(kind, make):
+    odd = make()
+    if odd.format == "csr" and odd.data.dtype.isnative:
+        np.testing.assert_array_equal(odd.toarray(), X)
+    check_layout(kind, (odd, Y[kind], None), (CSR, Y[kind], None), {})
 
 
 def unsorted(sparse):
@@ -765,44 +793,30 @@ def unsorted(sparse):
     return copy
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: scipy.sparse.csc_array(X),
-        lambda: scipy.sparse.coo_array(X),
-        lambda: scipy.sparse.lil_array(X),
-        lambda: scipy.sparse.dok_array(X),
-        lambda: scipy.sparse.bsr_array(X, blocksize=(5, 2)).tocsr(),
-        lambda: scipy.sparse.csr_matrix(X),
-        lambda: scipy.sparse.csr_array(X[::-1])[::-1],
-        lambda: with_arrays(frozen, "data", "indices", "indptr"),
-        lambda: with_arrays(with_unaligned, "data"),
-        lambda: with_arrays(with_unaligned, "indices", "indptr"),
-        lambda: with_arrays(every_second, "data", "indices", "indptr"),
-        lambda: with_arrays(swapped, "data"),
-        lambda: with_arrays(lambda index: index.astype(np.int64), "indices", "indptr"),
-        lambda: with_arrays(lambda index: index.astype(np.uint32), "indices"),
-    ],
-    ids=[
-        *("csc", "coo", "lil", "dok", "bsr", "matrix", "backwards", "read-only", "unaligned-data"),
-        *("unaligned-index", "strided", "big-endian-data", "int64-index", "uint32-index"),
-    ],
-)
-@pytest.mark.parametrize("kind", KINDS)
-def test_layout_of_sparse_x(kind, make):
-    odd = make()
-    if odd.format == "csr" and odd.data.dtype.isnative:
-        np.testing.assert_array_equal(odd.toarray(), X)
-    check_layout(kind, (odd, Y[kind], None), (CSR, Y[kind], None), {})
+def with_duplicates(sparse):
+    """Return the same matrix, each entry stored as two halves."""
+    halves = np.repeat(sparse.data / 2, 2), np.repeat(sparse.indices, 2), 2 * sparse.indptr
+    return scipy.sparse.csr_array(halves, sparse.shape)
 
 
+def with_zeros(sparse):
+    """Return the same matrix, its zeros stored."""
+    return scipy.sparse.bsr_array(sparse, blocksize=sparse.shape).tocsr()
+
+
+@pytest.mark.parametrize("change", [unsorted, with_duplicates, with_zeros])
 @pytest.mark.parametrize("kind", KINDS)
-def test_order_of_sparse_entries(kind):
+def test_entries_of_sparse_x(kind, change):
+    odd = change(CSR)
+    np.testing.assert_array_equal(odd.toarray(), X)
+    before = odd.copy()
     expected, model = (pair_of(kind)[0] for _ in range(2))
     expected.fit(CSR, Y[kind])
-    model.fit(unsorted(CSR), Y[kind])
+    model.fit(odd, Y[kind])
     for w, other in zip(model.coefs_, expected.coefs_, strict=True):
         np.testing.assert_allclose(w, other, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(model.predict(odd), expected.predict(CSR), rtol=1e-10)
+    assert_unchanged([odd], [before])
 
 
 BROKEN_MATRICES = """
@@ -822,7 +836,7 @@ cases = eval(sys.argv[1])
 for method in ("fit", "predict"):
     for case in cases:
         sparse = change(**case)
-        model = BPRegressor(4, max_iter=2, random_state=0).fit(X, X[:, 0])
+        model = BPRegressor(hidden_layer_sizes=4, max_iter=2, random_state=0).fit(X, X[:, 0])
         expected = model.predict(X)
         try:
             if method == "fit":
@@ -895,7 +909,7 @@ def test_a_failed_fit_changes_nothing(kind, parameters, bad, make):
     arrays = [make(X), Y[kind].copy(), sample_weight]
     copies = copies_of(arrays)
     ours, _ = pair_of(kind, **parameters)
-    with warnings.catch_warnings(action="ignore"), pytest.raises(ValueError, match="."):
+    with warnings.catch_warnings(action="ignore"), pytest.raises(ValueError, match=r"."):
         ours.fit(*arrays)
     assert_unchanged(arrays, copies)
 

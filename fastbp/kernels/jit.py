@@ -12,6 +12,7 @@ Under ``NUMBA_DISABLE_JIT=1`` the kernels run as plain Python, for debugging and
 
 import ctypes
 import hashlib
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -127,6 +128,36 @@ def parallel_kernel(function: Callable[..., Any]) -> Any:
 def count_compiled(kernel: Any) -> int:
     """Return for how many types a kernel was compiled, or loaded from the cache, so far."""
     return len(getattr(kernel, "overloads", ()))
+
+
+# The parallel twin of a kernel takes seconds to compile, once. Until it is there the serial twin
+# does the work; so it is compiled in the background.
+_in_background: dict[Any, threading.Thread] = {}
+
+
+def is_ready(kernel: Any, arguments: tuple[Any, ...]) -> bool:
+    """Tell whether a kernel is compiled for such arguments; else begin to, in the background."""
+    if DISABLED:
+        return True
+    signature = tuple(numba.typeof(argument) for argument in arguments)
+    if signature in kernel.overloads:
+        return True
+    if (kernel, signature) not in _in_background:
+        thread = threading.Thread(target=kernel.compile, args=(signature,), name="fastbp-compile")
+        _in_background[kernel, signature] = thread
+        thread.start()
+    return False
+
+
+def wait_for_background() -> None:
+    """Wait until all that is being compiled in the background is there."""
+    for thread in list(_in_background.values()):
+        thread.join()
+
+
+if hasattr(os, "register_at_fork"):
+    # A child forked meanwhile would wait for ever for the compiler's lock.
+    os.register_at_fork(before=wait_for_background)
 
 
 # What Numba links into a caller it optimises again there, and again in the caller's caller. So the

@@ -26,7 +26,7 @@ from fastbp.kernels.arrays import (
     Solver,
     Workspace,
 )
-from fastbp.kernels.jit import count_compiled, memory_view
+from fastbp.kernels.jit import count_compiled, is_ready, memory_view
 from fastbp.kernels.update import (
     GRADIENT_ONLY,
     PANEL_ROWS,
@@ -133,9 +133,12 @@ def predict(
     workspace = workspace._replace(rows=rows)
     data = Samples(X).bundle(order, weights.dtype)
     out = np.empty((len(order), weights.units[-1]), weights.dtype)
+    arguments = network, data, workspace, out
+    if n_threads > 1 and not is_ready(epoch.predict_parallel, arguments):
+        n_threads = 1
     with single_threaded_blas(_has_large(network)), parallel_region(n_threads) as parallel:
         run = epoch.predict_parallel if parallel else epoch.predict_serial
-        run(network, data, workspace, out)
+        run(*arguments)
     return out
 
 
@@ -248,6 +251,10 @@ class Engine:
 
     def _run(self, data: Data, solver: Solver, first: int, last: int, n_threads: int) -> None:
         """Train on chunks first..last in one compiled call, and time it."""
+        chunks = self.batch_size, first, last
+        if n_threads > 1:
+            arguments = self.network, data, solver, self.workspace, *chunks
+            n_threads = n_threads if is_ready(epoch.train_parallel, arguments) else 1
         blas = single_threaded_blas(self.has_large)
         with blas, parallel_region(n_threads) as parallel:
             if parallel:
@@ -256,7 +263,7 @@ class Engine:
                 run, workspace = epoch.train_serial, self.serial_workspace
             compiled = count_compiled(run)
             began = perf_counter()
-            run(self.network, data, solver, workspace, self.batch_size, first, last)
+            run(self.network, data, solver, workspace, *chunks)
             seconds = perf_counter() - began
         if count_compiled(run) == compiled:  # else the time is that of compiling
             self.pace.record(n_threads if parallel else 1, last - first, seconds)
