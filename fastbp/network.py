@@ -157,8 +157,8 @@ def draw_weights(
     ----------
     units : sequence of int, of length n_layers + 1
         The inputs, then the outputs of each layer.
-    names : sequence of str, of length n_layers - 1
-        The activation of each hidden layer.
+    names : sequence of str
+        The activation each layer's draw is meant for; the last stands for the layers after it.
     init : str
         ``"auto"`` draws as scikit-learn does: weights and biases uniform in ``±sqrt(6 / (n_in +
         n_out))`` (Glorot and Bengio 2010), with 2 in place of 6 for logistic units. The others
@@ -173,8 +173,7 @@ def draw_weights(
     weights = Weights(units, dtype)
     for i, (n_in, n_out) in enumerate(pairwise(units)):
         if init == "auto":
-            # The output layer takes after the last hidden one, as in scikit-learn.
-            name = names[min(i, len(names) - 1)] if names else "identity"
+            name = names[min(i, len(names) - 1)]
             bound = np.sqrt((2.0 if name == "logistic" else 6.0) / (n_in + n_out))
             weights.coefs[i][...] = random_state.uniform(-bound, bound, (n_in, n_out))
             weights.intercepts[i][...] = random_state.uniform(-bound, bound, n_out)

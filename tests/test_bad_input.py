@@ -295,7 +295,7 @@ def test_bad_hidden_layer_sizes(sizes, kind):
 
 OUR_BAD_PARAMETERS = {
     "dtype": ["float16", "f8", np.float32, None],
-    "n_jobs": [0, 1.5, "all", True],
+    "n_jobs": [0, 1.5, "all"],
     "init": ["nope", None],
     "activation": [(), ("relu",), ("relu",) * 3, ("relu", "nope"), ("relu", "exp"), (3, 3)],
 }
@@ -341,6 +341,13 @@ def test_bad_initial_weights(kind, given, match):
     ours, _ = pair_of(kind, hidden_layer_sizes=4)
     with pytest.raises(ValueError, match=match):
         ours.fit(X, Y[kind], **given)
+
+
+@pytest.mark.parametrize("name", ["n_jobs", "batch_size", "max_iter"])
+def test_true_is_the_integer_it_is(name):
+    parameters = {"max_iter": 2, "random_state": 0}
+    expected = BPRegressor(**{**parameters, name: 1}).fit(X, Y["regression"])
+    assert_same_bits(BPRegressor(**{**parameters, name: True}).fit(X, Y["regression"]), expected)
 
 
 # ------------------------------------------------------------------------- calls out of order

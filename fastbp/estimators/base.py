@@ -99,10 +99,13 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
     ) -> Self:
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
+        if isinstance(self.n_jobs, bool):
+            raise ValueError(f"n_jobs must be None or an integer, got {self.n_jobs}.")
         hidden = self._check_hidden_layer_sizes()
         names = self._check_activation(len(hidden))
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = self._validate_data(X, y, reset=first_pass)
+        _check_indices(X)
         dtype = self._choose_dtype(X, first_pass)
         targets, labels = self._validate_targets(X, y, dtype, incremental)
         if sample_weight is not None:
@@ -114,7 +117,9 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
 
         units = (X.shape[1], *hidden, self.n_outputs_)
         if first_pass:
-            weights = draw_weights(units, names, self.init, random_state, dtype)
+            # As in scikit-learn the output's draw takes after the hidden units' activation.
+            styles = (self.activation,) if isinstance(self.activation, str) else names
+            weights = draw_weights(units, styles or ("relu",), self.init, random_state, dtype)
             _start_from(weights, coef_init, intercept_init)
             self._start_afresh(weights)
         else:
@@ -206,11 +211,17 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         optimizer = getattr(self, "_optimizer", None)
         if optimizer is None or not incremental:
             optimizer = self._make_optimizer()
+        optimizer.alpha = self.alpha  # in partial_fit all else is the first call's, this is not
         self._optimizer = optimizer
         rows = np.arange(samples.X.shape[0])
         score = None
         if self.early_stopping:
             rows, held_out = self._split(samples, random_state)
+            if samples.sample_weight is not None and not samples.sample_weight[held_out].any():
+                raise ValueError(
+                    "sample_weight is 0 for all of the validation set; the weights of some of it "
+                    "must be positive for early_stopping."
+                )
             judge = self._scorer(samples, held_out)
 
             def score() -> float:
@@ -304,7 +315,7 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
         for size in sizes:
             if isinstance(size, bool) or not isinstance(size, Integral):
-                raise ValueError(f"hidden_layer_sizes must be integers, got {sizes}.")
+                raise TypeError(f"hidden_layer_sizes must be integers, got {sizes}.")
         if any(size <= 0 for size in sizes):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return [int(size) for size in sizes]
@@ -386,13 +397,17 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
             order="C",
             reset=False,
         )
+        _check_indices(X)
         weights = getattr(self, "_weights", None)
         if weights is None or not weights.seen_as(self.coefs_, self.intercepts_):
             # somebody put other arrays there
             dtype = np.result_type(np.float32, *self.coefs_)
             weights = Weights.of([np.asarray(w) for w in self.coefs_], self.intercepts_, dtype)
         names = (*self._check_activation(len(weights.units) - 2), self.out_activation_)
-        return predict(weights, names, X, self.n_jobs)
+        outputs = predict(weights, names, X, self.n_jobs)
+        if X.dtype != weights.dtype and not np.isfinite(outputs).all():
+            raise ValueError(f"Input X contains a value too large for {weights.dtype!r}.")
+        return outputs
 
     # Pickling and tags -----------------------------------------------------------------------
 
@@ -424,9 +439,29 @@ def _native(X: Any) -> Any:
         and not (X.dtype.isnative and X.flags.aligned)
     ):
         return np.require(X, X.dtype.newbyteorder("="), "A")
-    if scipy.sparse.issparse(X) and not X.dtype.isnative:
-        return X.astype(X.dtype.newbyteorder("="))
+    if scipy.sparse.issparse(X) and X.format in ("csr", "csc"):
+        arrays = [a.astype(a.dtype.newbyteorder("="), copy=False) for a in _stored(X)]
+        if any(a is not b for a, b in zip(arrays, _stored(X), strict=True)):
+            return type(X)(tuple(arrays), shape=X.shape)
     return X
+
+
+def _stored(X: Any) -> tuple[Array, Array, Array]:
+    return X.data, X.indices, X.indptr
+
+
+def _check_indices(X: Any) -> None:
+    """Refuse a sparse X that points outside itself: the kernels would follow it."""
+    if not scipy.sparse.issparse(X):
+        return
+    data, indices, indptr = _stored(X)
+    if (
+        indptr[0] != 0
+        or indptr[-1] > min(len(indices), len(data))
+        or (np.diff(indptr) < 0).any()
+        or (indices.size > 0 and (indices.min() < 0 or indices.max() >= X.shape[1]))
+    ):
+        raise ValueError("X is no valid sparse matrix: its indices or indptr point outside it.")
 
 
 def _start_from(

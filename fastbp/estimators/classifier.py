@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
@@ -212,8 +213,11 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
         """
-        decided = self._decide(self._predict_outputs(X))
-        return decided if self._multilabel else self.classes_[decided]
+        outputs = self._predict_outputs(X)
+        if self._multilabel:  # sparse where y was
+            labels: Array = self._label_binarizer.inverse_transform(outputs)
+            return labels
+        return self.classes_[self._decide(outputs)]
 
     def predict_proba(self, X: Any) -> Array:
         """Return the probability of each class.
@@ -271,7 +275,9 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         if binarizer.y_type_ == "multiclass":
             self.n_outputs_ = n_classes
             return None, np.searchsorted(self.classes_, y).astype(np.int32)
-        targets = np.asarray(binarizer.transform(y), dtype=dtype, order="C")
+        targets = binarizer.transform(y)
+        targets = targets.toarray() if scipy.sparse.issparse(targets) else targets
+        targets = np.ascontiguousarray(targets, dtype=dtype)
         self.n_outputs_ = targets.shape[1]
         return targets, None
 

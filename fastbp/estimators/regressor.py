@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
@@ -210,6 +211,9 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         return _drop_single_column(self._predict_outputs(X))
 
     def _validate_targets(self, X: Any, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
+        y = y.toarray() if scipy.sparse.issparse(y) else y
+        if y.dtype.kind not in "fiub":
+            raise TypeError(f"y must be numbers, got an array of {y.dtype}.")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if self.loss == "poisson":
@@ -223,6 +227,11 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         targets = np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
         self.n_outputs_ = targets.shape[1]
         return targets, None
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.positive_only = self.loss == "poisson"
+        return tags
 
     def _choose_out_activation(self) -> str:
         if self.out_activation != "auto":

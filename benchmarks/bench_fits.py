@@ -1,0 +1,30 @@
+"""Fits and predictions under pytest-benchmark, as users call them, on one thread."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.contenders import load
+from benchmarks.problems import PROBLEMS
+
+pytestmark = pytest.mark.parametrize("contender", ["fastbp", "scikit-learn"])
+
+
+@pytest.mark.parametrize("name", ["small", "medium", "digits", "online"])
+def test_fit(benchmark: Any, measure: Any, name: str, contender: str, dtype: str) -> None:
+    """A whole fit, validation and set-up included; of a tenth of the ladder's epochs."""
+    problem = PROBLEMS[name].shortened()
+    benchmark.group = f"fit of {name} in {dtype}, {problem.epochs} epochs"
+    losses = measure(load(contender)(problem, dtype, threads=1).fit, problem.epochs)
+    assert np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize("rows", [1, 10_000])
+def test_predict(benchmark: Any, measure: Any, rows: int, contender: str, dtype: str) -> None:
+    """`predict` of `medium`: its network and its samples."""
+    benchmark.group = f"predict {rows} rows in {dtype}"
+    trained = load(contender)(PROBLEMS["medium"], dtype, threads=1)
+    estimator = trained.fitted(epochs=1)
+    predicted = measure(estimator.predict, trained.X[:rows])
+    assert predicted.shape == (rows,)

@@ -1,0 +1,172 @@
+"""Kernels under pytest-benchmark, each on one thread: products, activations, steps, prediction.
+
+What only kernels call gets a wrapper here that Python can call.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.problems import ALPHA, PROBLEMS, SEED, Array
+from fastbp.kernels import activations
+from fastbp.kernels.activations import activate, activate_address
+from fastbp.kernels.jit import address, call, kernel
+from fastbp.kernels.update import step_address
+from fastbp.matmul.product import (
+    STORE,
+    Matrix,
+    padded,
+    product,
+    product_addresses,
+    uses_blas,
+)
+from fastbp.network import Weights, aligned_zeros
+from fastbp.training.engine import predict
+from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
+from fastbp.training.threads import single_threaded_blas
+
+BEYOND_THE_LADDER = (256, 1024, 1024)  # large enough for BLAS
+LAYERS = sorted(
+    {
+        (problem.batch_size, n_in, n_out)
+        for problem in PROBLEMS.values()
+        for n_in, n_out in pairwise(problem.units)
+    }
+    | {BEYOND_THE_LADDER}
+)
+
+
+@kernel
+def multiply(addresses, large, a, a_row, a_column, b, c, start, shape):
+    left = Matrix(address(a, 0), a_row, a_column)
+    right = Matrix(address(b, 0), b.shape[1], 1)
+    result = Matrix(address(c, 0), c.shape[1], 1)
+    first = Matrix(address(start, 0), 0, 1)
+    product(addresses, large, left, right, result, first, STORE, result, shape)
+
+
+@kernel
+def apply_activation(addresses, code, z, slope, n, row):
+    activate(addresses, code, z, slope, n, row)
+
+
+@kernel
+def take_step(addresses, solver, parameters, gradient, weight, squares):
+    operands = (
+        solver.code,
+        address(parameters, 0),
+        address(solver.first, 0),
+        address(solver.second, 0),
+        address(gradient, 0),
+        gradient.size,
+        address(solver.steps, 0),
+        address(weight, 0),
+        address(squares, 0),
+    )
+    call(addresses[3], operands)
+
+
+@pytest.fixture
+def addresses(dtype: str) -> Array:
+    """What the kernels find in `Workspace.addresses`."""
+    return np.array([*product_addresses(dtype), activate_address(dtype), step_address(dtype)])
+
+
+def draw(rows: int, columns: int, dtype: str) -> Array:
+    """Return a random matrix whose rows are padded as the kernels' are, with zeros."""
+    row = padded(columns, dtype)
+    matrix = aligned_zeros(rows * row, dtype).reshape(rows, row)
+    matrix[:, :columns] = np.random.default_rng(SEED).standard_normal((rows, columns))
+    return matrix
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: "x".join(map(str, layer)))
+@pytest.mark.parametrize("operation", ["forward", "gradient"])
+def test_product(
+    benchmark: Any,
+    measure: Any,
+    addresses: Array,
+    dtype: str,
+    operation: str,
+    layer: tuple[int, int, int],
+) -> None:
+    """``X @ W`` and ``X.T @ delta`` of a layer: batch x inputs x outputs."""
+    batch, n_in, n_out = layer
+    benchmark.group = f"{operation} {'x'.join(map(str, layer))}"
+    inputs = draw(batch, n_in, dtype)
+    if operation == "forward":
+        left, b, strides = inputs[:, :n_in], draw(n_in, n_out, dtype), (inputs.shape[1], 1)
+        large = uses_blas(n_in, n_out, dtype)
+    else:
+        left, b, strides = inputs[:, :n_in].T, draw(batch, n_out, dtype), (1, inputs.shape[1])
+        large = False
+    m, k = left.shape
+    c, zeros = draw(m, n_out, dtype), aligned_zeros(b.shape[1], dtype)
+    with single_threaded_blas(large):
+        measure(multiply, addresses, large, inputs, *strides, b, c, zeros, (m, n_out, k))
+    tolerance = 1e-3 if dtype == "float32" else 1e-10
+    np.testing.assert_allclose(c[:, :n_out], left @ b[:, :n_out], atol=tolerance)
+    if benchmark.stats:
+        rate = 2 * m * n_out * k / benchmark.stats.stats.median
+        benchmark.extra_info["GFLOP/s"] = round(rate / 1e9, 1)
+
+
+@pytest.mark.parametrize("name", activations.CODES)
+def test_activation(benchmark: Any, addresses: Array, dtype: str, name: str) -> None:
+    """Values and slopes of 200 rows of 100 units, in place."""
+    benchmark.group = f"activations in {dtype}"
+    z = draw(200, 100, dtype)
+    row = z.shape[1]
+    values, slope = aligned_zeros(z.size, dtype), aligned_zeros(z.size, dtype)
+    arguments = addresses, activations.CODES[name], values, slope, 100, row
+
+    def begin() -> tuple[tuple[Any, ...], dict[str, Any]]:
+        values[:] = z.ravel()
+        return arguments, {}
+
+    benchmark.pedantic(apply_activation, setup=begin, rounds=200, warmup_rounds=5)
+    assert np.isfinite(values).all()
+
+
+@pytest.mark.parametrize("solver", STOCHASTIC_SOLVERS)
+@pytest.mark.parametrize("problem", ["small", "mnist"])
+def test_step(
+    benchmark: Any, measure: Any, addresses: Array, dtype: str, problem: str, solver: str
+) -> None:
+    """One step with all the parameters of a network."""
+    benchmark.group = f"step of {problem} in {dtype}"
+    weights = Weights(PROBLEMS[problem].units, dtype)
+    gradient = draw(1, weights.flat.size, dtype).ravel()[: weights.flat.size]
+    optimizer = Optimizer(
+        solver,
+        learning_rate_init=1e-3,
+        alpha=ALPHA,
+        schedule="constant",
+        power_t=0.5,
+        momentum=0.9,
+        nesterovs_momentum=True,
+        beta_1=0.9,
+        beta_2=0.999,
+        epsilon=1e-8,
+    )
+    optimizer.begin(weights)
+    weight, squares = np.array([200.0]), np.zeros(1)
+    measure(take_step, addresses, optimizer.bundle(1), weights.flat, gradient, weight, squares)
+    assert weights.flat.any()
+    assert np.isfinite(weights.flat).all()
+
+
+@pytest.mark.parametrize("name", ["small", "mnist"])
+@pytest.mark.parametrize("rows", [1, 512])
+def test_predict_serial(benchmark: Any, measure: Any, dtype: str, rows: int, name: str) -> None:
+    """The forward pass of a network, with the arrays it needs, but no validation of X."""
+    problem = PROBLEMS[name]
+    benchmark.group = f"predict_serial of {name} in {dtype}"
+    weights = Weights(problem.units, dtype)
+    output = "softmax" if problem.n_classes > 2 else "logistic"
+    names = [*("relu" for _ in problem.hidden), output]
+    X = np.ones((rows, problem.n_inputs), dtype)
+    predicted = measure(predict, weights, names, X, 1)
+    np.testing.assert_allclose(predicted, 1 / problem.n_classes, rtol=1e-6)  # all weights are 0

@@ -1,0 +1,24 @@
+"""What both bench files share."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from benchmarks.ladder import DTYPES
+
+
+@pytest.fixture(params=DTYPES)
+def dtype(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def measure(benchmark: Any) -> Callable[..., Any]:
+    """Call a function once, so that its kernels are compiled, and then benchmark it."""
+
+    def call(function: Callable[..., Any], *arguments: Any) -> Any:
+        function(*arguments)
+        return benchmark(function, *arguments)
+
+    return call

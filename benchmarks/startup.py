@@ -1,0 +1,87 @@
+"""Start-up: what fastbp costs once, before its kernels run at full speed.
+
+Every figure comes from fresh processes. The kernels are compiled into a cache folder of the run's
+own, so nothing depends on what was run before.
+"""
+
+import subprocess
+import sys
+import tempfile
+import time
+from statistics import median
+
+from benchmarks import children, machine, report
+
+MODULES = ("fastbp", "sklearn.neural_network")
+_TIME_IMPORT = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
+
+
+def run(quick: bool = False) -> str:
+    """Return the start-up section as Markdown."""
+    repeats = 1 if quick else 7
+    rows = [
+        [f"`import {module}`", _seconds(seconds)]
+        for module, seconds in _time_imports(repeats).items()
+    ]
+    for label, n_jobs in (("one thread", 1), ("all threads", -1)):
+        with tempfile.TemporaryDirectory() as folder:
+            fits = _Fits(n_jobs, {"NUMBA_CACHE_DIR": folder})
+            compiling = fits.first_beyond_steady()
+            loading = median(fits.first_beyond_steady() for _ in range(repeats))
+        rows.append([f"first fit on {label}, nothing cached", _seconds(compiling)])
+        rows.append([f"first fit on {label}, kernels cached", _seconds(loading)])
+    about = machine.describe(("fastbp", "scikit-learn"))
+    return "\n".join(
+        [
+            "## Start-up",
+            "",
+            f"{about['processor']}, {about['date']}. {about['versions']}.",
+            "",
+            *report.table(["once in a process", "seconds"], rows),
+            "",
+            "A first fit is given beyond what later fits of the same process take.",
+        ]
+    )
+
+
+class _Fits:
+    """Fits of `small` in fresh processes that share a folder of compiled kernels."""
+
+    def __init__(self, n_jobs: int, environment: dict[str, str]) -> None:
+        self.n_jobs, self.environment = n_jobs, environment
+
+    def first_beyond_steady(self) -> float:
+        first, *later = children.run(
+            "benchmarks.startup:time_fits", environment=self.environment, n_jobs=self.n_jobs
+        )
+        return first - median(later)
+
+
+def time_fits(n_jobs: int) -> list[float]:
+    """Return the seconds of the fits of this process, from its first on."""
+    from benchmarks.contenders.estimators import Fastbp
+    from benchmarks.problems import PROBLEMS
+
+    contender = Fastbp(PROBLEMS["small"], "float64", threads=n_jobs)
+    seconds = []
+    for _ in range(6):
+        began = time.perf_counter()
+        contender.fit(epochs=2)
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def _time_imports(repeats: int) -> dict[str, float]:
+    """Return the median seconds of each import, taken in turn after one to warm the disk."""
+    seconds: dict[str, list[float]] = {module: [] for module in MODULES}
+    for turn in range(repeats + 1):
+        for module in MODULES:
+            command = [sys.executable, "-c", _TIME_IMPORT.format(module)]
+            printed = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+            if turn > 0:
+                seconds[module].append(float(printed))
+    return {module: median(values) for module, values in seconds.items()}
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
