@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastbp.kernels import activations
 from fastbp.kernels.arrays import LAYER, Network
-from fastbp.kernels.update import PANEL_ROWS, transpose_weights
+from fastbp.kernels.update import choose_panel_rows, transpose_weights
 from fastbp.matmul.product import padded, uses_blas
 
 __all__ = ["INITS", "Weights", "aligned_zeros", "draw_weights", "make_network"]
@@ -133,8 +133,10 @@ def make_network(
         at_output += rows * output_row
         output_row = padded(n_out + 1, dtype)
         layer.output, layer.output_row = at_output, output_row
+        layer.panel_rows = choose_panel_rows(layer.weights_row)
         layer.first_panel = at_panel
-        at_panel += (n_in + PANEL_ROWS) // PANEL_ROWS
+        at_panel += -(-(n_in + 1) // int(layer.panel_rows))
+        layer.last_panel = at_panel
     network = Network(layers, weights.flat, aligned_zeros(at_transposed, dtype))
     if training:
         transpose_weights(network)

@@ -6,7 +6,7 @@ import pytest
 from scipy.special import expit
 
 from fastbp.kernels import activations
-from fastbp.kernels.activations import CODES, activate, activate_address, exp, expm1, log1p
+from fastbp.kernels.activations import CODES, activate, activate_address, exp, expm1, log, log1p
 from fastbp.kernels.jit import kernel
 
 DTYPES = ["float32", "float64"]
@@ -88,6 +88,21 @@ def test_log1p(dtype):
     out = np.empty_like(x)
     map_log1p(x, out)
     assert ulp_error(out, np.log1p(x.astype(np.longdouble))) <= 2.5
+
+
+@kernel
+def map_log(x, out):
+    for i in range(x.size):
+        out[i] = log(x[i])
+
+
+def test_log():
+    x = np.concatenate([grid("float64", 1e-6, 4), np.logspace(-300, 300, 9999), [np.nan]])
+    out = np.empty_like(x)
+    map_log(x, out)
+    assert np.isnan(out[-1])
+    exact = np.log(x[:-1].astype(np.longdouble))
+    np.testing.assert_allclose(out[:-1], exact.astype(float), rtol=1e-15, atol=3e-16)
 
 
 # In units of the last place, over [-20, 20]: polynomials, quotients and their roundings.

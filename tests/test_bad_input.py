@@ -12,6 +12,7 @@ from common import make_data, make_pair
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from fastbp import BPClassifier, BPRegressor
+from fastbp.kernels import epoch
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -295,7 +296,7 @@ def test_bad_hidden_layer_sizes(sizes, kind):
 
 OUR_BAD_PARAMETERS = {
     "dtype": ["float16", "f8", np.float32, None],
-    "n_jobs": [0, 1.5, "all"],
+    "n_jobs": [0, 1.5, "all", True],
     "init": ["nope", None],
     "activation": [(), ("relu",), ("relu",) * 3, ("relu", "nope"), ("relu", "exp"), (3, 3)],
 }
@@ -343,7 +344,7 @@ def test_bad_initial_weights(kind, given, match):
         ours.fit(X, Y[kind], **given)
 
 
-@pytest.mark.parametrize("name", ["n_jobs", "batch_size", "max_iter"])
+@pytest.mark.parametrize("name", ["batch_size", "max_iter"])
 def test_true_is_the_integer_it_is(name):
     parameters = {"max_iter": 2, "random_state": 0}
     expected = BPRegressor(**{**parameters, name: 1}).fit(X, Y["regression"])
@@ -826,18 +827,33 @@ def test_entries_of_sparse_x(kind, change):
     assert_unchanged([odd], [before])
 
 
+@pytest.mark.parametrize("change", [frozen, with_unaligned, every_second, swapped])
+def test_odd_layouts_have_no_kernel_compiled(change):
+    def fit(x, y, sample_weight):
+        BPRegressor(max_iter=1).fit(x, y, sample_weight).predict(x)
+        kernels = [getattr(epoch, f"{name}_serial") for name in ("train", "predict")]
+        return [list(getattr(kernel, "signatures", ())) for kernel in kernels]
+
+    arrays = Y["regression"], np.ones(N)
+    fit(X, *arrays)
+    compiled = fit(CSR, *arrays)
+    assert fit(change(X), *map(change, arrays)) == compiled
+    if change is frozen:
+        assert fit(with_arrays(frozen, "data", "indices", "indptr"), *arrays) == compiled
+
+
 BROKEN_MATRICES = """
 import sys, warnings
 import numpy as np, scipy.sparse
 from fastbp import BPRegressor
 warnings.simplefilter("ignore")
 X = np.random.default_rng(0).normal(size=(20, 3))
-def change(name, index=None, value=None, dtype=None):
-    sparse = scipy.sparse.csr_array(X)
-    if dtype is not None:
-        setattr(sparse, name, getattr(sparse, name).astype(dtype))
-    else:
-        getattr(sparse, name)[index] = value
+def change(name, index=None, value=None, dtype=None, keep=None, kind="csr_array"):
+    sparse = getattr(scipy.sparse, kind)(X)
+    array = getattr(sparse, name)
+    if index is not None:
+        array[index] = value
+    setattr(sparse, name, array[:keep].astype(dtype or array.dtype))
     return sparse
 cases = eval(sys.argv[1])
 for method in ("fit", "predict"):
@@ -877,8 +893,20 @@ def test_sparse_indices_out_of_range():
         {"name": "indptr", "index": -1, "value": 10**9},
         {"name": "indptr", "index": 5, "value": 1},
         {"name": "indptr", "index": 5, "value": -(10**9)},
+        {"name": "indptr", "keep": 10},
+        {"name": "indices", "keep": 10},
+        {"name": "data", "keep": 10},
     ]
-    assert run_broken(cases) == ["ValueError"] * 12
+    assert run_broken(cases) == ["ValueError"] * 18
+
+
+def test_sparse_columns_out_of_range():
+    cases = [
+        {"kind": "csc_array", "name": "indices", "index": 5, "value": 20},
+        {"kind": "csc_array", "name": "indices", "index": 5, "value": 10**9},
+        {"kind": "csc_array", "name": "indptr", "index": 1, "value": 10**9},
+    ]
+    assert run_broken(cases) == ["ValueError"] * 6
 
 
 # ------------------------------------------------------------------ what the caller's arrays see

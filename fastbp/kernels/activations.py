@@ -165,6 +165,44 @@ def _log1p_float64(u):
     return 2.0 * (s + s * z * p)
 
 
+# log(p) = k ln 2 + log(m) with p = 2**k * m and m in [sqrt(1/2), sqrt(2)), log(m) = 2 atanh(s) with
+# s = (m - 1) / (m + 1), so |s| < 0.172.
+
+
+@intrinsic
+def _split_exponent(typing_context, p):
+    """``(k, m)`` of a normal float64, k as a float64 too."""
+
+    def codegen(context, builder, signature, arguments):
+        integer = ir.IntType(64)
+        bits = builder.bitcast(arguments[0], integer)
+        above = builder.sub(bits, integer(0x3FE6A09E667F3BCD))  # the bits of sqrt(1/2)
+        k = builder.ashr(above, integer(52))
+        m = builder.bitcast(builder.sub(bits, builder.shl(k, integer(52))), arguments[0].type)
+        values = [builder.sitofp(k, arguments[0].type), m]
+        return context.make_tuple(builder, signature.return_type, values)
+
+    return types.UniTuple(p, 2)(p), codegen
+
+
+@exact_kernel
+def _log_float64(p):
+    k, m = _split_exponent(p)
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    q = 1 / 19
+    q = q * z + 1 / 17
+    q = q * z + 1 / 15
+    q = q * z + 1 / 13
+    q = q * z + 1 / 11
+    q = q * z + 1 / 9
+    q = q * z + 1 / 7
+    q = q * z + 1 / 5
+    q = q * z + 1 / 3
+    rest = 2.0 * (s + s * z * q) + k * 1.90821492927058770002e-10
+    return k * 6.93147180369123816490e-01 + rest + (p - p)  # a NaN has no exponent, and stays one
+
+
 # The functions of either dtype. As plain Python they are NumPy's.
 
 
@@ -185,7 +223,20 @@ def log1p(u):
     return np.log1p(u)
 
 
+def log(p):
+    """Natural logarithm of a normal float64 greater than 0."""
+    return np.log(p)
+
+
 _OPTIONS = {"fastmath": EXACT_ORDER}
+
+
+@overload(log, jit_options=_OPTIONS)
+def _log(p):
+    def implementation(p):
+        return _log_float64(p)
+
+    return implementation
 
 
 @overload(exp, jit_options=_OPTIONS)

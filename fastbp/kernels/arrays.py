@@ -26,7 +26,9 @@ LAYER = np.dtype(
             "input_row",
             "output",  # offset of the outputs, in activations, slopes and deltas
             "output_row",
-            "first_panel",  # how many panels of rows of W the layers before have
+            "panel_rows",  # rows of W, bias below, that are updated at a time
+            "first_panel",  # how many such panels the layers before have
+            "last_panel",
         )
     ],
     align=True,

@@ -50,15 +50,16 @@ def _differentiate_rows(network, data, workspace, chunk, thread, n_threads):
 @inner_kernel
 def _add_losses(data, workspace, chunk):
     """Losses and weights of the chunk's samples into the totals, always in the same order."""
-    loss = 0.0
-    for i in range(chunk.rows):
-        loss += workspace.row_losses[i]
-    weight = np.float64(0)
+    loss, weight = 0.0, 0.0
     if data.sample_weight.size == 0:
         weight += chunk.rows
+        for i in range(chunk.rows):
+            loss += workspace.row_losses[i]
     else:
-        for i in range(chunk.start, chunk.start + chunk.rows):
-            weight += data.sample_weight[data.order[i]]
+        for i in range(chunk.rows):
+            w = data.sample_weight[data.order[chunk.start + i]]
+            loss += w * workspace.row_losses[i]
+            weight += w
     workspace.totals[BATCH_LOSS] += loss
     workspace.totals[WEIGHT] += weight
 

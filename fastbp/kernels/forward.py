@@ -33,16 +33,23 @@ def forward(network, data, workspace, start, low, high):
 
 
 @part
+def rows_of(vector, offset, row, low, high):
+    """Rows low..high of a matrix in a flat vector, as one view: a view of each row would cost more."""
+    return vector[offset + low * row : offset + high * row].reshape((high - low, row))
+
+
+@part
 def _gather(network, data, workspace, start, low, high):
     """a[0] := the rows of X that the order names, each followed by a 1 for the bias."""
     layer = network.layers[0]
-    for i in range(low, high):
-        o = layer.input + i * layer.input_row
-        a = workspace.activations[o : o + layer.n_in]
-        x = data.X[data.order[start + i]]
-        for j in range(layer.n_in):
-            a[j] = x[j]
-        workspace.activations[o + layer.n_in] = 1
+    n, X = layer.n_in, data.X
+    a = rows_of(workspace.activations, layer.input, layer.input_row, low, high)
+    order = data.order[start + low : start + high]
+    for i in range(order.size):
+        sample = order[i]
+        for j in range(n):
+            a[i, j] = X[sample, j]
+        a[i, n] = 1
 
 
 @part

@@ -9,7 +9,8 @@ import math
 
 import numpy as np
 
-from fastbp.kernels.activations import EXP, IDENTITY, SOFTMAX
+from fastbp.kernels.activations import EXP, IDENTITY, SOFTMAX, log
+from fastbp.kernels.forward import rows_of
 from fastbp.kernels.jit import inner_kernel, part
 
 SQUARED_ERROR, LOG_LOSS, POISSON = range(3)
@@ -21,74 +22,90 @@ CODES = {"squared_error": SQUARED_ERROR, "log_loss": LOG_LOSS, "poisson": POISSO
 def differentiate_loss(network, data, workspace, start, low, high):
     """row_losses[i], and the output's delta[i, :], for rows low..high of the chunk at `start`."""
     layer = network.layers[network.layers.size - 1]
-    n, row = layer.n_out, layer.output_row
-    labelled = data.labels.size > 0
-    epsilon = np.finfo(workspace.activations.dtype).eps
-    for i in range(low, high):
-        sample = data.order[start + i]
-        o = layer.output + i * row
-        a = workspace.activations[o : o + n]
-        delta = workspace.deltas[o : o + n]
-        if labelled:
-            # a - y: y is 1 at the label. The derivative of the canonical pair, or of 1/2 (a - y)^2.
-            for j in range(n):
-                delta[j] = a[j]
-            label = data.labels[sample]
-            delta[label] -= 1
-            loss = _cross_entropy(a[label], epsilon)
-        else:
-            y = data.targets[sample]
-            for j in range(n):
-                delta[j] = a[j] - y[j]
-            loss = 0.0
-            if workspace.loss == LOG_LOSS:
-                for j in range(n):
-                    if y[j] > 0:
-                        loss += _cross_entropy(a[j], epsilon)
-                    else:
-                        loss += _cross_entropy(1 - a[j], epsilon)
-            elif workspace.loss == POISSON:
-                for j in range(n):
-                    loss += a[j] - y[j]
-                    if y[j] > 0:
-                        loss += y[j] * math.log(y[j] / a[j])
-        if workspace.loss == SQUARED_ERROR:
-            loss = 0.0
-            for j in range(n):
-                loss += delta[j] * delta[j]
-            loss *= 0.5 / n
-        weight = 1.0
-        if data.sample_weight.size > 0:
-            weight = data.sample_weight[sample]
-            for j in range(n):
-                delta[j] *= weight
-        workspace.row_losses[i] = weight * loss
-        if workspace.loss == SQUARED_ERROR:
-            if layer.activation == SOFTMAX:
-                _through_softmax(a, delta)
-            elif layer.activation != IDENTITY:
-                slope = workspace.slopes[o : o + n]
-                for j in range(n):
-                    delta[j] *= slope[j]
-        elif workspace.loss == POISSON and layer.activation != EXP:
-            slope = workspace.slopes[o : o + n]
-            for j in range(n):
-                delta[j] *= slope[j] / a[j]
+    a = rows_of(workspace.activations, layer.output, layer.output_row, low, high)
+    slope = rows_of(workspace.slopes, layer.output, layer.output_row, low, high)
+    delta = rows_of(workspace.deltas, layer.output, layer.output_row, low, high)
+    losses = workspace.row_losses[low:high]
+    order = data.order[start + low : start + high]
+    if data.labels.size > 0:
+        _compare_labels(data, order, layer.n_out, a, delta, losses)
+    else:
+        _compare_targets(data, workspace.loss, order, layer.n_out, a, delta, losses)
+    if workspace.loss == LOG_LOSS and (data.labels.size > 0 or layer.n_out == 1):
+        for i in range(losses.size):
+            losses[i] = -log(losses[i])
+    elif workspace.loss == SQUARED_ERROR:
+        _square(layer, a, slope, delta, losses)
+    elif workspace.loss == POISSON and layer.activation != EXP:
+        for i in range(losses.size):
+            for j in range(layer.n_out):
+                delta[i, j] *= slope[i, j] / a[i, j]
+    if data.sample_weight.size > 0:
+        for i in range(order.size):
+            weight = data.sample_weight[order[i]]
+            for j in range(layer.n_out):
+                delta[i, j] *= weight
 
 
 @part
-def _cross_entropy(p, epsilon):
-    """``-log(p)``, p clipped as scikit-learn clips it, one epsilon away from 0 and 1."""
+def _compare_labels(data, order, n, a, delta, losses):
+    """delta := a - y, with y 1 at the label; losses := the probability of the label, clipped."""
+    epsilon = np.finfo(a.dtype).eps
+    for i in range(order.size):
+        for j in range(n):
+            delta[i, j] = a[i, j]
+        label = data.labels[order[i]]
+        delta[i, label] -= 1
+        losses[i] = _clip(a[i, label], epsilon)
+
+
+@part
+def _compare_targets(data, loss, order, n, a, delta, losses):
+    """delta := a - y; losses, but of one probability only that it gives to the truth, clipped."""
+    epsilon = np.finfo(a.dtype).eps
+    y = data.targets
+    for i in range(order.size):
+        sample = order[i]
+        for j in range(n):
+            delta[i, j] = a[i, j] - y[sample, j]
+        if loss == LOG_LOSS and n == 1:
+            losses[i] = _clip(a[i, 0] if y[sample, 0] > 0 else 1 - a[i, 0], epsilon)
+        elif loss == LOG_LOSS:
+            losses[i] = 0
+            for j in range(n):
+                p = a[i, j] if y[sample, j] > 0 else 1 - a[i, j]
+                losses[i] -= math.log(np.float64(_clip(p, epsilon)))
+        elif loss == POISSON:
+            losses[i] = 0
+            for j in range(n):
+                losses[i] += a[i, j] - y[sample, j]
+                if y[sample, j] > 0:
+                    losses[i] += y[sample, j] * math.log(y[sample, j] / a[i, j])
+
+
+@part
+def _square(layer, a, slope, delta, losses):
+    """losses := mean of ``delta**2 / 2``, and delta through the slope of the output."""
+    n = layer.n_out
+    for i in range(losses.size):
+        total = 0.0
+        for j in range(n):
+            total += delta[i, j] * delta[i, j]
+        losses[i] = 0.5 / n * total
+        if layer.activation == SOFTMAX:
+            # J.T @ delta, with J = diag(a) - a a.T
+            inner = a.dtype.type(0)
+            for j in range(n):
+                inner += a[i, j] * delta[i, j]
+            for j in range(n):
+                delta[i, j] = a[i, j] * (delta[i, j] - inner)
+        elif layer.activation != IDENTITY:
+            for j in range(n):
+                delta[i, j] *= slope[i, j]
+
+
+@part
+def _clip(p, epsilon):
+    """Clip a probability as scikit-learn does, one epsilon away from 0 and 1."""
     p = epsilon if p < epsilon else p  # a NaN stays one
-    p = 1 - epsilon if p > 1 - epsilon else p
-    return -math.log(np.float64(p))
-
-
-@part
-def _through_softmax(a, delta):
-    """delta := J.T @ delta, with J = diag(a) - a a.T, the derivative of softmax."""
-    inner = a.dtype.type(0)
-    for j in range(a.size):
-        inner += a[j] * delta[j]
-    for j in range(a.size):
-        delta[j] = a[j] * (delta[j] - inner)
+    return 1 - epsilon if p > 1 - epsilon else p

@@ -40,7 +40,12 @@ from fastbp.matmul.tile import TILE_ROWS
 # The rules. AdamW is Adam with a decay and no penalty; AdaGrad and RMSprop differ in their betas.
 SGD, NESTEROV, ADAM, ADAGRAD, GRADIENT_ONLY = range(5)
 
-PANEL_ROWS = TILE_ROWS
+PANEL_SIZE = 2048  # numbers in a panel: it stays in the nearest cache, and each costs a few calls
+
+
+def choose_panel_rows(weights_row: int) -> int:
+    """Return how many rows of a W a panel has: whole tiles, 64 rows at the most."""
+    return TILE_ROWS * max(1, min(PANEL_SIZE // weights_row, 64) // TILE_ROWS)
 
 
 @inner_kernel
@@ -50,28 +55,22 @@ def update_panels(network, data, solver, workspace, chunk, thread):
     last = workspace.bounds[thread + 1]
     for i in range(network.layers.size):
         layer = network.layers[i]
-        end = min(last, layer.first_panel + count_panels(layer.n_in))
+        end = min(last, layer.last_panel)
         if panel < end:
             scratch = workspace.panels[thread]
-            for j in range(PANEL_ROWS * layer.weights_row):
+            for j in range(layer.panel_rows * layer.weights_row):
                 scratch[j] = 0  # also the padding of the rows, which must be 0
             while panel < end:
                 _update_panel(network, data, solver, workspace, chunk, i, panel, scratch)
                 panel += 1
 
 
-@kernel
-def count_panels(n_in):
-    """Return the number of panels of a layer: of its n_in rows of weights and one of the bias."""
-    return (n_in + PANEL_ROWS) // PANEL_ROWS
-
-
 @part
 def _update_panel(network, data, solver, workspace, chunk, i, panel, scratch):
     """Gradient, and at the batch's end update, of one panel of layer i."""
     layer = network.layers[i]
-    row = (panel - layer.first_panel) * PANEL_ROWS
-    end = min(row + PANEL_ROWS, layer.n_in + 1)
+    row = (panel - layer.first_panel) * layer.panel_rows
+    end = min(row + layer.panel_rows, layer.n_in + 1)
     low = layer.weights + row * layer.weights_row
     high = layer.weights + end * layer.weights_row
     gradient = scratch[: high - low]
@@ -86,7 +85,8 @@ def _update_panel(network, data, solver, workspace, chunk, i, panel, scratch):
     bias = high if end <= layer.n_in else high - layer.weights_row
     squares = address(workspace.squares, panel)
     _step(network, solver, workspace, chunk.step, low, gradient[: bias - low], squares)
-    _step(network, solver, workspace, chunk.step, bias, gradient[bias - low :], 0)
+    if bias < high:
+        _step(network, solver, workspace, chunk.step, bias, gradient[bias - low :], 0)
     if i > 0:
         _transpose(network, i, row, min(end, layer.n_in))
 

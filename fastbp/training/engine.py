@@ -29,8 +29,6 @@ from fastbp.kernels.arrays import (
 from fastbp.kernels.jit import count_compiled, is_ready, memory_view
 from fastbp.kernels.update import (
     GRADIENT_ONLY,
-    PANEL_ROWS,
-    count_panels,
     step_address,
     transpose_weights,
 )
@@ -292,6 +290,7 @@ def _make_workspace(
     last = layers[-1]
     size = int(last.output + rows * last.output_row)
     widest = int(max(layers.weights_row.max(), layers.transposed_row.max()))
+    largest_panel = int((layers.panel_rows * layers.weights_row).max())
     large = _has_large(network)
     n_entries = 0
     if sparse is not None:
@@ -302,10 +301,10 @@ def _make_workspace(
         slopes=aligned_zeros(size, dtype),
         deltas=aligned_zeros(size, dtype),
         gradient=weights.zeros() if keep_gradient else np.empty(0, dtype),
-        panels=np.zeros((n_threads, PANEL_ROWS * widest), dtype),
+        panels=np.zeros((n_threads, largest_panel), dtype),
         zeros=aligned_zeros(widest, dtype),
         row_losses=np.zeros(rows),
-        squares=np.zeros(int(last.first_panel + count_panels(last.n_in))),
+        squares=np.zeros(int(last.last_panel)),
         totals=np.zeros(4),
         column_starts=np.zeros(weights.units[0] + 1 if sparse is not None else 0, np.int64),
         column_rows=np.zeros(n_entries, np.int64),
@@ -326,6 +325,7 @@ def _make_workspace(
 
 def _share_panels(layers: Any, n_threads: int) -> Array:
     """Return the bounds of each thread's panels, of about the same work."""
-    cost = [np.full(int(count_panels(layer.n_in)), layer.weights_row) for layer in layers]
-    done = np.concatenate([[0], np.cumsum(np.concatenate(cost))])
+    sizes = layers.panel_rows * layers.weights_row
+    cost = np.repeat(sizes, layers.last_panel - layers.first_panel)
+    done = np.concatenate([[0], np.cumsum(cost)])
     return np.searchsorted(done, np.linspace(0, done[-1], n_threads + 1)).astype(np.int64)
