@@ -118,7 +118,7 @@ def make_network(
     """
     dtype = weights.dtype
     layers = np.zeros(len(names), LAYER).view(np.recarray)
-    at_weights = at_transposed = at_panel = at_output = 0
+    at_weights = at_transposed = at_panel = at_scratch = at_output = 0
     output_row = padded(weights.units[0] + 1, dtype)
     for i, (n_in, n_out) in enumerate(pairwise(weights.units)):
         layer = layers[i]
@@ -137,6 +137,8 @@ def make_network(
         layer.first_panel = at_panel
         at_panel += -(-(n_in + 1) // int(layer.panel_rows))
         layer.last_panel = at_panel
+        layer.scratch = at_scratch
+        at_scratch += int(layer.panel_rows) * int(layer.weights_row)
     network = Network(layers, weights.flat, aligned_zeros(at_transposed, dtype))
     if training:
         transpose_weights(network)

@@ -29,6 +29,7 @@ LAYER = np.dtype(
             "panel_rows",  # rows of W, bias below, that are updated at a time
             "first_panel",  # how many such panels the layers before have
             "last_panel",
+            "scratch",  # where a thread's scratch has room for the gradient of a panel
         )
     ],
     align=True,
@@ -72,7 +73,7 @@ class Workspace(NamedTuple):
     slopes: Any  # f'(z) where it is not read off the activation
     deltas: Any
     gradient: Any  # like the parameters where it is kept, else (0,)
-    panels: Any  # (n_threads, panel): the rows of a gradient that is used at once
+    scratch: Any  # for each thread, for each layer, a panel of a gradient that is used at once
     zeros: Any  # (widest row,)
     row_losses: Any  # (rows,) float64
     squares: Any  # (n_panels,) float64: the sum of squared weights of each panel

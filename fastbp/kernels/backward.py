@@ -5,7 +5,7 @@ for a panel of rows of W at a time, so that the update finds it in the cache.
 """
 
 from fastbp.kernels.activations import IDENTITY, RELU
-from fastbp.kernels.jit import address, inner_kernel, part
+from fastbp.kernels.jit import address, inner_kernel, matrix_view, part
 from fastbp.matmul import product as p
 from fastbp.matmul.product import Matrix, product
 
@@ -34,8 +34,8 @@ def backward(network, workspace, low, high):
 
 
 @part
-def differentiate(network, workspace, chunk, i, first, last, gradient):
-    """gradient := rows first..last of ``a[l-1].T @ delta[l]``, over the chunk's rows.
+def differentiate(network, workspace, chunk, i, first, last, gradient, at):
+    """gradient, from `at` on, := rows first..last of ``a[l-1].T @ delta[l]``, over the chunk's rows.
 
     Row n_in is the bias's: the inputs end with a 1. After a batch's first chunk, what is there is
     added to.
@@ -43,7 +43,7 @@ def differentiate(network, workspace, chunk, i, first, last, gradient):
     layer = network.layers[i]
     inputs = Matrix(address(workspace.activations, layer.input + first), 1, layer.input_row)
     delta = Matrix(address(workspace.deltas, layer.output), layer.output_row, 1)
-    result = Matrix(address(gradient, 0), layer.weights_row, 1)
+    result = Matrix(address(gradient, at), layer.weights_row, 1)
     zeros = Matrix(address(workspace.zeros, 0), 0, 1)
     start = zeros if chunk.begins else result
     shape = (last - first, layer.n_out, chunk.rows)
@@ -51,12 +51,26 @@ def differentiate(network, workspace, chunk, i, first, last, gradient):
 
 
 @part
-def differentiate_sparse(network, workspace, chunk, first, last, gradient):
+def differentiate_sample(network, workspace, i, first, last, gradient, at):
+    """`differentiate` for a chunk of one row: an outer product, in which no sum is to be kept."""
+    layer = network.layers[i]
+    n = layer.weights_row  # the padding of delta is 0, and so is that of the gradient
+    g = matrix_view(gradient, at, last - first, n)
+    inputs = matrix_view(workspace.activations, layer.input + first, 1, last - first)
+    delta = matrix_view(workspace.deltas, layer.output, 1, n)
+    for r in range(last - first):
+        a = inputs[0, r]
+        for j in range(n):
+            g[r, j] = a * delta[0, j]
+
+
+@part
+def differentiate_sparse(network, workspace, chunk, first, last, gradient, at):
     """`differentiate` for the first layer of sparse X, from the batch sorted by columns."""
     layer = network.layers[0]
     n, starts = layer.n_out, workspace.column_starts
     for feature in range(first, last):
-        o = (feature - first) * layer.weights_row
+        o = at + (feature - first) * layer.weights_row
         g = gradient[o : o + n]
         if chunk.begins:
             for j in range(n):

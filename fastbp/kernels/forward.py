@@ -1,7 +1,7 @@
 """The forward pass: ``z[l] = a[l-1] @ W[l] + b[l]``, ``a[l] = f(z[l])``."""
 
 from fastbp.kernels.activations import IDENTITY, RELU, activate
-from fastbp.kernels.jit import address, inner_kernel, part
+from fastbp.kernels.jit import address, inner_kernel, matrix_view, part
 from fastbp.matmul import product as p
 from fastbp.matmul.product import Matrix, product
 
@@ -33,20 +33,14 @@ def forward(network, data, workspace, start, low, high):
 
 
 @part
-def rows_of(vector, offset, row, low, high):
-    """Rows low..high of a matrix in a flat vector, as one view: a view of each row would cost more."""
-    return vector[offset + low * row : offset + high * row].reshape((high - low, row))
-
-
-@part
 def _gather(network, data, workspace, start, low, high):
     """a[0] := the rows of X that the order names, each followed by a 1 for the bias."""
     layer = network.layers[0]
     n, X = layer.n_in, data.X
-    a = rows_of(workspace.activations, layer.input, layer.input_row, low, high)
-    order = data.order[start + low : start + high]
-    for i in range(order.size):
-        sample = order[i]
+    row = layer.input_row
+    a = matrix_view(workspace.activations, layer.input + low * row, high - low, row)
+    for i in range(high - low):
+        sample = data.order[start + low + i]
         for j in range(n):
             a[i, j] = X[sample, j]
         a[i, n] = 1

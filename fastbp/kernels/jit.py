@@ -28,6 +28,7 @@ from numba.core import cgutils
 from numba.core.caching import FunctionCache, NullCache
 from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 EXACT_ORDER = {"contract"}
@@ -212,6 +213,32 @@ def address(typing_context, array, index):
 
 
 @intrinsic
+def matrix_view(typing_context, vector, offset, rows, columns):
+    """View of shape (rows, columns) on a contiguous vector from `offset` on, which must outlive it.
+
+    Slicing and reshaping gives the same and counts references, which costs more than a short row.
+    """
+    result = types.Array(vector.dtype, 2, "C")
+
+    def codegen(context, builder, signature, values):
+        source, offset, rows, columns = values
+        data = context.make_array(vector)(context, builder, source).data
+        itemsize = context.get_constant(types.intp, vector.dtype.bitwidth // 8)
+        view = context.make_array(result)(context, builder)
+        populate_array(
+            view,
+            data=builder.gep(data, [offset]),
+            shape=cgutils.pack_array(builder, [rows, columns]),
+            strides=cgutils.pack_array(builder, [builder.mul(columns, itemsize), itemsize]),
+            itemsize=itemsize,
+            meminfo=None,
+        )
+        return view._getvalue()
+
+    return result(vector, types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
 def store(typing_context, where, value):
     """Store a number at an address."""
 
@@ -231,6 +258,10 @@ if DISABLED:
     def address(array: Any, index: int) -> int:
         """Address of element `index` of a contiguous array, which must outlive its use."""
         return int(array.ctypes.data + index * array.itemsize)
+
+    def matrix_view(vector: Any, offset: int, rows: int, columns: int) -> Any:
+        """View of shape (rows, columns) on a contiguous vector from `offset` on."""
+        return vector[offset : offset + rows * columns].reshape(rows, columns)
 
 
 def memory_view(

@@ -10,8 +10,7 @@ import math
 import numpy as np
 
 from fastbp.kernels.activations import EXP, IDENTITY, SOFTMAX, log
-from fastbp.kernels.forward import rows_of
-from fastbp.kernels.jit import inner_kernel, part
+from fastbp.kernels.jit import inner_kernel, matrix_view, part
 
 SQUARED_ERROR, LOG_LOSS, POISSON = range(3)
 
@@ -22,9 +21,10 @@ CODES = {"squared_error": SQUARED_ERROR, "log_loss": LOG_LOSS, "poisson": POISSO
 def differentiate_loss(network, data, workspace, start, low, high):
     """row_losses[i], and the output's delta[i, :], for rows low..high of the chunk at `start`."""
     layer = network.layers[network.layers.size - 1]
-    a = rows_of(workspace.activations, layer.output, layer.output_row, low, high)
-    slope = rows_of(workspace.slopes, layer.output, layer.output_row, low, high)
-    delta = rows_of(workspace.deltas, layer.output, layer.output_row, low, high)
+    offset, rows, row = layer.output + low * layer.output_row, high - low, layer.output_row
+    a = matrix_view(workspace.activations, offset, rows, row)
+    slope = matrix_view(workspace.slopes, offset, rows, row)
+    delta = matrix_view(workspace.deltas, offset, rows, row)
     losses = workspace.row_losses[low:high]
     order = data.order[start + low : start + high]
     if data.labels.size > 0:

@@ -23,7 +23,7 @@ from fastbp.kernels.arrays import (
     REST_2,
     WEIGHT,
 )
-from fastbp.kernels.backward import differentiate, differentiate_sparse
+from fastbp.kernels.backward import differentiate, differentiate_sample, differentiate_sparse
 from fastbp.kernels.jit import (
     DISABLED,
     address,
@@ -55,38 +55,39 @@ def update_panels(network, data, solver, workspace, chunk, thread):
     last = workspace.bounds[thread + 1]
     for i in range(network.layers.size):
         layer = network.layers[i]
-        end = min(last, layer.last_panel)
-        if panel < end:
-            scratch = workspace.panels[thread]
-            for j in range(layer.panel_rows * layer.weights_row):
-                scratch[j] = 0  # also the padding of the rows, which must be 0
-            while panel < end:
-                _update_panel(network, data, solver, workspace, chunk, i, panel, scratch)
-                panel += 1
+        while panel < min(last, layer.last_panel):
+            _update_panel(network, data, solver, workspace, chunk, i, panel, thread)
+            panel += 1
 
 
 @part
-def _update_panel(network, data, solver, workspace, chunk, i, panel, scratch):
+def _update_panel(network, data, solver, workspace, chunk, i, panel, thread):
     """Gradient, and at the batch's end update, of one panel of layer i."""
     layer = network.layers[i]
     row = (panel - layer.first_panel) * layer.panel_rows
     end = min(row + layer.panel_rows, layer.n_in + 1)
     low = layer.weights + row * layer.weights_row
     high = layer.weights + end * layer.weights_row
-    gradient = scratch[: high - low]
+    # In scratch each layer has its place, so the padding of its rows stays 0.
+    n_threads = workspace.bounds.size - 1
+    at = thread * (workspace.scratch.size // n_threads) + layer.scratch
+    gradient = workspace.scratch
     if workspace.gradient.size > 0:
-        gradient = workspace.gradient[low:high]
+        at, gradient = low, workspace.gradient
     if i == 0 and data.indptr.size > 0:
-        differentiate_sparse(network, workspace, chunk, row, end, gradient)
+        differentiate_sparse(network, workspace, chunk, row, end, gradient, at)
+    elif chunk.rows == 1 and chunk.begins:
+        differentiate_sample(network, workspace, i, row, end, gradient, at)
     else:
-        differentiate(network, workspace, chunk, i, row, end, gradient)
+        differentiate(network, workspace, chunk, i, row, end, gradient, at)
     if not chunk.ends or workspace.totals[WEIGHT] <= 0:
         return
     bias = high if end <= layer.n_in else high - layer.weights_row
     squares = address(workspace.squares, panel)
-    _step(network, solver, workspace, chunk.step, low, gradient[: bias - low], squares)
+    _step(network, solver, workspace, chunk.step, low, bias, address(gradient, at), squares)
     if bias < high:
-        _step(network, solver, workspace, chunk.step, bias, gradient[bias - low :], 0)
+        at += bias - low
+        _step(network, solver, workspace, chunk.step, bias, high, address(gradient, at), 0)
     if i > 0:
         _transpose(network, i, row, min(end, layer.n_in))
 
@@ -102,16 +103,16 @@ def transpose_weights(network):
 def _transpose(network, i, row, end):
     """Rows row..end of W into columns of W.T."""
     layer = network.layers[i]
+    source, target = network.parameters, network.transposed
     for j in range(layer.n_out):
-        target = network.transposed[layer.transposed + j * layer.transposed_row + row :]
-        source = network.parameters[layer.weights + row * layer.weights_row + j :]
-        for r in range(end - row):
-            target[r] = source[r * layer.weights_row]
+        at = layer.transposed + j * layer.transposed_row
+        for r in range(row, end):
+            target[at + r] = source[layer.weights + r * layer.weights_row + j]
 
 
 @part
-def _step(network, solver, workspace, step, low, gradient, squares):
-    """Take a step with the parameters from offset `low` on, as many as the gradient has.
+def _step(network, solver, workspace, step, low, high, gradient, squares):
+    """Take a step with the parameters low..high, from the address of their gradient.
 
     `squares` is where their sum of squares goes, or 0 for biases, which no penalty is for.
     """
@@ -120,8 +121,8 @@ def _step(network, solver, workspace, step, low, gradient, squares):
         address(network.parameters, low),
         address(solver.first, low),
         address(solver.second, low),
-        address(gradient, 0),
-        gradient.size,
+        gradient,
+        high - low,
         address(solver.steps, step * solver.steps.shape[1]),
         address(workspace.totals, WEIGHT),
         squares,

@@ -290,7 +290,7 @@ def _make_workspace(
     last = layers[-1]
     size = int(last.output + rows * last.output_row)
     widest = int(max(layers.weights_row.max(), layers.transposed_row.max()))
-    largest_panel = int((layers.panel_rows * layers.weights_row).max())
+    per_thread = int((layers.panel_rows * layers.weights_row).sum())
     large = _has_large(network)
     n_entries = 0
     if sparse is not None:
@@ -301,7 +301,7 @@ def _make_workspace(
         slopes=aligned_zeros(size, dtype),
         deltas=aligned_zeros(size, dtype),
         gradient=weights.zeros() if keep_gradient else np.empty(0, dtype),
-        panels=np.zeros((n_threads, largest_panel), dtype),
+        scratch=aligned_zeros(n_threads * per_thread, dtype),
         zeros=aligned_zeros(widest, dtype),
         row_losses=np.zeros(rows),
         squares=np.zeros(int(last.last_panel)),
