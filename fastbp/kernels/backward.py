@@ -35,7 +35,7 @@ def backward(network, workspace, low, high):
 
 @part
 def differentiate(network, workspace, chunk, i, first, last, gradient, at):
-    """gradient, from `at` on, := rows first..last of ``a[l-1].T @ delta[l]``, over the chunk's rows.
+    """gradient, from `at` on, := rows first..last of ``a[l-1].T @ delta[l]`` over the chunk.
 
     Row n_in is the bias's: the inputs end with a 1. After a batch's first chunk, what is there is
     added to.

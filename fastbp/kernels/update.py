@@ -173,34 +173,36 @@ def _follow_rule(code, w, first, second, gradient, settings, weight, is_weights)
     beta_1, rest_1 = T(settings[BETA_1]), T(settings[REST_1])
     beta_2, rest_2 = T(settings[BETA_2]), T(settings[REST_2])
     rate, epsilon = T(settings[RATE]), T(settings[EPSILON])
+    total = T(0)
     if code == SGD:
         for i in range(w.size):
             v = beta_1 * first[i] - rate * ((gradient[i] + penalty * w[i]) * scale)
-            first[i] = v
-            w[i] += v
+            new = w[i] + v
+            first[i], w[i] = v, new
+            total += new * new
     elif code == NESTEROV:
         for i in range(w.size):
             g = (gradient[i] + penalty * w[i]) * scale
             v = beta_1 * first[i] - rate * g
-            first[i] = v
-            w[i] += beta_1 * v - rate * g
+            new = w[i] + (beta_1 * v - rate * g)
+            first[i], w[i] = v, new
+            total += new * new
     elif code == ADAM:
         for i in range(w.size):
             g = (gradient[i] + penalty * w[i]) * scale
             m = beta_1 * first[i] + rest_1 * g
             v = beta_2 * second[i] + rest_2 * (g * g)
-            first[i], second[i] = m, v
-            w[i] = decay * w[i] - rate * m / (math.sqrt(v) + epsilon)
+            new = decay * w[i] - rate * m / (math.sqrt(v) + epsilon)
+            first[i], second[i], w[i] = m, v, new
+            total += new * new
     elif code == ADAGRAD:
         for i in range(w.size):
             g = (gradient[i] + penalty * w[i]) * scale
             v = beta_2 * second[i] + rest_2 * (g * g)
-            second[i] = v
-            w[i] -= rate * g / (math.sqrt(v) + epsilon)
+            new = w[i] - rate * g / (math.sqrt(v) + epsilon)
+            second[i], w[i] = v, new
+            total += new * new
     else:
         for i in range(w.size):
             gradient[i] = (gradient[i] + penalty * w[i]) * scale
-    total = T(0)
-    for i in range(w.size):
-        total += w[i] * w[i]
     return np.float64(total)

@@ -5,6 +5,7 @@ short enough that Ctrl-C is heard between them.
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from time import perf_counter
@@ -134,7 +135,10 @@ def predict(
     arguments = network, data, workspace, out
     if n_threads > 1 and not is_ready(epoch.predict_parallel, arguments):
         n_threads = 1
-    with single_threaded_blas(_has_large(network)), parallel_region(n_threads) as parallel:
+    with ExitStack() as stack:
+        if _has_large(network):
+            stack.enter_context(single_threaded_blas())
+        parallel = n_threads > 1 and stack.enter_context(parallel_region(n_threads))
         run = epoch.predict_parallel if parallel else epoch.predict_serial
         run(*arguments)
     return out
@@ -253,12 +257,12 @@ class Engine:
         if n_threads > 1:
             arguments = self.network, data, solver, self.workspace, *chunks
             n_threads = n_threads if is_ready(epoch.train_parallel, arguments) else 1
-        blas = single_threaded_blas(self.has_large)
-        with blas, parallel_region(n_threads) as parallel:
-            if parallel:
-                run, workspace = epoch.train_parallel, self.workspace
-            else:
-                run, workspace = epoch.train_serial, self.serial_workspace
+        with ExitStack() as stack:
+            if self.has_large:
+                stack.enter_context(single_threaded_blas())
+            parallel = n_threads > 1 and stack.enter_context(parallel_region(n_threads))
+            run = epoch.train_parallel if parallel else epoch.train_serial
+            workspace = self.workspace if parallel else self.serial_workspace
             compiled = count_compiled(run)
             began = perf_counter()
             run(self.network, data, solver, workspace, *chunks)

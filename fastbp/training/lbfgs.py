@@ -53,7 +53,7 @@ def minimize(
     options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
     options |= _get_additional_lbfgs_options_dict("iprint", 1 if verbose else -1)
     try:
-        with single_threaded_blas(True):  # scipy's own steps are too small to share out
+        with single_threaded_blas():  # scipy's own steps are too small to share out
             result = scipy.optimize.minimize(
                 objective, iterate, method="L-BFGS-B", jac=True, options=options, callback=keep
             )

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -95,7 +96,7 @@ def train(
                 print(f"Iteration {n_iter}, loss = {loss:.8f}")
             if score is None:
                 _judge_loss(progress, rules, loss)
-                if not np.isfinite(loss) and not np.isfinite(engine.weights.flat).all():
+                if not isfinite(loss) and not np.isfinite(engine.weights.flat).all():
                     break  # nothing can come of it; the caller says so
             elif _judge_score(progress, rules, score()):
                 best = engine.weights.flat.copy()

@@ -87,6 +87,8 @@ class Pace:
 
     def plan(self, remaining: int) -> tuple[int, int]:
         """Return the number of threads, and how many of the remaining units, for the next call."""
+        if self.n_threads == 1:
+            return 1, self._units(1, remaining)
         faster, slower = self._ranked()
         trial = self._units(slower, remaining) * self._expected(slower)
         tried = len(self._seconds) == 2
@@ -96,7 +98,7 @@ class Pace:
 
     def record(self, n_threads: int, units: int, seconds: float) -> None:
         """Learn how long such a call took."""
-        is_trial = len(self._seconds) > 0 and n_threads != self._ranked()[0]
+        is_trial = self.n_threads > 1 and n_threads != self._ranked()[0]
         self._since_trial = 0.0 if is_trial else self._since_trial + seconds
         self._seconds[n_threads] = seconds / units
 
@@ -120,9 +122,6 @@ class Pace:
 def parallel_region(n_threads: int) -> Iterator[bool]:
     """Set Numba's threads for the calls inside; gives False where they must be serial ones."""
     global _used
-    if n_threads == 1:
-        yield False
-        return
     locked = False
     if _layer() not in ("omp", "tbb"):
         locked = _one_at_a_time.acquire(blocking=False)
@@ -170,16 +169,13 @@ _blas_limit: Any = None
 
 
 @contextmanager
-def single_threaded_blas(needed: bool) -> Iterator[None]:
+def single_threaded_blas() -> Iterator[None]:
     """Keep BLAS to one thread while any fit is inside: it is called from threads of ours.
 
     The limit is the process's, so it is set by the first fit to enter and lifted by the last to
     leave.
     """
     global _blas_users, _blas_limit
-    if not needed:
-        yield
-        return
     with _blas_lock:
         _blas_users += 1
         if _blas_users == 1:
