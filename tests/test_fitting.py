@@ -38,7 +38,7 @@ def reset():
 def make(n):
     return rng.random((n, 500), dtype=np.float32).astype(dtype), rng.integers(0, 3, n)
 model = BPClassifier((50,), max_iter=2, batch_size=batch_size, solver=solver,
-                     early_stopping=early_stopping, random_state=0)
+                     early_stopping=early_stopping, random_state=0, n_jobs=1)
 model.fit(*make(1000))
 X, y = make(60_000)
 reset()

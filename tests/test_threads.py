@@ -11,7 +11,7 @@ import pytest
 from networks import make_case, make_optimizer
 
 from fastbp import BPClassifier
-from fastbp.kernels import epoch, jit
+from fastbp.kernels import epoch
 from fastbp.matmul import product
 from fastbp.training import engine as engine_module
 from fastbp.training import threads
@@ -25,18 +25,10 @@ CASES = [
 ]
 
 
-def compiled(kernel, arguments):
-    """Not in the background: these tests are about the parallel kernels."""
-    jit.is_ready(kernel, arguments)
-    jit.wait_for_background()
-    return jit.is_ready(kernel, arguments)
-
-
 def train(case, dtype, n_threads, batch_size, monkeypatch, n_epochs=3):
     monkeypatch.setattr(engine_module, "choose_threads", lambda n_jobs, work: n_threads)
     engine = case.engine(dtype, batch_size, n_jobs=n_threads, keep_gradient=False)
     engine.pace.plan = lambda remaining: (n_threads, remaining)
-    monkeypatch.setattr(engine_module, "is_ready", compiled)
     optimizer = make_optimizer()
     optimizer.begin(engine.weights)
     order = np.random.default_rng(0).permutation(len(case.X))
@@ -74,7 +66,6 @@ def test_the_parallel_kernels_were_run(monkeypatch):
 
         count.overloads = kernel.overloads
         monkeypatch.setattr(epoch, name, count)
-    monkeypatch.setattr(jit, "is_ready", lambda kernel, arguments: True)
     case = make_case((20, 50, 2), ["relu", "softmax"], "log_loss", 203)
     train(case, np.float64, 2, 32, monkeypatch, n_epochs=2)
     expected = {"train_parallel", "predict_parallel"} if numba.get_num_threads() > 1 else set()

@@ -105,7 +105,6 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         names = self._check_activation(len(hidden))
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         X, y = self._validate_data(X, y, reset=first_pass)
-        _check_indices(X)
         dtype = self._choose_dtype(X, first_pass)
         targets, labels = self._validate_targets(X, y, dtype, incremental)
         if sample_weight is not None:
@@ -397,7 +396,6 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
             order="C",
             reset=False,
         )
-        _check_indices(X)
         weights = getattr(self, "_weights", None)
         if weights is None or not weights.seen_as(self.coefs_, self.intercepts_):
             # somebody put other arrays there
@@ -442,7 +440,8 @@ def _native(X: Any) -> Any:
     if scipy.sparse.issparse(X) and X.format in ("csr", "csc"):
         arrays = [a.astype(a.dtype.newbyteorder("="), copy=False) for a in _stored(X)]
         if any(a is not b for a, b in zip(arrays, _stored(X), strict=True)):
-            return type(X)(tuple(arrays), shape=X.shape)
+            X = type(X)(tuple(arrays), shape=X.shape)
+        _check_indices(X)
     return X
 
 
@@ -451,15 +450,15 @@ def _stored(X: Any) -> tuple[Array, Array, Array]:
 
 
 def _check_indices(X: Any) -> None:
-    """Refuse a sparse X that points outside itself: the kernels would follow it."""
-    if not scipy.sparse.issparse(X):
-        return
+    """Refuse a CSR or CSC matrix that points outside itself: scipy and the kernels would follow."""
     data, indices, indptr = _stored(X)
+    lines, length = X.shape if X.format == "csr" else X.shape[::-1]
     if (
-        indptr[0] != 0
+        len(indptr) != lines + 1
+        or indptr[0] != 0
         or indptr[-1] > min(len(indices), len(data))
         or (np.diff(indptr) < 0).any()
-        or (indices.size > 0 and (indices.min() < 0 or indices.max() >= X.shape[1]))
+        or (indices.size > 0 and (indices.min() < 0 or indices.max() >= length))
     ):
         raise ValueError("X is no valid sparse matrix: its indices or indptr point outside it.")
 

@@ -211,7 +211,10 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         return _drop_single_column(self._predict_outputs(X))
 
     def _validate_targets(self, X: Any, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
-        y = y.toarray() if scipy.sparse.issparse(y) else y
+        if scipy.sparse.issparse(y) and y.shape[1] > 1:
+            y = y.toarray()
+        if scipy.sparse.issparse(y):
+            raise TypeError("A sparse matrix was passed for y, but one target must be dense.")
         if y.dtype.kind not in "fiub":
             raise TypeError(f"y must be numbers, got an array of {y.dtype}.")
         if y.ndim == 2 and y.shape[1] == 1:

@@ -10,7 +10,7 @@ from fastbp.matmul import product as p
 from fastbp.matmul.product import Matrix, product
 
 
-@inner_kernel
+@part
 def backward(network, workspace, low, high):
     """Deltas of the hidden layers, for rows low..high of the chunk."""
     a, d = workspace.activations, workspace.deltas

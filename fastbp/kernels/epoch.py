@@ -47,7 +47,7 @@ def _differentiate_rows(network, data, workspace, chunk, thread, n_threads):
         backward(network, workspace, low, high)
 
 
-@inner_kernel
+@part
 def _add_losses(data, workspace, chunk):
     """Losses and weights of the chunk's samples into the totals, always in the same order."""
     loss, weight = 0.0, 0.0
@@ -64,7 +64,7 @@ def _add_losses(data, workspace, chunk):
     workspace.totals[WEIGHT] += weight
 
 
-@inner_kernel
+@part
 def _finish_batch(solver, workspace, size):
     """The batch's mean loss, with the penalty of the weights it began with, into the epoch's.
 

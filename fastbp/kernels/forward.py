@@ -1,12 +1,12 @@
 """The forward pass: ``z[l] = a[l-1] @ W[l] + b[l]``, ``a[l] = f(z[l])``."""
 
 from fastbp.kernels.activations import IDENTITY, RELU, activate
-from fastbp.kernels.jit import address, inner_kernel, matrix_view, part
+from fastbp.kernels.jit import address, matrix_view, part
 from fastbp.matmul import product as p
 from fastbp.matmul.product import Matrix, product
 
 
-@inner_kernel
+@part
 def forward(network, data, workspace, start, low, high):
     """Activations of all layers, for rows low..high of the chunk at `start` of the order."""
     sparse = data.indptr.size > 0

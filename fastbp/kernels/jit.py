@@ -12,7 +12,6 @@ Under ``NUMBA_DISABLE_JIT=1`` the kernels run as plain Python, for debugging and
 
 import ctypes
 import hashlib
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -131,34 +130,30 @@ def count_compiled(kernel: Any) -> int:
     return len(getattr(kernel, "overloads", ()))
 
 
-# The parallel twin of a kernel takes seconds to compile, once. Until it is there the serial twin
-# does the work; so it is compiled in the background.
-_in_background: dict[Any, threading.Thread] = {}
+_not_cached: set[Any] = set()
 
 
-def is_ready(kernel: Any, arguments: tuple[Any, ...]) -> bool:
-    """Tell whether a kernel is compiled for such arguments; else begin to, in the background."""
+def is_ready(kernel: Any, arguments: tuple[Any, ...], compile_it: bool) -> bool:
+    """Tell whether a kernel can be called with these arguments at once.
+
+    One that is in the disk cache is loaded; one that is not takes seconds to compile, which is done
+    only where the caller says that it is worth it. (In a background thread it would cost nothing,
+    but Numba changes the warnings' filters while it compiles, and those are the whole process's.)
+    """
     if DISABLED:
         return True
     signature = tuple(numba.typeof(argument) for argument in arguments)
     if signature in kernel.overloads:
         return True
-    if (kernel, signature) not in _in_background:
-        thread = threading.Thread(target=kernel.compile, args=(signature,), name="fastbp-compile")
-        _in_background[kernel, signature] = thread
-        thread.start()
-    return False
-
-
-def wait_for_background() -> None:
-    """Wait until all that is being compiled in the background is there."""
-    for thread in list(_in_background.values()):
-        thread.join()
-
-
-if hasattr(os, "register_at_fork"):
-    # A child forked meanwhile would wait for ever for the compiler's lock.
-    os.register_at_fork(before=wait_for_background)
+    key = (kernel, signature)
+    if not compile_it:
+        if key in _not_cached or not isinstance(kernel._cache, _Cache):
+            return False
+        if FunctionCache.load_overload(kernel._cache, signature, kernel.targetctx) is None:
+            _not_cached.add(key)
+            return False
+    kernel.compile(signature)
+    return True
 
 
 # What Numba links into a caller it optimises again there, and again in the caller's caller. So the

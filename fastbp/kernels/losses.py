@@ -10,14 +10,14 @@ import math
 import numpy as np
 
 from fastbp.kernels.activations import EXP, IDENTITY, SOFTMAX, log
-from fastbp.kernels.jit import inner_kernel, matrix_view, part
+from fastbp.kernels.jit import matrix_view, part
 
 SQUARED_ERROR, LOG_LOSS, POISSON = range(3)
 
 CODES = {"squared_error": SQUARED_ERROR, "log_loss": LOG_LOSS, "poisson": POISSON}
 
 
-@inner_kernel
+@part
 def differentiate_loss(network, data, workspace, start, low, high):
     """row_losses[i], and the output's delta[i, :], for rows low..high of the chunk at `start`."""
     layer = network.layers[network.layers.size - 1]

@@ -47,6 +47,7 @@ CHUNK_ROWS = 512  # rows of activations kept: more would leave the cache and use
 PREDICT_ROWS = 256  # ... in prediction, by each thread; a multiple of BLAS_ROWS
 PREDICT_CALLS = 20  # a prediction is worth threads from as many mini-batches' work on
 PATIENCE = 0.2  # seconds on one thread before others are started, where n_jobs is None
+COMPILE_PATIENCE = 10.0  # ... and before the kernels for them are compiled, if they are in no cache
 SLOWEST = 2e9  # multiply-adds a second: below what is reached anywhere
 
 
@@ -133,7 +134,7 @@ def predict(
     data = Samples(X).bundle(order, weights.dtype)
     out = np.empty((len(order), weights.units[-1]), weights.dtype)
     arguments = network, data, workspace, out
-    if n_threads > 1 and not is_ready(epoch.predict_parallel, arguments):
+    if n_threads > 1 and not is_ready(epoch.predict_parallel, arguments, n_jobs is not None):
         n_threads = 1
     with ExitStack() as stack:
         if _has_large(network):
@@ -182,6 +183,7 @@ class Engine:
         n_threads = choose_threads(n_jobs, self.work)
         patience = PATIENCE if n_jobs is None else 0.0
         self.pace = Pace(n_threads, patience, self.work / SLOWEST)
+        self.seconds = 0.0  # of compiled calls so far
         self.network = make_network(weights, names, rows)
         self.workspace = _make_workspace(
             self.network,
@@ -256,7 +258,9 @@ class Engine:
         chunks = self.batch_size, first, last
         if n_threads > 1:
             arguments = self.network, data, solver, self.workspace, *chunks
-            n_threads = n_threads if is_ready(epoch.train_parallel, arguments) else 1
+            worth_it = self.n_jobs is not None or self.seconds > COMPILE_PATIENCE
+            if not is_ready(epoch.train_parallel, arguments, worth_it):
+                n_threads = 1
         with ExitStack() as stack:
             if self.has_large:
                 stack.enter_context(single_threaded_blas())
@@ -269,6 +273,7 @@ class Engine:
             seconds = perf_counter() - began
         if count_compiled(run) == compiled:  # else the time is that of compiling
             self.pace.record(n_threads if parallel else 1, last - first, seconds)
+            self.seconds += seconds
 
 
 def _count_weights(weights: Weights) -> int:
