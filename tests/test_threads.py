@@ -202,7 +202,7 @@ print("fine")
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_threads_and_forks(layer):
     """Fits in several threads at once and in a forked child: no abort, no hang, the same model."""
-    if layer == "omp" and numba.threading_layer() != "omp":
+    if layer == "omp" and threads.start_layer() != "omp":
         pytest.skip("this machine has no OpenMP runtime")
     finished = subprocess.run(
         [sys.executable, "-c", CHILD, layer],
