@@ -1,6 +1,6 @@
 """The layout of a network in memory, the initial draw, and the matrices that users see."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Self
 
@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from fastbp.kernels import activations
 from fastbp.kernels.arrays import LAYER, Network
 from fastbp.kernels.update import choose_panel_rows, transpose_weights
-from fastbp.matmul.product import padded, uses_blas
+from fastbp.matmul.product import padded, uses_blas, vector_length
 
 __all__ = ["INITS", "Weights", "aligned_zeros", "draw_weights", "make_network"]
 
@@ -27,11 +27,25 @@ def aligned_zeros(size: int, dtype: DTypeLike) -> Array:
     return memory[offset : offset + size * dtype.itemsize].view(dtype)
 
 
+NARROW = 16  # outputs at the most of a layer whose matrix is W.T
+BY_COLUMNS = 4  # ... of one whose forward product takes W.T as it is, not its transpose
+
+
+def is_narrow(layer: int, n_in: int, n_out: int, dtype: DTypeLike) -> bool:
+    """Tell whether the matrix of a layer is W.T, its outputs being few and its inputs many.
+
+    Never that of the first layer, whose rows of W a sparse X chooses from, nor one for BLAS.
+    """
+    fills_vectors = padded(n_in, dtype) % vector_length(dtype) == 0
+    few = n_out <= NARROW and n_out < n_in
+    return layer > 0 and few and fills_vectors and not uses_blas(n_in, n_out, dtype)
+
+
 class Weights:
     """All weights and biases of a network in one flat vector.
 
-    For each layer the vector holds W, of shape (n_in, n_out), and below it b; each row is padded to
-    the vectors of the processor. `coefs` and `intercepts` are views of it: what is written into
+    For each layer the vector holds W, of shape (n_in, n_out), or where that is narrow W.T, and
+    below it b; each row is padded to the vectors of the processor. `coefs` and `intercepts` are views of it: what is written into
     them is in the vector.
 
     Parameters
@@ -45,9 +59,7 @@ class Weights:
         self.units = tuple(units)
         self.dtype = np.dtype(dtype)
         self.flat = self.zeros()
-        blocks = self.blocks(self.flat)
-        self.coefs = [block[:-1] for block in blocks]
-        self.intercepts = [block[-1] for block in blocks]
+        self.coefs, self.intercepts = self.split(self.flat)
 
     @classmethod
     def of(cls, coefs: Sequence[Array], intercepts: Sequence[Array], dtype: DTypeLike) -> Self:
@@ -61,29 +73,40 @@ class Weights:
 
     def zeros(self) -> Array:
         """Return a vector of zeros of the layout of the parameters."""
-        size = sum((n + 1) * padded(m, self.dtype) for n, m in pairwise(self.units))
+        size = sum((rows + 1) * row for _, rows, _, row in self._layout())
         return aligned_zeros(size, self.dtype)
 
-    def blocks(self, flat: Array) -> list[Array]:
-        """Return W above b of each layer, (n_in + 1, n_out), as views of such a vector."""
-        views, offset = [], 0
-        for n_in, n_out in pairwise(self.units):
-            row = padded(n_out, self.dtype)
-            size = (n_in + 1) * row
-            views.append(flat[offset : offset + size].reshape(n_in + 1, row)[:, :n_out])
+    def _layout(self) -> Iterator[tuple[bool, int, int, int]]:
+        """Give of each layer's matrix whether it is narrow, its shape, and the length of a row."""
+        for i, (n_in, n_out) in enumerate(pairwise(self.units)):
+            narrow = is_narrow(i, n_in, n_out, self.dtype)
+            rows, columns = (n_out, n_in) if narrow else (n_in, n_out)
+            yield narrow, rows, columns, padded(columns, self.dtype)
+
+    def split(self, flat: Array) -> tuple[list[Array], list[Array]]:
+        """Return W, (n_in, n_out), and b, (n_out,), of each layer, as views of such a vector."""
+        coefs, intercepts, offset = [], [], 0
+        for narrow, rows, columns, row in self._layout():
+            size = (rows + 1) * row
+            block = flat[offset : offset + size].reshape(rows + 1, row)
+            matrix = block[:-1, :columns]
+            coefs.append(matrix.T if narrow else matrix)
+            intercepts.append(block[-1, : rows if narrow else columns])
             offset += size
-        return views
+        return coefs, intercepts
 
     def without_padding(self, flat: Array) -> Array:
         """Return the elements of such a vector that are in use, as a new vector."""
-        return np.concatenate([block.ravel() for block in self.blocks(flat)])
+        coefs, intercepts = self.split(flat)
+        return np.concatenate([view.ravel() for view in coefs + intercepts])
 
     def with_padding(self, elements: Array) -> Array:
         """Return the vector of which these are the elements in use."""
         flat, offset = self.zeros(), 0
-        for block in self.blocks(flat):
-            block[...] = elements[offset : offset + block.size].reshape(block.shape)
-            offset += block.size
+        coefs, intercepts = self.split(flat)
+        for view in coefs + intercepts:
+            view[...] = elements[offset : offset + view.size].reshape(view.shape)
+            offset += view.size
         return flat
 
     def __getstate__(self) -> dict[str, Any]:
@@ -114,33 +137,37 @@ def make_network(
     rows : int
         The rows of activations that the layers lie apart.
     training : bool, default=True
-        Make the transposed weights too, which the delta recursion uses.
+        Make what only the delta recursion uses, too.
     """
     dtype = weights.dtype
     layers = np.zeros(len(names), LAYER).view(np.recarray)
     at_weights = at_transposed = at_panel = at_scratch = at_output = 0
-    output_row = padded(weights.units[0] + 1, dtype)
+    output_row = padded(weights.units[0], dtype)
     for i, (n_in, n_out) in enumerate(pairwise(weights.units)):
         layer = layers[i]
         layer.n_in, layer.n_out = n_in, n_out
         layer.activation = activations.CODES[names[i]]
         layer.large = uses_blas(n_in, n_out, dtype)
-        layer.weights, layer.weights_row = at_weights, padded(n_out, dtype)
-        at_weights += (n_in + 1) * layer.weights_row
-        layer.transposed, layer.transposed_row = at_transposed, padded(n_in, dtype)
-        at_transposed += n_out * layer.transposed_row if i > 0 and training else 0
+        layer.narrow = is_narrow(i, n_in, n_out, dtype)
+        layer.rows, columns = (n_out, n_in) if layer.narrow else (n_in, n_out)
+        layer.weights, layer.weights_row = at_weights, padded(columns, dtype)
+        at_weights += int((layer.rows + 1) * layer.weights_row)
+        # Forward needs W by rows, unless it is very narrow; the delta recursion needs W.T by rows.
+        layer.mirrored = n_out > BY_COLUMNS if layer.narrow else i > 0 and training
+        layer.transposed, layer.transposed_row = at_transposed, padded(int(layer.rows), dtype)
+        at_transposed += int(columns * layer.transposed_row * layer.mirrored)
         layer.input, layer.input_row = at_output, output_row
         at_output += rows * output_row
-        output_row = padded(n_out + 1, dtype)
+        output_row = padded(n_out, dtype)
         layer.output, layer.output_row = at_output, output_row
         layer.panel_rows = choose_panel_rows(layer.weights_row)
         layer.first_panel = at_panel
-        at_panel += -(-(n_in + 1) // int(layer.panel_rows))
+        at_panel += -(-int(layer.rows + 1) // int(layer.panel_rows))
         layer.last_panel = at_panel
         layer.scratch = at_scratch
         at_scratch += int(layer.panel_rows) * int(layer.weights_row)
     network = Network(layers, weights.flat, aligned_zeros(at_transposed, dtype))
-    if training:
+    if at_transposed > 0:
         transpose_weights(network)
     return network
 

@@ -6,18 +6,18 @@ import pytest
 from fastbp.kernels.jit import address, kernel
 from fastbp.matmul import product as module
 from fastbp.matmul.product import MASK, RELU, SCALE, STORE, Matrix, product, product_addresses
-from fastbp.matmul.tile import ROW_CHOICES, VECTOR_BYTES, padded, widths
+from fastbp.matmul.tile import ROW_CHOICES, VECTOR_BYTES, padded, vector_length
 
 DTYPES = ["float32", "float64"]
 
 
 @kernel
-def multiply(addresses, large, a, a_strides, b, c, start, start_row, epilogue, factor, shape):
+def multiply(addresses, large, a, a_strides, b, b_strides, c, start, start_row, epilogue, factor, shape):
     product(
         addresses,
         large,
         Matrix(address(a, 0), a_strides[0], a_strides[1]),
-        Matrix(address(b, 0), b.shape[1], 1),
+        Matrix(address(b, 0), b_strides[0], b_strides[1]),
         Matrix(address(c, 0), c.shape[1], 1),
         Matrix(address(start, 0), start_row, 1),
         epilogue,
@@ -33,17 +33,22 @@ def draw(shape, columns, dtype, rng, scale=1.0):
     return memory
 
 
-def run(m, n, k, dtype, epilogue=STORE, large=False, transposed=False, seed=0):
-    rng = np.random.default_rng(seed)
+def run(m, n, k, dtype, epilogue=STORE, large=False, transposed=False, by_columns=False):
+    rng = np.random.default_rng(0)
     columns = padded(n, dtype)
     a = rng.normal(size=(k, m) if transposed else (m, k)).astype(dtype)
     strides = (1, m) if transposed else (k, 1)
+    if by_columns:  # rows that vectors may be read from, and NaN where nothing counts
+        a, strides = in_vectors(a), (whole_vectors(k, dtype), 1)
     b, start, factor = (draw((r, n), columns, dtype, rng) for r in (k, 1, m))
     factor[rng.random(factor.shape) < 0.3] = 0
     c = np.zeros((m, columns), dtype)
     addresses = np.array(product_addresses(dtype))
-    multiply(addresses, large, a, strides, b, c, start, 0, epilogue, factor, (m, n, k))
-    a = a.T if transposed else a
+    right, b_strides = (in_vectors(b[:, :n].T), strides[::-1]) if by_columns else (b, (columns, 1))
+    multiply(
+        addresses, large, a, strides, right, b_strides, c, start, 0, epilogue, factor, (m, n, k)
+    )
+    a = a.T if transposed else a[:, :k]
     expected = a.astype(float) @ b[:, :n] + start[:, :n]
     f = factor[:, :n]
     expected = {
@@ -57,10 +62,23 @@ def run(m, n, k, dtype, epilogue=STORE, large=False, transposed=False, seed=0):
     return c[:, :n]
 
 
+def whole_vectors(k, dtype):
+    vector = vector_length(dtype)
+    return -(-k // vector) * vector
+
+
+def in_vectors(matrix):
+    """Rows padded with NaN to whole vectors."""
+    memory = np.full((len(matrix), whole_vectors(matrix.shape[1], matrix.dtype)), np.nan)
+    memory[:, : matrix.shape[1]] = matrix
+    return memory.astype(matrix.dtype)
+
+
 def edges(dtype):
     """Widths around those of the tiles."""
-    tile = widths(np.dtype(dtype).itemsize)
-    return sorted({n + d for n in (*tile, 3 * tile[1]) for d in (-1, 0, 1)} - {0})
+    vector = vector_length(dtype)
+    tiles = (vector // 4, vector // 2, *(vector * n for n in (1, 2, 3, 4, 8, 9)))
+    return sorted({n + d for n in tiles for d in (-1, 0, 1)} - {-1, 0})
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -88,6 +106,16 @@ def test_a_transposed_left_side(dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("m", range(1, 2 * ROW_CHOICES[0] + 2))
+def test_a_right_side_by_columns(dtype, m):
+    for n in range(1, 6):
+        for k in edges(dtype):
+            run(m, n, k, dtype, by_columns=True)
+        for epilogue in (RELU, MASK, SCALE):
+            run(m, n, 21, dtype, epilogue, by_columns=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("large", [False, True], ids=["tiles", "blas"])
 def test_an_empty_sum_is_its_start(dtype, large):
     if large and not module.has_blas():
@@ -96,18 +124,22 @@ def test_an_empty_sum_is_its_start(dtype, large):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_rows_have_the_same_bits_in_any_tile(dtype):
+@pytest.mark.parametrize(("n", "by_columns"), [(50, False), (3, True)], ids=["rows", "columns"])
+def test_rows_have_the_same_bits_in_any_tile(dtype, n, by_columns):
     rng = np.random.default_rng(0)
-    m, n, k = 31, 50, 40
+    m, k = 31, 48
     a = rng.normal(size=(m, k)).astype(dtype)
     b, start = (draw((r, n), padded(n, dtype), dtype, rng) for r in (k, 1))
+    b_strides = (padded(n, dtype), 1)
+    if by_columns:
+        b, b_strides = np.ascontiguousarray(b[:, :n].T), (1, k)
     addresses = np.array(product_addresses(dtype))
 
     def rows(low, high):
         c = np.zeros((high - low, padded(n, dtype)), dtype)
         part = np.ascontiguousarray(a[low:high])
         shape = (high - low, n, k)
-        multiply(addresses, False, part, (k, 1), b, c, start, 0, STORE, c, shape)
+        multiply(addresses, False, part, (k, 1), b, b_strides, c, start, 0, STORE, c, shape)
         return c[:, :n]
 
     whole = rows(0, m)
@@ -122,7 +154,8 @@ def test_relu_lets_nan_through(dtype):
     c, zeros = np.zeros((3, b.shape[1]), dtype), np.zeros((1, b.shape[1]), dtype)
     for large in (False, module.has_blas()):
         addresses = np.array(product_addresses(dtype))
-        multiply(addresses, large, a, (1, 1), b, c, zeros, 0, RELU, c, (3, 1, 1))
+        strides = (b.shape[1], 1)
+        multiply(addresses, large, a, (1, 1), b, strides, c, zeros, 0, RELU, c, (3, 1, 1))
         np.testing.assert_array_equal(c[:, 0], [np.nan, 1, 0])
 
 

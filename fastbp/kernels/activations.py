@@ -10,13 +10,14 @@ from functools import cache, partial
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
+from numba import types
 from numba.extending import intrinsic, overload
 
 from fastbp.kernels.jit import (
     DISABLED,
     EXACT_ORDER,
     address,
+    array_at,
     c_function,
     call,
     exact_kernel,
@@ -297,7 +298,7 @@ def _activate_in_python(dtype, code, z, slope, size, n, row):
 
 
 def _activate(code, z, slope, size, n, row):
-    _activate_slab(code, carray(z, (size,)), carray(slope, (size,)), n, row)
+    _activate_slab(code, array_at(z, (size,)), array_at(slope, (size,)), n, row)
 
 
 @inner_kernel

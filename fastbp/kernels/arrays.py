@@ -1,9 +1,12 @@
 """The arrays the kernels work on, in the four bundles in which they are handed over.
 
 Matrices lie in flat vectors of the training dtype, row after row. A row is padded to the tile's
-vectors; its padding never reaches a result. The bias of a layer is one more row below its weights,
-and each row of activations ends with a 1 for it: so the gradient of the bias is one more row of
-the gradient of the weights.
+vectors. The padding of weights, deltas and gradients is 0, and so is that of the activations below
+a narrow layer.
+
+The parameters of a layer are a matrix and, as one more row below it, the bias. The matrix is W, of
+shape (n_in, n_out); of a narrow layer, whose few outputs would leave most of a vector empty, it is
+W.T. Some layers keep the transpose of their matrix beside it, where the tiles need that.
 """
 
 from typing import Any, NamedTuple
@@ -18,15 +21,18 @@ LAYER = np.dtype(
             "n_out",  # outputs
             "activation",  # its code in activations.py
             "large",  # 1 where BLAS multiplies
-            "weights",  # offset of W, (n_in + 1, n_out), in the parameters
-            "weights_row",  # its stride, that of `W.T` and so on below: elements from row to row
-            "transposed",  # offset of W.T, (n_out, n_in), in `Network.transposed`
+            "narrow",  # 1 where the matrix is W.T
+            "rows",  # of the matrix, not counting the bias
+            "weights",  # its offset in the parameters
+            "weights_row",  # its stride, and so on below: elements from row to row
+            "mirrored",  # 1 where its transpose is kept
+            "transposed",  # the offset of that in `Network.transposed`
             "transposed_row",
-            "input",  # offset of the inputs, (rows, n_in + 1), in the activations
+            "input",  # offset of the inputs, (rows, n_in), in the activations
             "input_row",
             "output",  # offset of the outputs, in activations, slopes and deltas
             "output_row",
-            "panel_rows",  # rows of W, bias below, that are updated at a time
+            "panel_rows",  # rows of the matrix, bias below, that are updated at a time
             "first_panel",  # how many such panels the layers before have
             "last_panel",
             "scratch",  # where a thread's scratch has room for the gradient of a panel
@@ -40,8 +46,8 @@ class Network(NamedTuple):
     """The layers and their weights."""
 
     layers: Any  # (n_layers,) records of LAYER
-    parameters: Any  # for each layer W above b
-    transposed: Any  # for each layer but the first W.T, kept by the update
+    parameters: Any  # for each layer the matrix above the bias
+    transposed: Any  # for each mirrored layer the transpose of its matrix, kept by the update
 
 
 class Data(NamedTuple):
@@ -69,12 +75,13 @@ class Solver(NamedTuple):
 class Workspace(NamedTuple):
     """Scratch memory, and the plan by which the work is cut and shared."""
 
-    activations: Any  # for each layer (rows, n + 1), the inputs first
+    activations: Any  # for each layer (rows, n), the inputs first
     slopes: Any  # f'(z) where it is not read off the activation
     deltas: Any
     gradient: Any  # like the parameters where it is kept, else (0,)
     scratch: Any  # for each thread, for each layer, a panel of a gradient that is used at once
     zeros: Any  # (widest row,)
+    one: Any  # (1,) the number 1
     row_losses: Any  # (rows,) float64
     squares: Any  # (n_panels,) float64: the sum of squared weights of each panel
     totals: Any  # (4,) float64, by the names below

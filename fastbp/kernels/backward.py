@@ -17,7 +17,10 @@ def backward(network, workspace, low, high):
     for i in range(network.layers.size - 1, 0, -1):
         layer, below = network.layers[i], network.layers[i - 1]
         delta = Matrix(address(d, layer.output + low * layer.output_row), layer.output_row, 1)
-        weights = Matrix(address(network.transposed, layer.transposed), layer.transposed_row, 1)
+        if layer.narrow:
+            weights = Matrix(address(network.parameters, layer.weights), layer.weights_row, 1)
+        else:
+            weights = Matrix(address(network.transposed, layer.transposed), layer.transposed_row, 1)
         first = below.output + low * below.output_row
         result = Matrix(address(d, first), below.output_row, 1)
         if below.activation == RELU:
@@ -35,38 +38,49 @@ def backward(network, workspace, low, high):
 
 @part
 def differentiate(network, workspace, chunk, i, first, last, gradient, at):
-    """gradient, from `at` on, := rows first..last of ``a[l-1].T @ delta[l]`` over the chunk.
+    """gradient, from `at` on, := rows first..last of that of the layer's matrix over the chunk.
 
-    Row n_in is the bias's: the inputs end with a 1. After a batch's first chunk, what is there is
-    added to.
+    Of W that is ``a[l-1].T @ delta[l]``, of W.T the transpose. After a batch's first chunk, what is
+    there is added to.
     """
     layer = network.layers[i]
-    inputs = Matrix(address(workspace.activations, layer.input + first), 1, layer.input_row)
-    delta = Matrix(address(workspace.deltas, layer.output), layer.output_row, 1)
-    result = Matrix(address(gradient, at), layer.weights_row, 1)
-    zeros = Matrix(address(workspace.zeros, 0), 0, 1)
-    start = zeros if chunk.begins else result
-    shape = (last - first, layer.n_out, chunk.rows)
-    product(workspace.addresses, False, inputs, delta, result, start, p.STORE, result, shape)
+    a, d = workspace.activations, workspace.deltas
+    if layer.narrow:
+        left = Matrix(address(d, layer.output + first), 1, layer.output_row)
+        right = Matrix(address(a, layer.input), layer.input_row, 1)
+        columns = layer.n_in
+    else:
+        left = Matrix(address(a, layer.input + first), 1, layer.input_row)
+        right = Matrix(address(d, layer.output), layer.output_row, 1)
+        columns = layer.n_out
+    _sum_products(
+        workspace, chunk, left, right, (last - first, columns), gradient, at, layer.weights_row
+    )
 
 
 @part
-def differentiate_sample(network, workspace, i, first, last, gradient, at):
-    """`differentiate` for a chunk of one row: an outer product, in which no sum is to be kept."""
+def differentiate_bias(network, workspace, chunk, i, gradient, at):
+    """gradient, from `at` on, := that of the bias over the chunk, or added to what is there."""
     layer = network.layers[i]
-    n = layer.weights_row  # the padding of delta is 0, and so is that of the gradient
-    g = matrix_view(gradient, at, last - first, n)
-    inputs = matrix_view(workspace.activations, layer.input + first, 1, last - first)
-    delta = matrix_view(workspace.deltas, layer.output, 1, n)
-    for r in range(last - first):
-        a = inputs[0, r]
-        for j in range(n):
-            g[r, j] = a * delta[0, j]
+    ones = Matrix(address(workspace.one, 0), 0, 0)
+    delta = Matrix(address(workspace.deltas, layer.output), layer.output_row, 1)
+    _sum_products(workspace, chunk, ones, delta, (1, layer.n_out), gradient, at, layer.weights_row)
+
+
+@part
+def _sum_products(workspace, chunk, left, right, shape, gradient, at, row):
+    result = Matrix(address(gradient, at), row, 1)
+    zeros = Matrix(address(workspace.zeros, 0), 0, 1)
+    start = zeros if chunk.begins else result
+    product(
+        workspace.addresses, False, left, right, result, start, p.STORE, result,
+        (*shape, chunk.rows),
+    )  # fmt: skip
 
 
 @part
 def differentiate_sparse(network, workspace, chunk, first, last, gradient, at):
-    """`differentiate` for the first layer of sparse X, from the batch sorted by columns."""
+    """`differentiate` for the first layer of sparse X, from the chunk sorted by columns."""
     layer = network.layers[0]
     n, starts = layer.n_out, workspace.column_starts
     for feature in range(first, last):
@@ -75,19 +89,12 @@ def differentiate_sparse(network, workspace, chunk, first, last, gradient, at):
         if chunk.begins:
             for j in range(n):
                 g[j] = 0
-        if feature < layer.n_in:
-            for entry in range(starts[feature], starts[feature + 1]):
-                x = workspace.column_values[entry]
-                o = layer.output + workspace.column_rows[entry] * layer.output_row
-                delta = workspace.deltas[o : o + n]
-                for j in range(n):
-                    g[j] += x * delta[j]
-        else:
-            for i in range(chunk.rows):
-                o = layer.output + i * layer.output_row
-                delta = workspace.deltas[o : o + n]
-                for j in range(n):
-                    g[j] += delta[j]
+        for entry in range(starts[feature], starts[feature + 1]):
+            x = workspace.column_values[entry]
+            o = layer.output + workspace.column_rows[entry] * layer.output_row
+            delta = workspace.deltas[o : o + n]
+            for j in range(n):
+                g[j] += x * delta[j]
 
 
 @inner_kernel

@@ -27,14 +27,21 @@ def forward(network, data, workspace, start, low, high):
         if layer.activation != IDENTITY and not fused:
             z, slope = workspace.activations[first:last], workspace.slopes[first:last]
             activate(workspace.addresses, layer.activation, z, slope, layer.n_out, layer.output_row)
-        if i + 1 < n_layers:
-            for one in range(first + layer.n_out, last, layer.output_row):
-                workspace.activations[one] = 1
+            if i + 1 < n_layers and network.layers[i + 1].narrow:
+                _clear_padding(layer, workspace.activations, first, last)
+
+
+@part
+def _clear_padding(layer, activations, first, last):
+    """Set to 0 what an activation has made of the 0 behind the rows."""
+    for row in range(first, last, layer.output_row):
+        for j in range(row + layer.n_out, row + layer.output_row):
+            activations[j] = 0
 
 
 @part
 def _gather(network, data, workspace, start, low, high):
-    """a[0] := the rows of X that the order names, each followed by a 1 for the bias."""
+    """a[0] := the rows of X that the order names."""
     layer = network.layers[0]
     n, X = layer.n_in, data.X
     row = layer.input_row
@@ -43,7 +50,6 @@ def _gather(network, data, workspace, start, low, high):
         sample = data.order[start + low + i]
         for j in range(n):
             a[i, j] = X[sample, j]
-        a[i, n] = 1
 
 
 @part
@@ -52,8 +58,13 @@ def _multiply(network, workspace, i, relu, low, high):
     layer = network.layers[i]
     a, w = workspace.activations, network.parameters
     inputs = Matrix(address(a, layer.input + low * layer.input_row), layer.input_row, 1)
-    weights = Matrix(address(w, layer.weights), layer.weights_row, 1)
-    bias = Matrix(address(w, layer.weights + layer.n_in * layer.weights_row), 0, 1)
+    if layer.narrow and layer.mirrored:
+        weights = Matrix(address(network.transposed, layer.transposed), layer.transposed_row, 1)
+    elif layer.narrow:
+        weights = Matrix(address(w, layer.weights), 1, layer.weights_row)
+    else:
+        weights = Matrix(address(w, layer.weights), layer.weights_row, 1)
+    bias = Matrix(address(w, layer.weights + layer.rows * layer.weights_row), 0, 1)
     outputs = Matrix(address(a, layer.output + low * layer.output_row), layer.output_row, 1)
     epilogue = p.RELU if relu else p.STORE
     shape = (high - low, layer.n_out, layer.n_in)

@@ -4,6 +4,8 @@ Everything compiled in fastbp goes through `kernel` (one thread) or `parallel_ke
 `prange` loops over all threads), so that options are decided in one place:
 
 * ``nogil``: other Python threads run on, and Ctrl-C is seen between two calls;
+* no counting of references, which is atomic: nothing is allocated in a kernel, and the arrays that
+  go in outlive the call (hundreds of counts in a step of one sample took longer than the step);
 * ``error_model="numpy"``: without a check for division by zero, which would stop vectorisation;
 * fastmath without ``nnan`` and ``ninf``: a network that diverges must be seen to diverge.
 
@@ -93,6 +95,7 @@ def _cache_for(function: Callable[..., Any], options: str) -> Any:
 
 def _compile(function: Callable[..., Any], **options: Any) -> Any:
     options = {"fastmath": FASTMATH, **options}
+    options.setdefault("_nrt", options.get("parallel", False))  # Numba's threads allocate
     dispatcher = numba.njit(nogil=True, error_model="numpy", **options)(function)
     if not DISABLED:
         chosen = {**options, "fastmath": sorted(options["fastmath"])}  # a set's order is random
@@ -170,7 +173,7 @@ def c_function(function: Callable[..., Any], *arguments: Any) -> int:
     if DISABLED:
         _python_functions.append(function)
         return len(_python_functions) - 1
-    options = {"nopython": True, "error_model": "numpy", "fastmath": FASTMATH}
+    options = {"nopython": True, "_nrt": False, "error_model": "numpy", "fastmath": FASTMATH}
     compiled = CFunc(function, (arguments, types.void), {}, options)
     compiled._cache = _cache_for(function, "c_function")  # type: ignore[attr-defined]
     compiled.compile()
@@ -234,6 +237,31 @@ def matrix_view(typing_context, vector, offset, rows, columns):
 
 
 @intrinsic
+def array_at(typing_context, pointer, shape):
+    """Array of this shape, in C order, that lies at a pointer. (`carray` counts its references.)"""
+    result = types.Array(pointer.dtype, len(shape), "C")
+
+    def codegen(context, builder, signature, values):
+        lengths = cgutils.unpack_tuple(builder, values[1])
+        itemsize = context.get_constant(types.intp, pointer.dtype.bitwidth // 8)
+        strides = [itemsize]
+        for length in lengths[:0:-1]:
+            strides.insert(0, builder.mul(strides[0], length))
+        array = context.make_array(result)(context, builder)
+        populate_array(
+            array,
+            data=values[0],
+            shape=cgutils.pack_array(builder, lengths),
+            strides=cgutils.pack_array(builder, strides),
+            itemsize=itemsize,
+            meminfo=None,
+        )
+        return array._getvalue()
+
+    return result(pointer, shape), codegen
+
+
+@intrinsic
 def store(typing_context, where, value):
     """Store a number at an address."""
 
@@ -262,10 +290,12 @@ if DISABLED:
 def memory_view(
     address: int, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...] | None = None
 ) -> Any:
-    """Return the array of this shape, with strides in bytes, that lies at an address."""
+    """Return the array of this shape that lies at an address; strides in bytes, or None for C order."""
     dtype = np.dtype(dtype)
-    strides = strides or (dtype.itemsize,)
+    if strides is None:
+        strides = np.empty(shape, np.bool_).strides
+        strides = tuple(stride * dtype.itemsize for stride in strides)
     size = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + dtype.itemsize
-    memory = (ctypes.c_byte * size).from_address(address)
+    memory = (ctypes.c_byte * max(size, dtype.itemsize)).from_address(address)
     flat = np.frombuffer(memory, dtype)
     return np.lib.stride_tricks.as_strided(flat, shape, strides)

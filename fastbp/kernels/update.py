@@ -1,6 +1,6 @@
 """The in-place update of the weights by each solver, fused with the gradient of a panel of rows.
 
-A panel is some rows of one W. Its gradient is summed over the whole chunk and used at once, while
+A panel is some rows of one layer's matrix, the bias below it. Its gradient is summed over the whole chunk and used at once, while
 it is in the cache: no array of gradients exists unless a batch comes in several chunks, and no sum
 over threads, so the same bits come out for any number of them.
 """
@@ -9,7 +9,7 @@ import math
 from functools import cache, partial
 
 import numpy as np
-from numba import carray, types
+from numba import types
 
 from fastbp.kernels.arrays import (
     BETA_1,
@@ -23,10 +23,11 @@ from fastbp.kernels.arrays import (
     REST_2,
     WEIGHT,
 )
-from fastbp.kernels.backward import differentiate, differentiate_sample, differentiate_sparse
+from fastbp.kernels.backward import differentiate, differentiate_bias, differentiate_sparse
 from fastbp.kernels.jit import (
     DISABLED,
     address,
+    array_at,
     c_function,
     call,
     inner_kernel,
@@ -44,7 +45,7 @@ PANEL_SIZE = 2048  # numbers in a panel: it stays in the nearest cache, and each
 
 
 def choose_panel_rows(weights_row: int) -> int:
-    """Return how many rows of a W a panel has: whole tiles, 64 rows at the most."""
+    """Return how many rows of a matrix a panel has: whole tiles, 64 rows at the most."""
     return TILE_ROWS * max(1, min(PANEL_SIZE // weights_row, 64) // TILE_ROWS)
 
 
@@ -65,64 +66,88 @@ def _update_panel(network, data, solver, workspace, chunk, i, panel, thread):
     """Gradient, and at the batch's end update, of one panel of layer i."""
     layer = network.layers[i]
     row = (panel - layer.first_panel) * layer.panel_rows
-    end = min(row + layer.panel_rows, layer.n_in + 1)
+    end = min(row + layer.panel_rows, layer.rows)
+    with_bias = row + layer.panel_rows > layer.rows
     low = layer.weights + row * layer.weights_row
-    high = layer.weights + end * layer.weights_row
-    # In scratch each layer has its place, so the padding of its rows stays 0.
-    n_threads = workspace.bounds.size - 1
-    at = thread * (workspace.scratch.size // n_threads) + layer.scratch
-    gradient = workspace.scratch
-    if workspace.gradient.size > 0:
-        at, gradient = low, workspace.gradient
-    if i == 0 and data.indptr.size > 0:
-        differentiate_sparse(network, workspace, chunk, row, end, gradient, at)
-    elif chunk.rows == 1 and chunk.begins:
-        differentiate_sample(network, workspace, i, row, end, gradient, at)
-    else:
-        differentiate(network, workspace, chunk, i, row, end, gradient, at)
-    if not chunk.ends or workspace.totals[WEIGHT] <= 0:
-        return
-    bias = high if end <= layer.n_in else high - layer.weights_row
+    bias = layer.weights + layer.rows * layer.weights_row
     squares = address(workspace.squares, panel)
-    _step(network, solver, workspace, chunk.step, low, bias, address(gradient, at), squares)
-    if bias < high:
-        at += bias - low
-        _step(network, solver, workspace, chunk.step, bias, high, address(gradient, at), 0)
-    if i > 0:
-        _transpose(network, i, row, min(end, layer.n_in))
+    sparse = i == 0 and data.indptr.size > 0
+    if chunk.rows == 1 and workspace.gradient.size == 0 and not sparse:
+        # The gradient of one sample is an outer product: nothing to be summed before the step.
+        if workspace.totals[WEIGHT] <= 0:
+            return
+        inputs = address(workspace.activations, layer.input)
+        delta = address(workspace.deltas, layer.output)
+        left, right = (delta, inputs) if layer.narrow else (inputs, delta)
+        left += row * workspace.one.itemsize
+        shape = end - row, layer.weights_row
+        _step(network, solver, workspace, chunk.step, low, shape, left, right, squares)
+        if with_bias:
+            shape = 1, layer.output_row
+            one = address(workspace.one, 0)
+            _step(network, solver, workspace, chunk.step, bias, shape, one, delta, 0)
+    else:
+        # In scratch each layer has its place, so the padding of its rows stays 0.
+        n_threads = workspace.bounds.size - 1
+        at = thread * (workspace.scratch.size // n_threads) + layer.scratch
+        gradient = workspace.scratch
+        if workspace.gradient.size > 0:
+            at, gradient = low, workspace.gradient
+        at_bias = at + bias - low
+        if sparse:
+            differentiate_sparse(network, workspace, chunk, row, end, gradient, at)
+        else:
+            differentiate(network, workspace, chunk, i, row, end, gradient, at)
+        if with_bias:
+            differentiate_bias(network, workspace, chunk, i, gradient, at_bias)
+        if not chunk.ends or workspace.totals[WEIGHT] <= 0:
+            return
+        one = address(workspace.one, 0)
+        g = address(gradient, at)
+        shape = 1, (end - row) * layer.weights_row
+        _step(network, solver, workspace, chunk.step, low, shape, one, g, squares)
+        if with_bias:
+            g = address(gradient, at_bias)
+            shape = 1, layer.output_row
+            _step(network, solver, workspace, chunk.step, bias, shape, one, g, 0)
+    if layer.mirrored:
+        _transpose(network, i, row, end)
 
 
 @kernel
 def transpose_weights(network):
-    """Make W.T of each layer but the first."""
-    for i in range(1, network.layers.size):
-        _transpose(network, i, 0, network.layers[i].n_in)
+    """Make the transposes that are kept."""
+    for i in range(network.layers.size):
+        if network.layers[i].mirrored:
+            _transpose(network, i, 0, network.layers[i].rows)
 
 
 @part
 def _transpose(network, i, row, end):
-    """Rows row..end of W into columns of W.T."""
+    """Rows row..end of the layer's matrix into columns of its transpose."""
     layer = network.layers[i]
     source, target = network.parameters, network.transposed
-    for j in range(layer.n_out):
+    for j in range(layer.n_in if layer.narrow else layer.n_out):
         at = layer.transposed + j * layer.transposed_row
         for r in range(row, end):
             target[at + r] = source[layer.weights + r * layer.weights_row + j]
 
 
 @part
-def _step(network, solver, workspace, step, low, high, gradient, squares):
-    """Take a step with the parameters low..high, from the address of their gradient.
+def _step(network, solver, workspace, step, low, shape, left, right, squares):
+    """Take a step with a block of so many rows and columns of the parameters, from `low` on.
 
-    `squares` is where their sum of squares goes, or 0 for biases, which no penalty is for.
+    Its gradient is the outer product of the numbers at the addresses `left` and `right`. `squares`
+    is where the sum of its squares goes, or 0 for biases, which no penalty is for.
     """
     operands = (
         solver.code,
         address(network.parameters, low),
         address(solver.first, low),
         address(solver.second, low),
-        gradient,
-        high - low,
+        left,
+        right,
+        *shape,
         address(solver.steps, step * solver.steps.shape[1]),
         address(workspace.totals, WEIGHT),
         squares,
@@ -136,35 +161,37 @@ def step_address(dtype: str) -> int:
     if DISABLED:
         return c_function(partial(_take_step_in_python, dtype))
     f, d, i = types.CPointer(getattr(types, dtype)), types.CPointer(types.float64), types.int64
-    return c_function(_take_step, i, f, f, f, f, i, d, d, i)
+    return c_function(_take_step, i, f, f, f, f, f, i, i, d, d, i)
 
 
-def _take_step_in_python(dtype, code, w, first, second, gradient, size, settings, weight, squares):
-    w, first, second, gradient = (
-        memory_view(x, dtype, (size,)) for x in (w, first, second, gradient)
-    )
+def _take_step_in_python(
+    dtype, code, w, first, second, left, right, rows, columns, settings, weight, squares
+):
+    shape = (rows, columns)
+    w, first, second = (memory_view(x, dtype, shape) for x in (w, first, second))
+    left, right = memory_view(left, dtype, (rows,)), memory_view(right, dtype, (columns,))
     settings, weight = memory_view(settings, "f8", (N_SETTINGS,)), memory_view(weight, "f8", (1,))
-    total = _follow_rule(code, w, first, second, gradient, settings, weight[0], squares != 0)
+    total = _follow_rule(code, w, first, second, left, right, settings, weight[0], squares != 0)
     if squares != 0:
         memory_view(squares, "f8", (1,))[0] = total
 
 
-def _take_step(code, w, first, second, gradient, size, settings, weight, squares):
-    shape = (size,)
-    w, gradient = carray(w, shape), carray(gradient, shape)
-    first, second = carray(first, shape), carray(second, shape)
-    settings, weight = carray(settings, (N_SETTINGS,)), carray(weight, (1,))[0]
-    total = _follow_rule(code, w, first, second, gradient, settings, weight, squares != 0)
+def _take_step(code, w, first, second, left, right, rows, columns, settings, weight, squares):
+    shape = (rows, columns)
+    w, first, second = array_at(w, shape), array_at(first, shape), array_at(second, shape)
+    left, right = array_at(left, (rows,)), array_at(right, (columns,))
+    settings, weight = array_at(settings, (N_SETTINGS,)), array_at(weight, (1,))[0]
+    total = _follow_rule(code, w, first, second, left, right, settings, weight, squares != 0)
     if squares != 0:
         store(squares, total)
 
 
-@inner_kernel
-def _follow_rule(code, w, first, second, gradient, settings, weight, is_weights):
+@part
+def _follow_rule(code, w, first, second, left, right, settings, weight, is_weights):
     """One step of w by the rule of the solver; returns the sum of the squares of the new w.
 
-    The gradient comes as a sum over the batch; ``g = (gradient + penalty * w) / weight`` is that of
-    the mean loss. The rules, with their sources, are listed in `fastbp.training.solvers`.
+    ``left[r] * right[i]`` is a sum over the batch; ``g = (left * right + penalty * w) / weight`` is
+    the gradient of the mean loss. The rules, with their sources, are in `fastbp.training.solvers`.
     """
     T = w.dtype.type
     scale = T(1 / weight)
@@ -175,34 +202,43 @@ def _follow_rule(code, w, first, second, gradient, settings, weight, is_weights)
     rate, epsilon = T(settings[RATE]), T(settings[EPSILON])
     total = T(0)
     if code == SGD:
-        for i in range(w.size):
-            v = beta_1 * first[i] - rate * ((gradient[i] + penalty * w[i]) * scale)
-            new = w[i] + v
-            first[i], w[i] = v, new
-            total += new * new
+        for r in range(left.size):
+            factor = left[r]
+            for i in range(right.size):
+                g = (factor * right[i] + penalty * w[r, i]) * scale
+                v = beta_1 * first[r, i] - rate * g
+                new = w[r, i] + v
+                first[r, i], w[r, i] = v, new
+                total += new * new
     elif code == NESTEROV:
-        for i in range(w.size):
-            g = (gradient[i] + penalty * w[i]) * scale
-            v = beta_1 * first[i] - rate * g
-            new = w[i] + (beta_1 * v - rate * g)
-            first[i], w[i] = v, new
-            total += new * new
+        for r in range(left.size):
+            factor = left[r]
+            for i in range(right.size):
+                g = (factor * right[i] + penalty * w[r, i]) * scale
+                v = beta_1 * first[r, i] - rate * g
+                new = w[r, i] + (beta_1 * v - rate * g)
+                first[r, i], w[r, i] = v, new
+                total += new * new
     elif code == ADAM:
-        for i in range(w.size):
-            g = (gradient[i] + penalty * w[i]) * scale
-            m = beta_1 * first[i] + rest_1 * g
-            v = beta_2 * second[i] + rest_2 * (g * g)
-            new = decay * w[i] - rate * m / (math.sqrt(v) + epsilon)
-            first[i], second[i], w[i] = m, v, new
-            total += new * new
+        for r in range(left.size):
+            factor = left[r]
+            for i in range(right.size):
+                g = (factor * right[i] + penalty * w[r, i]) * scale
+                m = beta_1 * first[r, i] + rest_1 * g
+                v = beta_2 * second[r, i] + rest_2 * (g * g)
+                new = decay * w[r, i] - rate * m / (math.sqrt(v) + epsilon)
+                first[r, i], second[r, i], w[r, i] = m, v, new
+                total += new * new
     elif code == ADAGRAD:
-        for i in range(w.size):
-            g = (gradient[i] + penalty * w[i]) * scale
-            v = beta_2 * second[i] + rest_2 * (g * g)
-            new = w[i] - rate * g / (math.sqrt(v) + epsilon)
-            second[i], w[i] = v, new
-            total += new * new
+        for r in range(left.size):
+            factor = left[r]
+            for i in range(right.size):
+                g = (factor * right[i] + penalty * w[r, i]) * scale
+                v = beta_2 * second[r, i] + rest_2 * (g * g)
+                new = w[r, i] - rate * g / (math.sqrt(v) + epsilon)
+                second[r, i], w[r, i] = v, new
+                total += new * new
     else:
-        for i in range(w.size):
-            gradient[i] = (gradient[i] + penalty * w[i]) * scale
+        for i in range(right.size):
+            right[i] = (right[i] + penalty * w[0, i]) * scale
     return np.float64(total)

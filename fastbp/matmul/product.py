@@ -9,19 +9,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
+from numba import types
 from numba.extending import intrinsic
 
-from fastbp.kernels.jit import DISABLED, c_function, call, memory_view, part
+from fastbp.kernels.jit import DISABLED, array_at, c_function, call, inner_kernel, memory_view, part
 from fastbp.matmul.tile import (
     MASK,
+    MOST_VECTORS,
     RELU,
     ROW_CHOICES,
     SCALE,
     STORE,
-    choose_width,
+    VECTOR_BYTES,
+    length_of_vector,
+    multiply_dot_tile,
     multiply_tile,
     padded,
+    vector_length,
 )
 
 try:
@@ -31,7 +35,7 @@ except ImportError:  # installed without a C compiler
 
 __all__ = [
     "BLAS_ROWS", "MASK", "RELU", "SCALE", "STORE", "Matrix", "has_blas", "padded",
-    "product", "product_addresses", "uses_blas",
+    "product", "product_addresses", "uses_blas", "vector_length",
 ]  # fmt: skip
 
 # BLAS repacks B at each call, which pays where B has left the second-level cache for the tiles.
@@ -39,6 +43,7 @@ BLAS_BYTES = 2 << 20
 # BLAS rounds differently for blocks of different height, so it is given blocks of one height:
 # the same bits then, however many threads share the rows.
 BLAS_ROWS = 128
+SMALLEST_PART = VECTOR_BYTES // 16  # of a vector: 128 bits
 
 
 class Matrix(NamedTuple):
@@ -60,32 +65,81 @@ def uses_blas(k: int, n: int, dtype: Any) -> bool:
 
 
 def multiply(
-    a, a_row, a_column, b, b_row, start, start_row, c, c_row, m, n, k, epilogue, factor,
+    a, a_row, a_column, b, b_row, b_column, start, start_row, c, c_row, m, n, k, epilogue, factor,
     factor_row, blas_address,
 ):  # fmt: skip
     """``C := epilogue(start + A @ B)``, A (m, k), B (k, n), C (m, n).
 
-    Tiles touch C, B, start and factor up to ``padded(n)`` columns. `start` with a row stride of 0
-    is one row for all, a bias. ``blas_address`` 0 asks for tiles.
+    Either the rows of B are contiguous, and tiles touch C, B, start and factor up to ``padded(n)``
+    columns; or its columns and the rows of A, and both are read up to whole vectors. `start` with a
+    row stride of 0 is one row for all, a bias. ``blas_address`` 0 asks for tiles.
     """
-    if blas_address == 0:
-        j = 0
-        while j < n:
-            width = choose_width(c, n - j)
+    if blas_address != 0:
+        _multiply_by_blas(
+            a, a_row, b, b_row, start, start_row, c, c_row, m, n, k, epilogue, factor, factor_row,
+            blas_address,
+        )  # fmt: skip
+    elif b_column != 1:
+        for j in range(0, n, 2):
+            columns = min(2, n - j)
             i = 0
             while i < m:
-                left = m - i
-                rows = (
-                    ROW_CHOICES[0] if left >= ROW_CHOICES[0] else 4 if left >= 4 else min(left, 2)
-                )
-                multiply_tile(
-                    rows, width, _at(a, i * a_row), a_row, a_column, _at(b, j), b_row,
+                rows = _choose_rows(min(m - i, ROW_CHOICES[0] // columns))
+                multiply_dot_tile(
+                    rows, columns, _at(a, i * a_row), a_row, _at(b, j * b_column), b_column,
                     _at(start, i * start_row + j), start_row, _at(c, i * c_row + j), c_row,
                     k, epilogue, _at(factor, i * factor_row + j), factor_row,
                 )  # fmt: skip
                 i += rows
-            j += width
-        return
+    else:
+        whole = m - m % ROW_CHOICES[0]
+        i = 0
+        while i < m:
+            # Whole tiles one below the other, for the columns of B that are in the cache; the rest.
+            rows = _choose_rows(m - i)
+            last = whole if i < whole else i + rows
+            j = 0
+            while j < n:
+                width = _choose_width(length_of_vector(c), n - j, rows)
+                for r in range(i, last, rows):
+                    multiply_tile(
+                        rows, width, _at(a, r * a_row), a_row, a_column, _at(b, j), b_row,
+                        _at(start, r * start_row + j), start_row, _at(c, r * c_row + j), c_row,
+                        k, epilogue, _at(factor, r * factor_row + j), factor_row,
+                    )  # fmt: skip
+                j += width
+            i = last
+
+
+@part
+def _choose_rows(left):
+    """Rows of the next tile, where so many are left."""
+    return ROW_CHOICES[0] if left >= ROW_CHOICES[0] else 4 if left >= 4 else min(left, 2)
+
+
+@part
+def _choose_width(vector, left, rows):
+    """Width of the next tile of so many rows, where so many columns are left."""
+    if left <= vector:
+        width = vector
+        while width // 2 >= left and width * SMALLEST_PART > vector:
+            width //= 2
+    elif rows == ROW_CHOICES[0]:
+        # 1.5 vectors and less: one vector, then what is left in a narrower one.
+        width = 2 * vector if 2 * left > 3 * vector else vector
+    else:
+        most = MOST_VECTORS[1] if rows == 4 else MOST_VECTORS[2] if rows == 2 else MOST_VECTORS[3]
+        width = most * vector
+        while width >= left + vector:
+            width //= 2
+    return width
+
+
+@inner_kernel
+def _multiply_by_blas(
+    a, a_row, b, b_row, start, start_row, c, c_row, m, n, k, epilogue, factor, factor_row,
+    blas_address,
+):  # fmt: skip
     for i in range(m):
         row = _row(_at(c, i * c_row), n)
         first = _row(_at(start, i * start_row), n)
@@ -123,7 +177,7 @@ def _at(typing_context, pointer, index):
 
 @part
 def _row(pointer, n):
-    return carray(pointer, (n,))
+    return array_at(pointer, (n,))
 
 
 @intrinsic
@@ -146,8 +200,8 @@ def product(addresses, large, a, b, c, start, epilogue, factor, shape):
     """
     m, n, k = shape
     operands = (
-        a.address, a.row, a.column, b.address, b.row, start.address, start.row, c.address, c.row,
-        m, n, k, epilogue, factor.address, factor.row, addresses[1] if large else 0,
+        a.address, a.row, a.column, b.address, b.row, b.column, start.address, start.row, c.address,
+        c.row, m, n, k, epilogue, factor.address, factor.row, addresses[1] if large else 0,
     )  # fmt: skip
     call(addresses[0], operands)
 
@@ -158,13 +212,13 @@ def product_addresses(dtype: str) -> tuple[int, int]:
     if DISABLED:
         return c_function(partial(_multiply_in_python, np.dtype(dtype))), 0
     f, i = types.CPointer(getattr(types, dtype)), types.int64
-    multiply_address = c_function(multiply, f, i, i, f, i, f, i, f, i, i, i, i, i, f, i, i)
+    multiply_address = c_function(multiply, f, i, i, f, i, i, f, i, f, i, i, i, i, i, f, i, i)
     return multiply_address, blas.ADDRESSES[dtype] if blas else 0
 
 
 def _multiply_in_python(
-    dtype, a, a_row, a_column, b, b_row, start, start_row, c, c_row, m, n, k, epilogue, factor,
-    factor_row, blas_address,
+    dtype, a, a_row, a_column, b, b_row, b_column, start, start_row, c, c_row, m, n, k, epilogue,
+    factor, factor_row, blas_address,
 ):  # fmt: skip
     """`multiply`, by NumPy and on addresses."""
 
@@ -172,7 +226,7 @@ def _multiply_in_python(
         strides = (row * dtype.itemsize, column * dtype.itemsize)
         return memory_view(address, dtype, (rows, columns), strides)
 
-    result = view(start, m, start_row, n) + view(a, m, a_row, k, a_column) @ view(b, k, b_row, n)
+    result = view(start, m, start_row, n) + view(a, m, a_row, k, a_column) @ view(b, k, b_row, n, b_column)
     if epilogue == RELU:
         result[result < 0] = 0
     elif epilogue == MASK:

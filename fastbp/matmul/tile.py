@@ -1,15 +1,19 @@
-"""Register tiles: the inner loop of every small and medium product, as vector instructions.
+"""Register tiles: the inner loops of every small and medium product, as vector instructions.
 
-A tile is a block of C of a few rows and one or two vectors. It stays in registers while
-``C += A[:, p] * B[p, :]`` runs over p: one load of B's vectors, a broadcast of each row's element
-of A, one fused multiply-add for each. Numba does not pack such loops by itself, so the tile is
-written as LLVM IR. Its length follows the host: 512, 256 or 128 bits.
+A tile is a block of C that stays in registers while a sum runs over p. Numba does not pack such
+loops by itself, so they are written as LLVM IR. Vectors are the host's: 512, 256 or 128 bits. There
+are two kinds, for the two ways in which B can lie in memory:
 
-Each element of C is summed over p in one order, whatever tile it falls in. So a product has the
-same bits however its rows are split over threads.
+* by rows: ``C += A[:, p] * B[p, :]``, one load of B's vectors, a broadcast of each row's element of
+  A, one fused multiply-add for each. A tile has many rows and two vectors, or fewer rows and more
+  vectors, so that enough independent sums are under way.
+* by columns: ``C[i, j] = A[i, :] . B[:, j]``, vectors along p, added up in the end. For few columns,
+  which would leave most of a vector empty.
+
+Each element of C is summed over p in one order, whatever tile of its kind it falls in. So a product
+has the same bits however its rows are split over threads.
 """
 
-from itertools import pairwise
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -23,9 +27,12 @@ _FEATURES = {name for name, present in llvm.get_host_cpu_features().items() if p
 VECTOR_BYTES = 64 if "avx512f" in _FEATURES else 32 if "avx" in _FEATURES else 16
 _X86 = "sse2" in _FEATURES
 _HAS_FMA = "fma" in _FEATURES or not _X86
-# Accumulators, two vectors of B and one element of A must fit 32 or 16 vector registers.
-TILE_ROWS = 6 if _X86 and VECTOR_BYTES < 64 else 8
+# Accumulators, the vectors of B and one element of A must fit 32 or 16 vector registers.
+_FEW_REGISTERS = _X86 and VECTOR_BYTES < 64
+TILE_ROWS = 6 if _FEW_REGISTERS else 8
 ROW_CHOICES = (TILE_ROWS, 4, 2, 1)
+MOST_VECTORS = (2, 2, 4, 8) if _FEW_REGISTERS else (2, 4, 8, 8)  # in a row of such a tile
+DOT_SHAPES = ((TILE_ROWS, 1), (4, 1), (2, 1), (1, 1), (4, 2), (2, 2), (1, 2))  # of the other kind
 
 # What a tile does to its block of C before it is stored; `factor` is one more matrix.
 STORE = 0  # C
@@ -36,42 +43,37 @@ SCALE = 3  # C * factor
 _i64 = ir.IntType(64)
 
 
-def widths(itemsize: int) -> list[int]:
-    """Return the widths a tile may have, in elements, the widest first.
-
-    Two vectors, one vector, and its halves down to 128 bits.
-    """
-    choices = [2 * VECTOR_BYTES, VECTOR_BYTES]
-    while choices[-1] > 16:
-        choices.append(choices[-1] // 2)
-    return [size // itemsize for size in choices]
+def vector_length(dtype: Any) -> int:
+    """Return how many elements a vector holds."""
+    return int(VECTOR_BYTES // np.dtype(dtype).itemsize)
 
 
 def padded(n: int, dtype: Any) -> int:
     """Return the length of a row in memory that holds n elements and all a tile may touch."""
-    for width in reversed(widths(np.dtype(dtype).itemsize)[1:]):
-        if n <= width:
-            return width
-    vector = VECTOR_BYTES // np.dtype(dtype).itemsize
-    return int(-(-n // vector) * vector)
+    vector = vector_length(dtype)
+    width = 16 // np.dtype(dtype).itemsize
+    while width < vector and width < n:
+        width *= 2
+    return int(-(-n // width) * width)
 
 
 @intrinsic
-def choose_width(typing_context: Any, pointer: Any, remaining: Any) -> Any:
-    """Width of the next tile of a row of C of which `remaining` elements are left."""
+def length_of_vector(typing_context: Any, pointer: Any) -> Any:
+    """`vector_length` of what a pointer points to, in a kernel."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        remaining = arguments[1]
-        choices = widths(_itemsize(pointer.dtype))
-        result = _i64(choices[-1])
-        for wider, width in reversed(list(pairwise(choices))):
-            # 1.5 vectors and less: one vector, then what is left in a narrower one.
-            limit = width + width // 2 if wider == choices[0] else width
-            above = builder.icmp_signed(">", remaining, _i64(limit))
-            result = builder.select(above, _i64(wider), result)
-        return result
+        return _i64(VECTOR_BYTES // _itemsize(pointer.dtype))
 
-    return types.int64(pointer, types.int64), codegen
+    return types.int64(pointer), codegen
+
+
+def _widths(itemsize: int, most: int) -> list[int]:
+    """Return the widths, in elements, that a tile of at most so many vectors may have."""
+    size, choices = most * VECTOR_BYTES, []
+    while size >= 16:
+        choices.append(size // itemsize)
+        size //= 2
+    return choices
 
 
 @intrinsic
@@ -96,7 +98,8 @@ def multiply_tile(
     """``C := epilogue(start + A @ B)`` for one tile of `rows` x `width`, summed over k.
 
     `a`, `b`, `start`, `c`, `factor` are pointers to the first elements; ``x_row`` and ``a_column``
-    are strides in elements. `rows` is one of ROW_CHOICES, `width` one of `widths`.
+    are strides in elements. `rows` is one of ROW_CHOICES, `width` of 128 bits, or of a power of two
+    of vectors up to what MOST_VECTORS says of so many rows.
     """
     element = a.dtype
     i = types.int64
@@ -105,18 +108,55 @@ def multiply_tile(
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows, width, *operands = arguments
         # One loop for each tile size, reached through a switch on rows and width.
-        choices = widths(_itemsize(element))
-        done = builder.append_basic_block("tile.done")
-        selector = builder.add(builder.mul(rows, _i64(choices[0] + 1)), width)
-        switch = builder.switch(selector, done)
-        for n_rows in ROW_CHOICES:
-            for n_columns in choices:
-                block = builder.append_basic_block(f"tile.{n_rows}x{n_columns}")
-                switch.add_case(_i64(n_rows * (choices[0] + 1) + n_columns), block)
-                builder.position_at_end(block)
-                _emit_tile(builder, element, n_rows, n_columns, operands)
-                builder.branch(done)
-        builder.position_at_end(done)
+        shapes = [
+            (n_rows, n_columns)
+            for n_rows, most in zip(ROW_CHOICES, MOST_VECTORS, strict=True)
+            for n_columns in _widths(_itemsize(element), most)
+        ]
+
+        def emit(n_rows: int, n_columns: int) -> None:
+            _emit_tile(builder, element, n_rows, n_columns, operands)
+
+        _switch(builder, rows, width, shapes, emit)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def multiply_dot_tile(
+    typing_context: Any,
+    rows: Any,
+    columns: Any,
+    a: Any,
+    a_row: Any,
+    b: Any,
+    b_column: Any,
+    start: Any,
+    start_row: Any,
+    c: Any,
+    c_row: Any,
+    k: Any,
+    epilogue: Any,
+    factor: Any,
+    factor_row: Any,
+) -> Any:
+    """``C := epilogue(start + A @ B)`` for one tile of `rows` x `columns`, one of DOT_SHAPES.
+
+    The columns of B are contiguous, ``b_column`` elements apart; so are the rows of A. Both are
+    read, though not used, up to whole vectors.
+    """
+    element = a.dtype
+    i = types.int64
+    signature = types.void(i, i, a, i, a, i, a, i, a, i, i, i, a, i)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows, columns, *operands = arguments
+
+        def emit(n_rows: int, n_columns: int) -> None:
+            _emit_dot_tile(builder, element, n_rows, n_columns, operands)
+
+        _switch(builder, rows, columns, DOT_SHAPES, emit)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -126,87 +166,217 @@ def _itemsize(element: Any) -> int:
     return int(element.bitwidth) // 8
 
 
-def _emit_tile(builder: Any, element: Any, rows: int, columns: int, operands: Any) -> None:
-    (a, a_row, a_column, b, b_row, start, start_row, c, c_row, k, epilogue, factor, factor_row) = (
-        operands
-    )
-    scalar = ir.FloatType() if element == types.float32 else ir.DoubleType()
-    size = _itemsize(element)
-    vector_length = min(columns, VECTOR_BYTES // size)
-    vector = ir.VectorType(scalar, vector_length)
-    places = [(r, v) for r in range(rows) for v in range(columns // vector_length)]
+def _scalar(element: Any) -> Any:
+    return ir.FloatType() if element == types.float32 else ir.DoubleType()
 
-    def load(base: Any, row: Any, column: int) -> Any:
-        pointer = builder.gep(base, [builder.add(row, _i64(column * vector_length))])
-        value = builder.load(builder.bitcast(pointer, vector.as_pointer()))
+
+def _switch(builder: Any, rows: Any, columns: Any, shapes: Any, emit: Any) -> None:
+    """Emit the code of each shape, and a switch to that of (rows, columns)."""
+    done = builder.append_basic_block("tile.done")
+    base = max(n_columns for _, n_columns in shapes) + 1
+    switch = builder.switch(builder.add(builder.mul(rows, _i64(base)), columns), done)
+    for n_rows, n_columns in shapes:
+        block = builder.append_basic_block(f"tile.{n_rows}x{n_columns}")
+        switch.add_case(_i64(n_rows * base + n_columns), block)
+        builder.position_at_end(block)
+        emit(n_rows, n_columns)
+        builder.branch(done)
+    builder.position_at_end(done)
+
+
+def _loader(builder: Any, kind: Any, size: int) -> Any:
+    """Return a function that loads `kind`, of elements of so many bytes, at base + offset."""
+
+    def load(base: Any, offset: Any) -> Any:
+        pointer = builder.gep(base, [offset])
+        value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
         value.align = size
         return value
 
-    def offset(stride: Any, r: int) -> Any:
-        return builder.mul(stride, _i64(r))
+    return load
 
-    initial = [load(start, offset(start_row, r), v) for r, v in places]
-    a_rows = [builder.gep(a, [offset(a_row, r)]) for r in range(rows)]
 
-    # The sum over p: entry -> body (once or more) -> end.
+def _sum(builder: Any, steps: Any, initial: list[Any], strides: list[Any], term: Any) -> list[Any]:
+    """Emit ``totals := initial + term(...)`` over so many steps, at offsets that grow by strides.
+
+    ``term(offsets, sums)`` returns the new sums.
+    """
     entry = builder.block
     body = builder.append_basic_block("tile.sum")
     end = builder.append_basic_block("tile.end")
-    builder.cbranch(builder.icmp_signed(">", k, _i64(0)), body, end)
+    builder.cbranch(builder.icmp_signed(">", steps, _i64(0)), body, end)
     builder.position_at_end(body)
-    p, a_offset, b_offset = (builder.phi(_i64) for _ in range(3))
-    sums = [builder.phi(vector) for _ in places]
-    b_vectors = [load(b, b_offset, v) for v in range(columns // vector_length)]
-    updated = []
-    for (r, v), accumulator in zip(places, sums, strict=True):
-        if v == 0:
-            broadcast = _broadcast(
-                builder, builder.load(builder.gep(a_rows[r], [a_offset])), vector
-            )
-        updated.append(_multiply_add(builder, broadcast, b_vectors[v], accumulator))
-    p_next = builder.add(p, _i64(1))
+    step, *offsets = (builder.phi(_i64) for _ in range(1 + len(strides)))
+    sums = [builder.phi(value.type) for value in initial]
+    updated = term(offsets, sums)
+    following_step = builder.add(step, _i64(1))
     for phi, first, following in (
-        (p, _i64(0), p_next),
-        (a_offset, _i64(0), builder.add(a_offset, a_column)),
-        (b_offset, _i64(0), builder.add(b_offset, b_row)),
+        (step, _i64(0), following_step),
+        *(
+            (offset, _i64(0), builder.add(offset, stride))
+            for offset, stride in zip(offsets, strides, strict=True)
+        ),
         *zip(sums, initial, updated, strict=True),
     ):
         phi.add_incoming(first, entry)
         phi.add_incoming(following, body)
-    builder.cbranch(builder.icmp_signed("<", p_next, k), body, end)
+    builder.cbranch(builder.icmp_signed("<", following_step, steps), body, end)
     builder.position_at_end(end)
     totals = []
     for first, following in zip(initial, updated, strict=True):
-        total = builder.phi(vector)
+        total = builder.phi(first.type)
         total.add_incoming(first, entry)
         total.add_incoming(following, body)
         totals.append(total)
+    return totals
 
-    # The epilogue, and the store.
-    zero = ir.Constant(vector, [0.0] * vector_length)
+
+def _finish(builder: Any, size: int, epilogue: Any, places: Any, factor: Any, c: Any) -> None:
+    """Emit the epilogue of values at their places, and the stores.
+
+    `places` are (value, offset of its factor, offset in C); `factor` and `c` are pointers.
+    """
+    kind = places[0][0].type
+    load = _loader(builder, kind, size)
+    zero = ir.Constant(kind, [0.0] * kind.count if isinstance(kind, ir.VectorType) else 0.0)
     stored = builder.append_basic_block("tile.stored")
     switch = builder.switch(epilogue, stored)
 
-    def relu(r: int, v: int, x: Any) -> Any:
+    def relu(x: Any, at: Any) -> Any:
         return builder.select(builder.fcmp_ordered("<", x, zero), zero, x)  # a NaN stays one
 
-    def mask(r: int, v: int, x: Any) -> Any:
-        f = load(factor, offset(factor_row, r), v)
-        return builder.select(builder.fcmp_ordered("==", f, zero), zero, x)
+    def mask(x: Any, at: Any) -> Any:
+        return builder.select(builder.fcmp_ordered("==", load(factor, at), zero), zero, x)
 
-    def scale(r: int, v: int, x: Any) -> Any:
-        return builder.fmul(x, load(factor, offset(factor_row, r), v))
+    def scale(x: Any, at: Any) -> Any:
+        return builder.fmul(x, load(factor, at))
 
     for code, function in ((STORE, None), (RELU, relu), (MASK, mask), (SCALE, scale)):
         block = builder.append_basic_block(f"tile.epilogue{code}")
         switch.add_case(_i64(code), block)
         builder.position_at_end(block)
-        for (r, v), total in zip(places, totals, strict=True):
-            value = total if function is None else function(r, v, total)
-            pointer = builder.gep(c, [builder.add(offset(c_row, r), _i64(v * vector_length))])
-            builder.store(value, builder.bitcast(pointer, vector.as_pointer())).align = size
+        for value, factor_at, c_at in places:
+            result = function(value, factor_at) if function else value
+            pointer = builder.bitcast(builder.gep(c, [c_at]), kind.as_pointer())
+            builder.store(result, pointer).align = size
         builder.branch(stored)
     builder.position_at_end(stored)
+
+
+def _emit_tile(builder: Any, element: Any, rows: int, columns: int, operands: Any) -> None:
+    (a, a_row, a_column, b, b_row, start, start_row, c, c_row, k, epilogue, factor, factor_row) = (
+        operands
+    )
+    size = _itemsize(element)
+    length = min(columns, VECTOR_BYTES // size)
+    vector = ir.VectorType(_scalar(element), length)
+    load, load_one = _loader(builder, vector, size), _loader(builder, _scalar(element), size)
+    places = [(r, v) for r in range(rows) for v in range(columns // length)]
+
+    def offset(stride: Any, r: int, v: int) -> Any:
+        return builder.add(builder.mul(stride, _i64(r)), _i64(v * length))
+
+    a_rows = [builder.gep(a, [builder.mul(a_row, _i64(r))]) for r in range(rows)]
+
+    def add_outer_product(offsets: Any, sums: Any) -> Any:
+        at_a, at_b = offsets
+        b_vectors = [
+            load(b, builder.add(at_b, _i64(v * length))) for v in range(columns // length)
+        ]
+        updated = []
+        for (r, v), total in zip(places, sums, strict=True):
+            if v == 0:
+                broadcast = _broadcast(builder, load_one(a_rows[r], at_a), vector)
+            updated.append(_multiply_add(builder, broadcast, b_vectors[v], total))
+        return updated
+
+    initial = [load(start, offset(start_row, r, v)) for r, v in places]
+    totals = _sum(builder, k, initial, [a_column, b_row], add_outer_product)
+    results = [
+        (total, offset(factor_row, r, v), offset(c_row, r, v))
+        for (r, v), total in zip(places, totals, strict=True)
+    ]
+    _finish(builder, size, epilogue, results, factor, c)
+
+
+def _emit_dot_tile(builder: Any, element: Any, rows: int, columns: int, operands: Any) -> None:
+    a, a_row, b, b_column, start, start_row, c, c_row, k, epilogue, factor, factor_row = operands
+    size = _itemsize(element)
+    length = VECTOR_BYTES // size
+    vector = ir.VectorType(_scalar(element), length)
+    load, load_one = _loader(builder, vector, size), _loader(builder, _scalar(element), size)
+    zero = ir.Constant(vector, [0.0] * length)
+    places = [(r, j) for r in range(rows) for j in range(columns)]
+    a_rows = [builder.gep(a, [builder.mul(a_row, _i64(r))]) for r in range(rows)]
+    b_columns = [builder.gep(b, [builder.mul(b_column, _i64(j))]) for j in range(columns)]
+
+    def add_products(a_vectors: Any, b_vectors: Any, sums: Any) -> Any:
+        return [
+            _multiply_add(builder, a_vectors[r], b_vectors[j], total)
+            for (r, j), total in zip(places, sums, strict=True)
+        ]
+
+    def add_whole_vectors(offsets: Any, sums: Any) -> Any:
+        a_vectors = [load(row, offsets[0]) for row in a_rows]
+        return add_products(a_vectors, [load(column, offsets[0]) for column in b_columns], sums)
+
+    n_vectors = builder.sdiv(k, _i64(length))
+    sums = _sum(builder, n_vectors, [zero] * len(places), [_i64(length)], add_whole_vectors)
+
+    # The last vector, of which only some elements count.
+    at = builder.mul(n_vectors, _i64(length))
+    lanes = ir.Constant(ir.VectorType(_i64, length), list(range(length)))
+    counts = builder.icmp_signed("<", lanes, _broadcast(builder, builder.sub(k, at), lanes.type))
+
+    def load_rest(base: Any) -> Any:
+        return builder.select(counts, load(base, at), zero)
+
+    before = builder.block
+    rest = builder.append_basic_block("dot.rest")
+    end = builder.append_basic_block("dot.end")
+    builder.cbranch(builder.icmp_signed("<", at, k), rest, end)
+    builder.position_at_end(rest)
+    updated = add_products(
+        [load_rest(row) for row in a_rows], [load_rest(column) for column in b_columns], sums
+    )
+    builder.branch(end)
+    builder.position_at_end(end)
+    results = []
+    for (r, j), without, with_rest in zip(places, sums, updated, strict=True):
+        phi = builder.phi(vector)
+        phi.add_incoming(without, before)
+        phi.add_incoming(with_rest, rest)
+        results.append((r, j, phi))
+
+    def offset(stride: Any, r: int, j: int) -> Any:
+        return builder.add(builder.mul(stride, _i64(r)), _i64(j))
+
+    totals = [
+        (
+            builder.fadd(load_one(start, offset(start_row, r, j)), _add_up(builder, total)),
+            offset(factor_row, r, j),
+            offset(c_row, r, j),
+        )
+        for r, j, total in results
+    ]
+    _finish(builder, size, epilogue, totals, factor, c)
+
+
+def _add_up(builder: Any, vector: Any) -> Any:
+    """Sum of the elements: halves onto halves."""
+    count = vector.type.count
+    while count > 1:
+        count //= 2
+        low, high = (
+            builder.shuffle_vector(
+                vector,
+                ir.Constant(vector.type, ir.Undefined),
+                ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(at, at + count))),
+            )
+            for at in (0, count)
+        )
+        vector = builder.fadd(low, high)
+    return builder.extract_element(vector, ir.IntType(32)(0))
 
 
 def _broadcast(builder: Any, value: Any, vector: Any) -> Any:

@@ -298,7 +298,7 @@ def _make_workspace(
     layers = network.layers
     last = layers[-1]
     size = int(last.output + rows * last.output_row)
-    widest = int(max(layers.weights_row.max(), layers.transposed_row.max()))
+    widest = int(max(layers.weights_row.max(), layers.transposed_row.max(), layers.input_row.max()))
     per_thread = int((layers.panel_rows * layers.weights_row).sum())
     large = _has_large(network)
     n_entries = 0
@@ -312,6 +312,7 @@ def _make_workspace(
         gradient=weights.zeros() if keep_gradient else np.empty(0, dtype),
         scratch=aligned_zeros(n_threads * per_thread, dtype),
         zeros=aligned_zeros(widest, dtype),
+        one=np.ones(1, dtype),
         row_losses=np.zeros(rows),
         squares=np.zeros(int(last.last_panel)),
         totals=np.zeros(4),
