@@ -65,7 +65,7 @@ def check_epochs(case, solver, batch_size, dtype=np.float64, n_epochs=2, alpha=1
     rng = np.random.default_rng(0)
     for _ in range(n_epochs):
         order = rng.permutation(len(case.X))
-        loss = engine.train_epoch(order, optimizer)
+        (loss,) = engine.train(order, 1, optimizer)
         expected = naive.train_epoch(
             coefs, intercepts, case.names, case.loss, case.X, case.y, order, batch_size, oracle,
             case.weight, np.finfo(dtype).eps,
@@ -128,9 +128,9 @@ def test_a_batch_whose_weights_are_all_zero_changes_nothing():
     optimizer = make_optimizer("sgd", momentum=0)
     optimizer.begin(engine.weights)
     before = engine.weights.flat.copy()
-    engine.train_epoch(np.arange(8), optimizer)
+    list(engine.train(np.arange(8), 1, optimizer))
     np.testing.assert_array_equal(engine.weights.flat, before)
-    engine.train_epoch(np.arange(11), optimizer)
+    list(engine.train(np.arange(11), 1, optimizer))
     assert np.isfinite(engine.weights.flat).all()
     assert (engine.weights.flat != before).any()
 
@@ -144,7 +144,7 @@ def test_calls_are_cut_short_without_a_trace():
         engine.pace.plan = lambda remaining, most=chunks_per_call: (1, min(remaining, most))
         optimizer = make_optimizer()
         optimizer.begin(engine.weights)
-        losses = [engine.train_epoch(np.arange(40), optimizer) for _ in range(3)]
+        losses = list(engine.train(np.arange(40), 3, optimizer, np.random.RandomState(5)))
         results.append((losses, engine.weights.flat.copy(), optimizer.steps_taken))
     for losses, flat, steps in results[1:]:
         assert losses == results[0][0]
@@ -159,7 +159,7 @@ def test_padding_stays_zero():
     optimizer = make_optimizer("adamw")
     optimizer.begin(engine.weights)
     for _ in range(3):
-        engine.train_epoch(np.arange(20), optimizer)
+        list(engine.train(np.arange(20), 1, optimizer))
     for vector in (engine.weights.flat, optimizer.first.flat, optimizer.second.flat):
         kept = engine.weights.with_padding(engine.weights.without_padding(vector))
         np.testing.assert_array_equal(vector, kept)

@@ -63,22 +63,27 @@ def test_alignment(dtype, size):
     assert not array.any()
 
 
-@given(units=UNITS, dtype=DTYPES, rows=st.integers(1, 9))
-def test_layers_do_not_overlap(units, dtype, rows):
+@given(units=UNITS, dtype=DTYPES, rows_of_batch=st.integers(1, 9))
+def test_layers_do_not_overlap(units, dtype, rows_of_batch):
     """Each matrix of the plan has a place of its own, and room for its padded rows."""
-    network = make_network(Weights(units, dtype), ["tanh"] * (len(units) - 1), rows)
+    network = make_network(Weights(units, dtype), ["tanh"] * (len(units) - 1), rows_of_batch)
     places = {"parameters": [], "transposed": [], "activations": []}
     for i, layer in enumerate(network.layers):
-        places["parameters"].append((layer.weights, (layer.n_in + 1) * layer.weights_row))
-        assert layer.weights_row >= layer.n_out
+        rows, columns = (layer.n_out, layer.n_in) if layer.narrow else (layer.n_in, layer.n_out)
+        assert layer.rows == rows
+        places["parameters"].append((layer.weights, (rows + 1) * layer.weights_row))
+        assert layer.weights_row >= columns
+        if layer.mirrored:
+            places["transposed"].append((layer.transposed, columns * layer.transposed_row))
+            assert layer.transposed_row >= rows
         if i > 0:
-            places["transposed"].append((layer.transposed, layer.n_out * layer.transposed_row))
             assert layer.input == network.layers[i - 1].output
             assert layer.input_row == network.layers[i - 1].output_row
         else:
-            places["activations"].append((layer.input, rows * layer.input_row))
-        assert layer.input_row >= layer.n_in + 1
-        places["activations"].append((layer.output, rows * layer.output_row))
+            assert not layer.narrow
+            places["activations"].append((layer.input, rows_of_batch * layer.input_row))
+        assert layer.input_row >= layer.n_in
+        places["activations"].append((layer.output, rows_of_batch * layer.output_row))
     for parts in places.values():
         for (at, size), (following, _) in pairwise(parts):
             assert at + size <= following
@@ -87,14 +92,23 @@ def test_layers_do_not_overlap(units, dtype, rows):
         assert network.transposed.size == sum(places["transposed"][-1])
 
 
-def test_transposes():
-    weights = drawn([5, 9, 20, 3], "float32")
-    network = make_network(weights, ["relu"] * 3, 4)
-    for layer, w in zip(network.layers[1:], weights.coefs[1:], strict=True):
-        part = network.transposed[layer.transposed :][: layer.n_out * layer.transposed_row]
+def test_every_layer_has_the_rows_that_its_products_need():
+    """By rows: W or a transpose of W.T going forward, W.T or a transpose of W going back."""
+    weights = drawn([5, 40, 50, 9, 30, 2], "float32")
+    network = make_network(weights, ["relu"] * 5, 4)
+    for i, (layer, w) in enumerate(zip(network.layers, weights.coefs, strict=True)):
+        assert layer.narrow == (i in (2, 4))
+        matrix = network.parameters[layer.weights :][: layer.rows * layer.weights_row]
+        matrix = matrix.reshape(layer.rows, layer.weights_row)
         np.testing.assert_array_equal(
-            part.reshape(layer.n_out, layer.transposed_row)[:, : layer.n_in], w.T
+            matrix[:, : layer.n_in if layer.narrow else layer.n_out], w.T if layer.narrow else w
         )
+        assert layer.mirrored == (i in (1, 2, 3))
+        if layer.mirrored:
+            part = network.transposed[layer.transposed :][: matrix.size * layer.transposed_row]
+            columns = layer.n_in if layer.narrow else layer.n_out
+            part = part[: columns * layer.transposed_row].reshape(columns, layer.transposed_row)
+            np.testing.assert_array_equal(part[:, : layer.rows], matrix[:, :columns].T)
 
 
 @pytest.mark.parametrize("init", INITS)

@@ -16,7 +16,7 @@ def train(solver, n_steps, **parameters):
     optimizer = make_optimizer(solver, **parameters)
     optimizer.begin(engine.weights)
     for _ in range(n_steps):
-        engine.train_epoch(np.arange(11), optimizer)
+        list(engine.train(np.arange(11), 1, optimizer))
     return case, engine.weights, optimizer
 
 
@@ -60,7 +60,7 @@ def test_state_survives_a_pickle(solver):
     for state, start in ((optimizer, weights), (copy, twin)):
         engine = case.engine(keep_gradient=False)
         engine.weights.flat[...] = start.flat
-        engine.train_epoch(np.arange(11), state)
+        list(engine.train(np.arange(11), 1, state))
         results.append(engine.weights.flat.copy())
     np.testing.assert_array_equal(*results)
 

@@ -32,7 +32,7 @@ def train(case, dtype, n_threads, batch_size, monkeypatch, n_epochs=3):
     optimizer = make_optimizer()
     optimizer.begin(engine.weights)
     order = np.random.default_rng(0).permutation(len(case.X))
-    losses = [engine.train_epoch(order, optimizer) for _ in range(n_epochs)]
+    losses = list(engine.train(order, n_epochs, optimizer))
     outputs = engine.predict(np.arange(len(case.X)))
     return losses, engine.weights.flat.copy(), outputs
 

@@ -60,7 +60,8 @@ class Data(NamedTuple):
     targets: Any  # (n_samples, n_outputs), or (0, n_outputs) where labels say it
     labels: Any  # (n_samples,) class numbers, or (0,)
     sample_weight: Any  # (n_samples,) float64, or (0,) for weights of 1
-    order: Any  # (n_samples,) the order in which the samples come
+    order: Any  # (n_samples,) the order in which the samples come, shuffled in place
+    generator: Any  # (2,) addresses of what shuffle.py draws from, or (0,) for the order as it is
 
 
 class Solver(NamedTuple):
@@ -96,10 +97,11 @@ class Workspace(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Some consecutive rows of the order, of one batch."""
+    """Some consecutive samples of the order, of one batch."""
 
+    epoch: int
     step: int  # of the batch, among the steps of this call
-    start: int
+    start: int  # in the order
     rows: int
     begins: bool  # it is the first of its batch
     ends: bool  # it is the last, after which the weights are updated

@@ -13,19 +13,30 @@ from fastbp.kernels.backward import backward, sort_columns
 from fastbp.kernels.forward import forward
 from fastbp.kernels.jit import inner_kernel, kernel, parallel_kernel, part
 from fastbp.kernels.losses import differentiate_loss
+from fastbp.kernels.shuffle import shuffle
 from fastbp.kernels.update import update_panels
 
 
 @part
-def _place(index, first_batch, n_samples, batch_size, rows):
-    """The fields of a Chunk by its index in the epoch; past a short batch's end it is empty."""
+def _place(index, first, n_samples, batch_size, rows):
+    """The fields of a Chunk by its index; past a short batch's end it is empty."""
     per_batch = (batch_size + rows - 1) // rows
-    batch = index // per_batch
-    start = batch * batch_size + index % per_batch * rows
-    batch_end = min((batch + 1) * batch_size, n_samples)
+    batch, within = index // per_batch, index % per_batch
+    batches = (n_samples + batch_size - 1) // batch_size
+    epoch = batch // batches
+    batch_start = (batch - epoch * batches) * batch_size
+    batch_end = min(batch_start + batch_size, n_samples)
+    start = batch_start + within * rows
     end = min(start + rows, batch_end)
-    begins, ends = start == batch * batch_size, end == batch_end
-    return batch - first_batch, start, end - start, begins, ends
+    step = batch - first // per_batch
+    return epoch, step, start, end - start, within == 0, end == batch_end
+
+
+@part
+def _begin_epoch(data, workspace):
+    workspace.totals[EPOCH_LOSS] = 0
+    if data.generator.size > 0:
+        shuffle(data.order, data.generator)
 
 
 @part
@@ -65,30 +76,37 @@ def _add_losses(data, workspace, chunk):
 
 
 @part
-def _finish_batch(solver, workspace, size):
+def _finish_batch(solver, workspace, chunk, batch_size, n_samples, losses):
     """The batch's mean loss, with the penalty of the weights it began with, into the epoch's.
 
-    A batch whose weights sum to 0 has no mean: it counts nothing and has changed nothing.
+    A batch whose weights sum to 0 has no mean: it counts nothing and has changed nothing. `losses`
+    gets that of an epoch at its end.
     """
     totals = workspace.totals
+    end = chunk.start + chunk.rows
+    size = end % batch_size if end % batch_size > 0 else batch_size
     if totals[WEIGHT] > 0:
         loss = totals[BATCH_LOSS] + 0.5 * solver.steps[0, PENALTY] * totals[SQUARES]
         totals[EPOCH_LOSS] += loss / totals[WEIGHT] * size
         totals[SQUARES] = workspace.squares.sum()
     totals[BATCH_LOSS] = 0
     totals[WEIGHT] = 0
+    if end == n_samples:
+        losses[chunk.epoch] = totals[EPOCH_LOSS] / n_samples
 
 
 @kernel
-def train_serial(network, data, solver, workspace, batch_size, first, last):
-    """Chunks first..last of the epoch, on the calling thread.
+def train_serial(network, data, solver, workspace, batch_size, first, last, losses):
+    """Chunks first..last, counted from epoch to epoch, on the calling thread.
 
-    ``solver.steps[0]`` belongs to the batch of chunk `first`.
+    ``solver.steps[0]`` belongs to the batch of chunk `first`; `losses`, of shape (n_epochs,), get
+    the mean loss of each epoch at its end.
     """
     n_samples = data.order.size
-    first_batch = first // ((batch_size + workspace.rows - 1) // workspace.rows)
     for index in range(first, last):
-        chunk = Chunk(*_place(index, first_batch, n_samples, batch_size, workspace.rows))
+        chunk = Chunk(*_place(index, first, n_samples, batch_size, workspace.rows))
+        if chunk.start == 0:
+            _begin_epoch(data, workspace)
         if chunk.rows > 0:
             if data.indptr.size > 0:
                 sort_columns(data, workspace, chunk)
@@ -96,18 +114,18 @@ def train_serial(network, data, solver, workspace, batch_size, first, last):
             _add_losses(data, workspace, chunk)
             update_panels(network, data, solver, workspace, chunk, 0)
             if chunk.ends:
-                batch_start = (first_batch + chunk.step) * batch_size
-                _finish_batch(solver, workspace, chunk.start + chunk.rows - batch_start)
+                _finish_batch(solver, workspace, chunk, batch_size, n_samples, losses)
 
 
 @parallel_kernel
-def train_parallel(network, data, solver, workspace, batch_size, first, last):
+def train_parallel(network, data, solver, workspace, batch_size, first, last, losses):
     """The same on several threads, as many as ``workspace.bounds`` says; to the same bits."""
     n_samples = data.order.size
     n_threads = workspace.bounds.size - 1
-    first_batch = first // ((batch_size + workspace.rows - 1) // workspace.rows)
     for index in range(first, last):
-        chunk = Chunk(*_place(index, first_batch, n_samples, batch_size, workspace.rows))
+        chunk = Chunk(*_place(index, first, n_samples, batch_size, workspace.rows))
+        if chunk.start == 0:
+            _begin_epoch(data, workspace)
         if chunk.rows > 0:
             if data.indptr.size > 0:
                 sort_columns(data, workspace, chunk)
@@ -117,8 +135,7 @@ def train_parallel(network, data, solver, workspace, batch_size, first, last):
             for thread in prange(n_threads):
                 update_panels(network, data, solver, workspace, chunk, np.int64(thread))
             if chunk.ends:
-                batch_start = (first_batch + chunk.step) * batch_size
-                _finish_batch(solver, workspace, chunk.start + chunk.rows - batch_start)
+                _finish_batch(solver, workspace, chunk, batch_size, n_samples, losses)
 
 
 @inner_kernel

@@ -4,8 +4,9 @@ It holds the bundles the kernels work on, decides threads and chunks, and cuts a
 short enough that Ctrl-C is heard between them.
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import ctypes
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
 from time import perf_counter
@@ -13,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from fastbp.kernels import epoch, losses
 from fastbp.kernels.activations import activate_address
 from fastbp.kernels.arrays import (
-    EPOCH_LOSS,
     N_SETTINGS,
     PENALTY,
     SQUARES,
@@ -48,6 +49,7 @@ PREDICT_ROWS = 256  # ... in prediction, by each thread; a multiple of BLAS_ROWS
 PREDICT_CALLS = 20  # a prediction is worth threads from as many mini-batches' work on
 PATIENCE = 0.2  # seconds on one thread before others are started, where n_jobs is None
 COMPILE_PATIENCE = 10.0  # ... and before the kernels for them are compiled, if they are in no cache
+NO_ADDRESSES = np.empty(0, np.int64)
 SLOWEST = 2e9  # multiply-adds a second: below what is reached anywhere
 
 
@@ -90,8 +92,16 @@ class Samples:
             np.empty(0, np.int32) if self.labels is None else self.labels,
             np.empty(0) if self.sample_weight is None else self.sample_weight,
             order,
+            NO_ADDRESSES,
         )
         return Data(*map(_plain, arrays))
+
+
+def generator_addresses(generator: RandomState) -> Array:
+    """Return the addresses of the function that draws 32 bits, and of its state."""
+    interface = generator._bit_generator.ctypes  # type: ignore[attr-defined]
+    function = ctypes.cast(interface.next_uint32, ctypes.c_void_p).value
+    return np.array([function, interface.state_address], np.int64)
 
 
 def _plain(array: Array) -> Array:
@@ -200,31 +210,57 @@ class Engine:
         bounds = self.workspace.bounds[[0, -1]]
         self.serial_workspace = self.workspace._replace(bounds=bounds)
 
-    def train_epoch(self, order: Array, optimizer: Optimizer) -> float:
-        """Train on the samples in this order; return the mean loss, of each batch before its step.
+    def train(
+        self,
+        order: Array,
+        n_epochs: int,
+        optimizer: Optimizer,
+        generator: RandomState | None = None,
+    ) -> Iterator[float]:
+        """Train for some epochs, at one learning rate; give the mean loss of each.
 
-        KeyboardInterrupt comes through after a whole number of steps, and leaves usable weights.
+        The loss is that of each batch before its step.
+
+        Parameters
+        ----------
+        order : ndarray of int64
+            The samples to train on, in their order; shuffled in place before each epoch.
+        n_epochs : int
+        optimizer : Optimizer
+        generator : RandomState, default=None
+            What the shuffles are drawn from; None for no shuffling.
+
+        Yields
+        ------
+        float
+            As soon as the compiled call that ends the epoch is back. KeyboardInterrupt comes
+            through between two calls, after a whole number of steps.
         """
-        data = self.data._replace(order=order)
+        addresses = generator_addresses(generator) if generator else NO_ADDRESSES
+        data = self.data._replace(order=order, generator=addresses)
         totals = self.workspace.totals
         totals[:SQUARES] = 0
-        n_chunks = -(-len(order) // self.batch_size) * self.chunks_per_batch
-        first = 0
-        while first < n_chunks:
-            n_threads, n_units = self.pace.plan(n_chunks - first)
+        losses = np.zeros(n_epochs)
+        per_epoch = -(-len(order) // self.batch_size) * self.chunks_per_batch
+        first = ended = 0
+        while ended < n_epochs:
+            n_threads, n_units = self.pace.plan(per_epoch * n_epochs - first)
             last = first + n_units
             first_batch = first // self.chunks_per_batch
             solver = optimizer.bundle(-(-last // self.chunks_per_batch) - first_batch)
-            self._run(data, solver, first, last, n_threads)
+            with generator._bit_generator.lock if generator else nullcontext():
+                self._run(data, solver, first, last, n_threads, losses)
             optimizer.steps_taken += last // self.chunks_per_batch - first_batch
             first = last
-        return float(totals[EPOCH_LOSS] / len(order))
+            for epoch in range(ended, first // per_epoch):
+                ended = epoch + 1
+                yield float(losses[epoch])
 
     def gradient(self, order: Array, alpha: float) -> tuple[float, Array, float]:
         """Return objective, its gradient in the flat layout, and the loss, all samples in a batch.
 
         ``batch_size`` must be the number of samples, and the gradient kept. The loss is that of
-        `train_epoch`, penalty included. Of several outputs, squared error is their mean, while
+        `train`, penalty included. Of several outputs, squared error is their mean, while
         gradients are those of their sum (as in scikit-learn); the objective is that sum.
         """
         data = self.data._replace(order=order)
@@ -237,12 +273,13 @@ class Engine:
         steps = np.zeros((1, N_SETTINGS))
         steps[0, PENALTY] = alpha
         solver = Solver(GRADIENT_ONLY, steps, empty, empty)
+        losses = np.zeros(1)
         first = 0
         while first < self.chunks_per_batch:
             n_threads, n_units = self.pace.plan(self.chunks_per_batch - first)
-            self._run(data, solver, first, first + n_units, n_threads)
+            self._run(data, solver, first, first + n_units, n_threads, losses)
             first += n_units
-        loss = float(totals[EPOCH_LOSS] / len(order))
+        loss = float(losses[0])
         outputs = self.weights.units[-1] if self.loss == "squared_error" else 1
         return outputs * (loss - penalty) + penalty, self.workspace.gradient, loss
 
@@ -253,9 +290,11 @@ class Engine:
     def _sum_squares(self) -> float:
         return sum(float(np.vdot(w, w)) for w in self.weights.coefs)
 
-    def _run(self, data: Data, solver: Solver, first: int, last: int, n_threads: int) -> None:
+    def _run(
+        self, data: Data, solver: Solver, first: int, last: int, n_threads: int, losses: Array
+    ) -> None:
         """Train on chunks first..last in one compiled call, and time it."""
-        chunks = self.batch_size, first, last
+        chunks = self.batch_size, first, last, losses
         if n_threads > 1:
             arguments = self.network, data, solver, self.workspace, *chunks
             worth_it = self.n_jobs is not None or self.seconds > COMPILE_PATIENCE

@@ -127,6 +127,11 @@ class Optimizer:
                 steps[:, arrays.EPSILON] *= correction
         return steps
 
+    @property
+    def keeps_its_rate(self) -> bool:
+        """Whether the learning rate stays as it is until training comes to a halt."""
+        return self.solver != "sgd" or self.schedule != "invscaling"
+
     def end_epoch(self, samples_seen: int) -> None:
         """Set the learning rate of the next epoch, after so many samples in all."""
         if self.solver == "sgd" and self.schedule == "invscaling":

@@ -17,6 +17,8 @@ __all__ = ["Progress", "Rules", "train"]
 
 Array = NDArray[Any]
 
+MOST_EPOCHS = 1000  # asked of the engine at a time
+
 
 @dataclass
 class Progress:
@@ -80,35 +82,36 @@ def train(
     """
     optimizer.begin(engine.weights)
     best = engine.weights.flat.copy() if score else None
-    order = rows
+    order = rows.copy()
+    limit = 1 if rules.one_epoch else rules.max_iter
     n_iter = 0
+    goes_on = True
     try:
-        while n_iter < (1 if rules.one_epoch else rules.max_iter):
-            if rules.shuffle:
-                permutation = np.arange(len(order))
-                random_state.shuffle(permutation)
-                order = order[permutation]
-            loss = engine.train_epoch(order, optimizer)
-            n_iter += 1
-            progress.loss_curve.append(loss)
-            progress.samples_seen += len(rows)
-            if rules.verbose:
-                print(f"Iteration {n_iter}, loss = {loss:.8f}")
-            if score is None:
-                _judge_loss(progress, rules, loss)
-                if not isfinite(loss) and not np.isfinite(engine.weights.flat).all():
-                    break  # nothing can come of it; the caller says so
-            elif _judge_score(progress, rules, score()):
-                best = engine.weights.flat.copy()
-            optimizer.end_epoch(progress.samples_seen)
+        while goes_on and n_iter < limit:
+            n_epochs = 1
+            if score is None and optimizer.keeps_its_rate:
+                n_epochs = min(limit - n_iter, _epochs_before_a_halt(progress, rules))
+            generator = random_state if rules.shuffle else None
+            for loss in engine.train(order, n_epochs, optimizer, generator):
+                n_iter += 1
+                progress.loss_curve.append(loss)
+                progress.samples_seen += len(rows)
+                if rules.verbose:
+                    print(f"Iteration {n_iter}, loss = {loss:.8f}")
+                if score is None:
+                    _judge_loss(progress, rules, loss)
+                elif _judge_score(progress, rules, score()):
+                    best = engine.weights.flat.copy()
+                optimizer.end_epoch(progress.samples_seen)
+            if score is None and not isfinite(loss) and not np.isfinite(engine.weights.flat).all():
+                break  # nothing can come of it; the caller says so
             if progress.epochs_without_improvement > rules.n_iter_no_change:
                 goes_on, what = optimizer.goes_on()
                 if rules.verbose:
                     print(_halt_message(rules, score is not None), what)
-                if not goes_on:
-                    break
-                progress.epochs_without_improvement = 0
-            if n_iter == rules.max_iter and not rules.one_epoch:
+                if goes_on:
+                    progress.epochs_without_improvement = 0
+            if goes_on and n_iter == rules.max_iter and not rules.one_epoch:
                 warnings.warn(
                     f"Stochastic Optimizer: Maximum iterations ({rules.max_iter}) reached and the "
                     "optimization hasn't converged yet.",
@@ -120,6 +123,12 @@ def train(
     if best is not None:
         engine.weights.flat[...] = best
     return n_iter
+
+
+def _epochs_before_a_halt(progress: Progress, rules: Rules) -> int:
+    """Return how many epochs there will be at least before the loss can bring a halt."""
+    patience = rules.n_iter_no_change - progress.epochs_without_improvement
+    return 1 + int(min(max(patience, 0), MOST_EPOCHS))
 
 
 def _judge_loss(progress: Progress, rules: Rules, loss: float) -> None:

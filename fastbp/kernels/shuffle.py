@@ -1,0 +1,55 @@
+"""The order of an epoch's samples: the permutation that NumPy's `RandomState.shuffle` would draw.
+
+It is drawn from the user's own generator, through the function that NumPy offers to compiled code,
+so that the generator is left as scikit-learn would leave it.
+"""
+
+import ctypes
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from fastbp.kernels.jit import DISABLED, part
+
+
+@part
+def shuffle(order, generator):
+    """Shuffle in place: from the end, each with one before it or itself (Fisher and Yates).
+
+    As in NumPy, the other of element i is a number of so many bits as i has, drawn again while it
+    is greater than i. Here one that is drawn in vain swaps i with itself: no branch to mispredict.
+    """
+    i = order.size - 1
+    while i > 0:
+        mask = 1
+        while mask < i:
+            mask = 2 * mask + 1
+        while i > mask >> 1:
+            drawn = draw(generator[0], generator[1]) & mask
+            accepted = drawn <= i
+            other = drawn if accepted else i
+            order[i], order[other] = order[other], order[i]
+            i -= accepted
+
+
+@intrinsic
+def draw(typing_context, function, state):
+    """32 random bits as an integer, from the address of a `next_uint32` and of its state."""
+
+    def codegen(context, builder, signature, values):
+        pointer = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.IntType(32), [pointer])
+        bits = builder.call(
+            builder.inttoptr(values[0], kind.as_pointer()), [builder.inttoptr(values[1], pointer)]
+        )
+        return builder.zext(bits, ir.IntType(64))
+
+    return types.int64(types.int64, types.int64), codegen
+
+
+if DISABLED:
+
+    def draw(function: int, state: int) -> int:
+        """32 random bits as an integer, from the address of a `next_uint32` and of its state."""
+        return int(ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p)(function)(state))
