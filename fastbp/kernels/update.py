@@ -37,6 +37,7 @@ from fastbp.kernels.jit import (
     store,
 )
 from fastbp.matmul.tile import TILE_ROWS
+from fastbp.matmul.transpose import transpose
 
 # The rules. AdamW is Adam with a decay and no penalty; AdaGrad and RMSprop differ in their betas.
 SGD, NESTEROV, ADAM, ADAGRAD, GRADIENT_ONLY = range(5)
@@ -126,11 +127,12 @@ def transpose_weights(network):
 def _transpose(network, i, row, end):
     """Rows row..end of the layer's matrix into columns of its transpose."""
     layer = network.layers[i]
-    source, target = network.parameters, network.transposed
-    for j in range(layer.n_in if layer.narrow else layer.n_out):
-        at = layer.transposed + j * layer.transposed_row
-        for r in range(row, end):
-            target[at + r] = source[layer.weights + r * layer.weights_row + j]
+    columns = layer.n_in if layer.narrow else layer.n_out
+    transpose(
+        network.parameters, layer.weights + row * layer.weights_row, layer.weights_row,
+        end - row, columns,
+        network.transposed, layer.transposed + row, layer.transposed_row,
+    )  # fmt: skip
 
 
 @part

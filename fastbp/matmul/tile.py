@@ -14,6 +14,7 @@ Each element of C is summed over p in one order, whatever tile of its kind it fa
 has the same bits however its rows are split over threads.
 """
 
+from functools import partial
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -166,7 +167,8 @@ def _itemsize(element: Any) -> int:
     return int(element.bitwidth) // 8
 
 
-def _scalar(element: Any) -> Any:
+def scalar_type(element: Any) -> Any:
+    """Return the LLVM type of a Numba float32 or float64."""
     return ir.FloatType() if element == types.float32 else ir.DoubleType()
 
 
@@ -184,16 +186,18 @@ def _switch(builder: Any, rows: Any, columns: Any, shapes: Any, emit: Any) -> No
     builder.position_at_end(done)
 
 
-def _loader(builder: Any, kind: Any, size: int) -> Any:
-    """Return a function that loads `kind`, of elements of so many bytes, at base + offset."""
+def load_at(builder: Any, kind: Any, element: Any, base: Any, offset: Any) -> Any:
+    """Emit a load of `kind`, a scalar or a vector, so many elements behind a pointer."""
+    pointer = builder.gep(base, [offset])
+    value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
+    value.align = _itemsize(element)
+    return value
 
-    def load(base: Any, offset: Any) -> Any:
-        pointer = builder.gep(base, [offset])
-        value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
-        value.align = size
-        return value
 
-    return load
+def store_at(builder: Any, element: Any, value: Any, base: Any, offset: Any) -> None:
+    """Emit a store of a scalar or a vector, so many elements behind a pointer."""
+    pointer = builder.bitcast(builder.gep(base, [offset]), value.type.as_pointer())
+    builder.store(value, pointer).align = _itemsize(element)
 
 
 def _sum(builder: Any, steps: Any, initial: list[Any], strides: list[Any], term: Any) -> list[Any]:
@@ -231,13 +235,13 @@ def _sum(builder: Any, steps: Any, initial: list[Any], strides: list[Any], term:
     return totals
 
 
-def _finish(builder: Any, size: int, epilogue: Any, places: Any, factor: Any, c: Any) -> None:
+def _finish(builder: Any, element: Any, epilogue: Any, places: Any, factor: Any, c: Any) -> None:
     """Emit the epilogue of values at their places, and the stores.
 
     `places` are (value, offset of its factor, offset in C); `factor` and `c` are pointers.
     """
     kind = places[0][0].type
-    load = _loader(builder, kind, size)
+    load = partial(load_at, builder, kind, element)
     zero = ir.Constant(kind, [0.0] * kind.count if isinstance(kind, ir.VectorType) else 0.0)
     stored = builder.append_basic_block("tile.stored")
     switch = builder.switch(epilogue, stored)
@@ -257,8 +261,7 @@ def _finish(builder: Any, size: int, epilogue: Any, places: Any, factor: Any, c:
         builder.position_at_end(block)
         for value, factor_at, c_at in places:
             result = function(value, factor_at) if function else value
-            pointer = builder.bitcast(builder.gep(c, [c_at]), kind.as_pointer())
-            builder.store(result, pointer).align = size
+            store_at(builder, element, result, c, c_at)
         builder.branch(stored)
     builder.position_at_end(stored)
 
@@ -267,10 +270,10 @@ def _emit_tile(builder: Any, element: Any, rows: int, columns: int, operands: An
     (a, a_row, a_column, b, b_row, start, start_row, c, c_row, k, epilogue, factor, factor_row) = (
         operands
     )
-    size = _itemsize(element)
-    length = min(columns, VECTOR_BYTES // size)
-    vector = ir.VectorType(_scalar(element), length)
-    load, load_one = _loader(builder, vector, size), _loader(builder, _scalar(element), size)
+    length = min(columns, VECTOR_BYTES // _itemsize(element))
+    vector = ir.VectorType(scalar_type(element), length)
+    load = partial(load_at, builder, vector, element)
+    load_one = partial(load_at, builder, scalar_type(element), element)
     places = [(r, v) for r in range(rows) for v in range(columns // length)]
 
     def offset(stride: Any, r: int, v: int) -> Any:
@@ -296,15 +299,15 @@ def _emit_tile(builder: Any, element: Any, rows: int, columns: int, operands: An
         (total, offset(factor_row, r, v), offset(c_row, r, v))
         for (r, v), total in zip(places, totals, strict=True)
     ]
-    _finish(builder, size, epilogue, results, factor, c)
+    _finish(builder, element, epilogue, results, factor, c)
 
 
 def _emit_dot_tile(builder: Any, element: Any, rows: int, columns: int, operands: Any) -> None:
     a, a_row, b, b_column, start, start_row, c, c_row, k, epilogue, factor, factor_row = operands
-    size = _itemsize(element)
-    length = VECTOR_BYTES // size
-    vector = ir.VectorType(_scalar(element), length)
-    load, load_one = _loader(builder, vector, size), _loader(builder, _scalar(element), size)
+    length = VECTOR_BYTES // _itemsize(element)
+    vector = ir.VectorType(scalar_type(element), length)
+    load = partial(load_at, builder, vector, element)
+    load_one = partial(load_at, builder, scalar_type(element), element)
     zero = ir.Constant(vector, [0.0] * length)
     places = [(r, j) for r in range(rows) for j in range(columns)]
     a_rows = [builder.gep(a, [builder.mul(a_row, _i64(r))]) for r in range(rows)]
@@ -359,7 +362,7 @@ def _emit_dot_tile(builder: Any, element: Any, rows: int, columns: int, operands
         )
         for r, j, total in results
     ]
-    _finish(builder, size, epilogue, totals, factor, c)
+    _finish(builder, element, epilogue, totals, factor, c)
 
 
 def _add_up(builder: Any, vector: Any) -> Any:
