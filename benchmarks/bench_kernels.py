@@ -24,9 +24,9 @@ from fastbp.matmul.product import (
     uses_blas,
 )
 from fastbp.network import Weights, aligned_zeros
+from fastbp.threads import single_threaded_blas
 from fastbp.training.engine import predict
 from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
-from fastbp.training.threads import single_threaded_blas
 
 BEYOND_THE_LADDER = (256, 1024, 1024)  # large enough for BLAS
 LAYERS = sorted(

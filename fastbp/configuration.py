@@ -9,7 +9,7 @@ import numba
 
 from fastbp.matmul.product import has_blas
 from fastbp.matmul.tile import VECTOR_BYTES
-from fastbp.training.threads import start_layer
+from fastbp.threads import start_layer
 
 __all__ = ["show_config"]
 

@@ -45,8 +45,8 @@ class Weights:
     """All weights and biases of a network in one flat vector.
 
     For each layer the vector holds W, of shape (n_in, n_out), or where that is narrow W.T, and
-    below it b; each row is padded to the vectors of the processor. `coefs` and `intercepts` are views of it: what is written into
-    them is in the vector.
+    below it b; each row is padded to the vectors of the processor. `coefs` and `intercepts` are
+    views of it: what is written into them is in the vector.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def make_network(
     rows : int
         The rows of activations that the layers lie apart.
     training : bool, default=True
-        Make what only the delta recursion uses, too.
+        Keep transposes, which the update must see to. Without them the weights may change.
     """
     dtype = weights.dtype
     layers = np.zeros(len(names), LAYER).view(np.recarray)
@@ -152,8 +152,9 @@ def make_network(
         layer.rows, columns = (n_out, n_in) if layer.narrow else (n_in, n_out)
         layer.weights, layer.weights_row = at_weights, padded(columns, dtype)
         at_weights += int((layer.rows + 1) * layer.weights_row)
-        # Forward needs W by rows, unless it is very narrow; the delta recursion needs W.T by rows.
-        layer.mirrored = n_out > BY_COLUMNS if layer.narrow else i > 0 and training
+        # The delta recursion needs W.T by rows; forward is faster with W by rows, unless very few.
+        mirrored = n_out > BY_COLUMNS if layer.narrow else i > 0
+        layer.mirrored = mirrored and training
         layer.transposed, layer.transposed_row = at_transposed, padded(int(layer.rows), dtype)
         at_transposed += int(columns * layer.transposed_row * layer.mirrored)
         layer.input, layer.input_row = at_output, output_row

@@ -7,7 +7,8 @@ import numpy as np
 import scipy.sparse
 
 from fastbp.network import Weights
-from fastbp.training.engine import Engine, Samples
+from fastbp.samples import Samples
+from fastbp.training.engine import Engine
 from fastbp.training.solvers import Optimizer
 
 

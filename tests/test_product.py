@@ -12,7 +12,9 @@ DTYPES = ["float32", "float64"]
 
 
 @kernel
-def multiply(addresses, large, a, a_strides, b, b_strides, c, start, start_row, epilogue, factor, shape):
+def multiply(
+    addresses, large, a, a_strides, b, b_strides, c, start, start_row, epilogue, factor, shape
+):
     product(
         addresses,
         large,

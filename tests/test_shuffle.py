@@ -1,11 +1,10 @@
-"""The kernels' shuffle against NumPy's: the same order, and the generator left in the same state."""
+"""The kernels' shuffle against NumPy's: the same order, and the same state afterwards."""
 
 import numpy as np
 import pytest
 
 from fastbp.kernels.jit import kernel
-from fastbp.kernels.shuffle import shuffle
-from fastbp.training.engine import generator_addresses
+from fastbp.kernels.shuffle import generator_addresses, shuffle
 
 
 @kernel

@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 from networks import make_case, make_optimizer
 
-from fastbp import BPClassifier
+from fastbp import BPClassifier, prediction, threads
 from fastbp.kernels import epoch
 from fastbp.matmul import product
+from fastbp.threads import Pace, choose_threads
 from fastbp.training import engine as engine_module
-from fastbp.training import threads
-from fastbp.training.threads import Pace, choose_threads
 
 CASES = [
     ((20, 50, 2), ["relu", "softmax"], "log_loss", 203, False),
@@ -26,14 +25,16 @@ CASES = [
 
 
 def train(case, dtype, n_threads, batch_size, monkeypatch, n_epochs=3):
-    monkeypatch.setattr(engine_module, "choose_threads", lambda n_jobs, work: n_threads)
+    for module in (engine_module, prediction):
+        monkeypatch.setattr(module, "choose_threads", lambda n_jobs, work: n_threads)
     engine = case.engine(dtype, batch_size, n_jobs=n_threads, keep_gradient=False)
     engine.pace.plan = lambda remaining: (n_threads, remaining)
     optimizer = make_optimizer()
     optimizer.begin(engine.weights)
     order = np.random.default_rng(0).permutation(len(case.X))
     losses = list(engine.train(order, n_epochs, optimizer))
-    outputs = engine.predict(np.arange(len(case.X)))
+    predictor = prediction.Predictor(engine.weights)
+    outputs = predictor(engine.names, engine.samples.X, n_threads)
     return losses, engine.weights.flat.copy(), outputs
 
 

@@ -20,13 +20,16 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from fastbp.estimators.documentation import SHARED_ATTRIBUTES, SHARED_PARAMETERS
 from fastbp.kernels import activations
 from fastbp.network import INITS, Weights, draw_weights
+from fastbp.prediction import Predictor
+from fastbp.samples import Samples
 from fastbp.training import lbfgs, stochastic
-from fastbp.training.engine import Engine, Samples, predict
+from fastbp.training.engine import Engine
 from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
 
 Array = NDArray[Any]
 
 HIDDEN_ACTIVATIONS = frozenset(activations.CODES) - {"softmax", "exp"}
+MOST_SKIPPED = 10_000  # elements of an X that is let through without scikit-learn's validation
 
 
 class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
@@ -171,6 +174,7 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
     def _show(self, weights: Weights) -> None:
         """Let users see the weights; what they write into them, the kernels see."""
         self._weights = weights
+        self._predictor = Predictor(weights)
         self.coefs_ = list(weights.coefs)
         self.intercepts_ = list(weights.intercepts)
 
@@ -224,7 +228,7 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
             judge = self._scorer(samples, held_out)
 
             def score() -> float:
-                return judge(engine.predict(held_out))
+                return judge(self._predictor(names, samples.X, self.n_jobs, held_out))
 
         engine = Engine(
             weights, names, self.loss, samples, self._choose_batch_size(len(rows)), self.n_jobs
@@ -387,30 +391,51 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _predict_outputs(self, X: Any) -> Array:
         """Return the activations of the output layer, of shape (n_samples, n_outputs)."""
-        check_is_fitted(self)
-        X = validate_data(
-            self,
-            _native(X),
-            accept_sparse="csr",
-            dtype=self._input_dtypes(),
-            order="C",
-            reset=False,
-        )
-        weights = getattr(self, "_weights", None)
-        if weights is None or not weights.seen_as(self.coefs_, self.intercepts_):
+        if not self._may_skip_validation(X):
+            check_is_fitted(self)
+            X = validate_data(
+                self,
+                _native(X),
+                accept_sparse="csr",
+                dtype=self._input_dtypes(),
+                order="C",
+                reset=False,
+            )
+        predictor, weights = self._predictor, self._weights
+        if not weights.seen_as(self.coefs_, self.intercepts_):
             # somebody put other arrays there
             dtype = np.result_type(np.float32, *self.coefs_)
             weights = Weights.of([np.asarray(w) for w in self.coefs_], self.intercepts_, dtype)
+            predictor = Predictor(weights)
         names = (*self._check_activation(len(weights.units) - 2), self.out_activation_)
-        outputs = predict(weights, names, X, self.n_jobs)
+        outputs = predictor(names, X, self.n_jobs)
         if X.dtype != weights.dtype and not np.isfinite(outputs).all():
             raise ValueError(f"Input X contains a value too large for {weights.dtype!r}.")
         return outputs
+
+    def _may_skip_validation(self, X: Any) -> bool:
+        """Tell whether X is a small array that validation would let through as it is.
+
+        For one row it takes longer than the prediction.
+        """
+        return (
+            type(X) is np.ndarray
+            and 0 < X.size <= MOST_SKIPPED
+            and X.dtype in (np.float32, np.float64)
+            and X.ndim == 2
+            and X.flags.c_contiguous
+            and X.flags.aligned
+            and hasattr(self, "_weights")
+            and X.shape[1] == self.n_features_in_
+            and not hasattr(self, "feature_names_in_")
+            and bool(np.isfinite(X).all())
+        )
 
     # Pickling and tags -----------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
+        state.pop("_predictor", None)
         weights = state.pop("_weights", None)
         if weights is not None:
             for name in ("coefs_", "intercepts_"):  # not padded to this processor's vectors

@@ -14,7 +14,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from fastbp.estimators.base import Array, BaseBP, documented
-from fastbp.training.engine import Samples
+from fastbp.samples import Samples
 
 
 @documented

@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from fastbp.estimators.base import HIDDEN_ACTIVATIONS, Array, BaseBP, documented
-from fastbp.training.engine import Samples
+from fastbp.samples import Samples
 
 # The outputs of which Poisson's loss, with its logarithm of the output, is defined.
 _POSITIVE = ("auto", "exp", "softplus", "logistic")

@@ -5,7 +5,7 @@ for a panel of rows of W at a time, so that the update finds it in the cache.
 """
 
 from fastbp.kernels.activations import IDENTITY, RELU
-from fastbp.kernels.jit import address, inner_kernel, matrix_view, part
+from fastbp.kernels.jit import address, inner_kernel, part
 from fastbp.matmul import product as p
 from fastbp.matmul.product import Matrix, product
 

@@ -238,7 +238,7 @@ def matrix_view(typing_context, vector, offset, rows, columns):
 
 @intrinsic
 def array_at(typing_context, pointer, shape):
-    """Array of this shape, in C order, that lies at a pointer. (`carray` counts its references.)"""
+    """Array of this shape, in C order, that lies at a pointer, as Numba's `carray`."""
     result = types.Array(pointer.dtype, len(shape), "C")
 
     def codegen(context, builder, signature, values):
@@ -290,7 +290,7 @@ if DISABLED:
 def memory_view(
     address: int, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...] | None = None
 ) -> Any:
-    """Return the array of this shape that lies at an address; strides in bytes, or None for C order."""
+    """Return the array of this shape that lies at an address, with strides in bytes or C order."""
     dtype = np.dtype(dtype)
     if strides is None:
         strides = np.empty(shape, np.bool_).strides

@@ -6,11 +6,21 @@ so that the generator is left as scikit-learn would leave it.
 
 import ctypes
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+from numpy.random import RandomState
+from numpy.typing import NDArray
 
 from fastbp.kernels.jit import DISABLED, part
+
+
+def generator_addresses(generator: RandomState) -> NDArray[np.int64]:
+    """Return the addresses of the function that draws 32 bits, and of its state."""
+    interface = generator._bit_generator.ctypes
+    function = ctypes.cast(interface.next_uint32, ctypes.c_void_p).value
+    return np.array([function, interface.state_address], np.int64)
 
 
 @part
@@ -48,8 +58,9 @@ def draw(typing_context, function, state):
     return types.int64(types.int64, types.int64), codegen
 
 
-if DISABLED:
+def _draw_in_python(function: int, state: int) -> int:
+    return int(ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p)(function)(state))
 
-    def draw(function: int, state: int) -> int:
-        """32 random bits as an integer, from the address of a `next_uint32` and of its state."""
-        return int(ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p)(function)(state))
+
+if DISABLED:
+    draw = _draw_in_python

@@ -1,8 +1,8 @@
 """The in-place update of the weights by each solver, fused with the gradient of a panel of rows.
 
-A panel is some rows of one layer's matrix, the bias below it. Its gradient is summed over the whole chunk and used at once, while
-it is in the cache: no array of gradients exists unless a batch comes in several chunks, and no sum
-over threads, so the same bits come out for any number of them.
+A panel is some rows of one layer's matrix, the bias below it. Its gradient is summed over the whole
+chunk and used at once, while it is in the cache: no array of gradients exists unless a batch comes
+in several chunks, and no sum over threads, so the same bits come out for any number of them.
 """
 
 import math

@@ -226,7 +226,8 @@ def _multiply_in_python(
         strides = (row * dtype.itemsize, column * dtype.itemsize)
         return memory_view(address, dtype, (rows, columns), strides)
 
-    result = view(start, m, start_row, n) + view(a, m, a_row, k, a_column) @ view(b, k, b_row, n, b_column)
+    left, right = view(a, m, a_row, k, a_column), view(b, k, b_row, n, b_column)
+    result = view(start, m, start_row, n) + left @ right
     if epilogue == RELU:
         result[result < 0] = 0
     elif epilogue == MASK:

@@ -7,8 +7,8 @@ are two kinds, for the two ways in which B can lie in memory:
 * by rows: ``C += A[:, p] * B[p, :]``, one load of B's vectors, a broadcast of each row's element of
   A, one fused multiply-add for each. A tile has many rows and two vectors, or fewer rows and more
   vectors, so that enough independent sums are under way.
-* by columns: ``C[i, j] = A[i, :] . B[:, j]``, vectors along p, added up in the end. For few columns,
-  which would leave most of a vector empty.
+* by columns: ``C[i, j] = A[i, :] . B[:, j]``, vectors along p, added up in the end. For few
+  columns, which would leave most of a vector empty.
 
 Each element of C is summed over p in one order, whatever tile of its kind it falls in. So a product
 has the same bits however its rows are split over threads.
@@ -283,9 +283,7 @@ def _emit_tile(builder: Any, element: Any, rows: int, columns: int, operands: An
 
     def add_outer_product(offsets: Any, sums: Any) -> Any:
         at_a, at_b = offsets
-        b_vectors = [
-            load(b, builder.add(at_b, _i64(v * length))) for v in range(columns // length)
-        ]
+        b_vectors = [load(b, builder.add(at_b, _i64(v * length))) for v in range(columns // length)]
         updated = []
         for (r, v), total in zip(places, sums, strict=True):
             if v == 0:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
 from sklearn.utils.optimize import _check_optimize_result
 
+from fastbp.threads import single_threaded_blas
 from fastbp.training.engine import Engine
-from fastbp.training.threads import single_threaded_blas
 
 __all__ = ["minimize"]
 

@@ -1,0 +1,85 @@
+"""The memory that a compiled call works in, and the plan by which its work is shared."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp.kernels.activations import activate_address
+from fastbp.kernels.arrays import Network, Workspace
+from fastbp.kernels.update import step_address
+from fastbp.matmul.product import BLAS_ROWS, product_addresses
+from fastbp.matmul.tile import TILE_ROWS
+from fastbp.network import Weights, aligned_zeros
+
+__all__ = ["count_weights", "has_large", "make_workspace"]
+
+Array = NDArray[Any]
+
+
+def count_weights(weights: Weights) -> int:
+    """Return the number of weights: as many multiply-adds take a sample forward."""
+    return sum(n_in * n_out for n_in, n_out in pairwise(weights.units))
+
+
+def has_large(network: Network) -> bool:
+    """Tell whether BLAS multiplies in one of the layers."""
+    return bool(network.layers.large.any())
+
+
+def make_workspace(
+    network: Network,
+    weights: Weights,
+    rows: int,
+    n_threads: int,
+    loss: int,
+    keep_gradient: bool = False,
+    sparse: Any = None,
+) -> Workspace:
+    """Allocate all the memory that a call may need."""
+    dtype = weights.dtype
+    layers = network.layers
+    last = layers[-1]
+    size = int(last.output + rows * last.output_row)
+    widest = int(max(layers.weights_row.max(), layers.transposed_row.max(), layers.input_row.max()))
+    per_thread = int((layers.panel_rows * layers.weights_row).sum())
+    large = has_large(network)
+    n_entries = 0
+    if sparse is not None:
+        stored = np.diff(sparse.indptr)
+        n_entries = int(np.partition(stored, len(stored) - min(rows, len(stored)))[-rows:].sum())
+    return Workspace(
+        activations=aligned_zeros(size, dtype),
+        slopes=aligned_zeros(size, dtype),
+        deltas=aligned_zeros(size, dtype),
+        gradient=weights.zeros() if keep_gradient else np.empty(0, dtype),
+        scratch=aligned_zeros(n_threads * per_thread, dtype),
+        zeros=aligned_zeros(widest, dtype),
+        one=np.ones(1, dtype),
+        row_losses=np.zeros(rows),
+        squares=np.zeros(int(last.last_panel)),
+        totals=np.zeros(4),
+        column_starts=np.zeros(weights.units[0] + 1 if sparse is not None else 0, np.int64),
+        column_rows=np.zeros(n_entries, np.int64),
+        column_values=np.zeros(n_entries, dtype),
+        bounds=_share_panels(layers, n_threads),
+        addresses=np.array(
+            [
+                *product_addresses(dtype.name),
+                activate_address(dtype.name),
+                step_address(dtype.name),
+            ]
+        ),
+        loss=loss,
+        rows=rows,
+        grain=BLAS_ROWS if large else TILE_ROWS,
+    )
+
+
+def _share_panels(layers: Any, n_threads: int) -> Array:
+    """Return the bounds of each thread's panels, of about the same work."""
+    sizes = layers.panel_rows * layers.weights_row
+    cost = np.repeat(sizes, layers.last_panel - layers.first_panel)
+    done = np.concatenate([[0], np.cumsum(cost)])
+    return np.searchsorted(done, np.linspace(0, done[-1], n_threads + 1)).astype(np.int64)
