@@ -24,8 +24,8 @@ from fastbp.matmul.product import (
     uses_blas,
 )
 from fastbp.network import Weights, aligned_zeros
+from fastbp.prediction import Predictor
 from fastbp.threads import single_threaded_blas
-from fastbp.training.engine import predict
 from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
 
 BEYOND_THE_LADDER = (256, 1024, 1024)  # large enough for BLAS
@@ -54,13 +54,15 @@ def apply_activation(addresses, code, z, slope, n, row):
 
 
 @kernel
-def take_step(addresses, solver, parameters, gradient, weight, squares):
+def take_step(addresses, solver, parameters, one, gradient, weight, squares):
     operands = (
         solver.code,
         address(parameters, 0),
         address(solver.first, 0),
         address(solver.second, 0),
+        address(one, 0),
         address(gradient, 0),
+        1,
         gradient.size,
         address(solver.steps, 0),
         address(weight, 0),
@@ -153,8 +155,9 @@ def test_step(
         epsilon=1e-8,
     )
     optimizer.begin(weights)
-    weight, squares = np.array([200.0]), np.zeros(1)
-    measure(take_step, addresses, optimizer.bundle(1), weights.flat, gradient, weight, squares)
+    one, weight, squares = np.ones(1, dtype), np.array([200.0]), np.zeros(1)
+    solver_bundle = optimizer.bundle(1)
+    measure(take_step, addresses, solver_bundle, weights.flat, one, gradient, weight, squares)
     assert weights.flat.any()
     assert np.isfinite(weights.flat).all()
 
@@ -167,7 +170,7 @@ def test_predict_serial(benchmark: Any, measure: Any, dtype: str, rows: int, nam
     benchmark.group = f"predict_serial of {name} in {dtype}"
     weights = Weights(problem.units, dtype)
     output = "softmax" if problem.n_classes > 2 else "logistic"
-    names = [*("relu" for _ in problem.hidden), output]
+    names = (*("relu" for _ in problem.hidden), output)
     X = np.ones((rows, problem.n_inputs), dtype)
-    predicted = measure(predict, weights, names, X, 1)
+    predicted = measure(Predictor(weights), names, X, 1)
     np.testing.assert_allclose(predicted, 1 / problem.n_classes, rtol=1e-6)  # all weights are 0

@@ -7,7 +7,8 @@ and the same seed give the same model, many times faster.
 from fastbp.configuration import show_config
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.regressor import BPRegressor
+from fastbp.warmup import warmup
 
 __version__ = "0.1.0"
 
-__all__ = ["BPClassifier", "BPRegressor", "__version__", "show_config"]
+__all__ = ["BPClassifier", "BPRegressor", "__version__", "show_config", "warmup"]

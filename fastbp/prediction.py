@@ -83,6 +83,14 @@ class Predictor:
             self._run(prepared, data, out, parallel=False)
         return out
 
+    def compile(self, names: Sequence[str], X: Any) -> None:
+        """Compile, or load, what a prediction for such an X needs, on one thread and on several."""
+        prepared = self._prepare(names, 1, 1)
+        out = np.empty((1, self.weights.units[-1]), self.weights.dtype)
+        data = Samples(X).bundle(np.arange(1), self.weights.dtype)
+        for kernel in (epoch.predict_serial, epoch.predict_parallel):
+            is_ready(kernel, (prepared.network, data, prepared.workspace, out), compile_it=True)
+
     def _prepare(self, names: Sequence[str], rows: int, n_threads: int) -> _Prepared:
         network = make_network(self.weights, names, n_threads * rows, training=False)
         workspace = make_workspace(network, self.weights, n_threads * rows, n_threads, loss=0)

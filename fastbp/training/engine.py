@@ -136,6 +136,14 @@ class Engine:
                 ended += 1
                 yield float(losses[ended - 1])
 
+    def compile(self, optimizer: Optimizer) -> None:
+        """Compile, or load, what training needs, on one thread and on several."""
+        data = self.data._replace(order=np.arange(1))
+        solver = optimizer.bundle(1)
+        arguments = self.network, data, solver, self.workspace, self.batch_size, 0, 0, np.zeros(1)
+        for kernel in (epoch.train_serial, epoch.train_parallel):
+            is_ready(kernel, arguments, compile_it=True)
+
     def gradient(self, order: Array, alpha: float) -> tuple[float, Array, float]:
         """Return objective, its gradient in the flat layout, and the loss, all samples in a batch.
 

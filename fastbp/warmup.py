@@ -1,0 +1,45 @@
+"""Compiling everything ahead: for an image, an installer, or the start of a service."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.random import RandomState
+
+from fastbp.network import draw_weights
+from fastbp.prediction import Predictor
+from fastbp.samples import Samples
+from fastbp.training.engine import Engine
+from fastbp.training.solvers import Optimizer
+
+__all__ = ["warmup"]
+
+_UNITS = (2, 3, 2)
+_NAMES = ("relu", "softmax")
+
+
+def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
+    """Compile the kernels, or load them from the cache, before they are needed.
+
+    Each dtype takes some seconds the first time; later processes load what is in Numba's cache
+    (``NUMBA_CACHE_DIR`` says where), which takes tenths of a second. Kernels for one thread and for
+    several are compiled, for dense X and X in CSR with 32-bit indices, of the training dtype.
+
+    Parameters
+    ----------
+    dtypes : sequence of {"float32", "float64"}, default=("float32", "float64")
+        Of X, and of the training.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> fastbp.warmup(["float32"])
+    """
+    for dtype in dtypes:
+        weights = draw_weights(_UNITS, _NAMES, "auto", RandomState(0), dtype)
+        X = np.zeros((2, _UNITS[0]), dtype)
+        samples = Samples(X, labels=np.zeros(2, np.int32))
+        optimizer = Optimizer("adam", 0.001, 0.0, "constant", 0.5, 0.9, True, 0.9, 0.999, 1e-8)
+        optimizer.begin(weights)
+        engine = Engine(weights, _NAMES, "log_loss", samples, len(X), n_jobs=-1)
+        engine.compile(optimizer)
+        Predictor(weights).compile(_NAMES, X)
