@@ -10,14 +10,24 @@ from benchmarks import (
     children,
     ladder,
     memory,
+    predict,
     report,
+    scale,
+    shapes,
+    sparse,
     startup,
+    threads,
 )
 from benchmarks.contenders import ENTRIES
 from benchmarks.options import DTYPES, Options
 
 SECTIONS = {
     "ladder": ladder,
+    "shapes": shapes,
+    "sparse": sparse,
+    "predict": predict,
+    "threads": threads,
+    "scale": scale,
     "startup": startup,
     "memory": memory,
 }

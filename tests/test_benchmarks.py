@@ -88,6 +88,67 @@ def test_the_ladder_writes_samples_losses_and_a_figure(quick_ladder):
 
 
 @needs_compiled
+def test_shapes(tmp_path):
+    rows = ["gelu", "lbfgs", "regression-5"]
+    printed, results = run_section("shapes", tmp_path, rows=",".join(rows))
+    head = (
+        "| row | scikit-learn | fastbp | ratio | fastbp over `medium` | ns per 1000 multiply-adds |"
+    )
+    assert table_rows(printed, head) == rows
+    for cell in results["cells"]:
+        # scikit-learn has no GELU; fastbp trains `medium` beside each row.
+        alone = cell["row"] == "gelu"
+        expected = {"fastbp", "reference"} if alone else {"fastbp", "reference", "scikit-learn"}
+        assert set(cell["samples"]) == expected
+        assert alone or cell["agreement"]["fastbp"]["agrees"]
+
+
+@needs_compiled
+def test_sparse(tmp_path):
+    printed, results = run_section("sparse", tmp_path, rows="drawn-0.001")
+    head = "| row | dtype | stored | scikit-learn | fastbp | ratio |"
+    assert table_rows(printed, head) == ["drawn-0.001"]
+    assert results["cells"][0]["agreement"]["fastbp"]["agrees"]
+
+
+@needs_compiled
+def test_predict(tmp_path):
+    rows = ["predict-1", "predict_proba-100"]
+    printed, results = run_section("predict", tmp_path, rows=",".join(rows), threads="1")
+    head = (
+        "| method and rows | scikit-learn | fastbp | ratio "
+        "| fastbp, samples a second | fastbp over floor |"
+    )
+    assert table_rows(printed, head) == rows
+    assert [cell["rows"] for cell in results["cells"]] == [1, 100]
+
+
+@needs_compiled
+def test_threads(tmp_path):
+    printed, results = run_section("threads", tmp_path, rows="digits", contenders="fastbp")
+    assert "the same bits on every number of threads" in printed
+    (cell,) = results["cells"]
+    assert set(cell["samples"]) == set(cell["digests"])
+    assert len(set(cell["digests"].values())) == 1
+    assert is_png(tmp_path / "threads.png")
+
+
+@needs_compiled
+def test_scale(tmp_path):
+    """A small one of what is mapped from a file, and one that scikit-learn trains on too."""
+    rows = "samples-10000000,layers-1"
+    printed, results = run_section("scale", tmp_path, rows=rows)
+    head = "| size | scikit-learn | fastbp | ratio | fastbp over floor |"
+    assert table_rows(printed, head) == ["10,000,000", "1"]
+    mapped, drawn = results["cells"]
+    assert mapped["problem"]["source"].endswith(".npy")
+    assert not Path(mapped["problem"]["source"]).exists()
+    assert set(mapped["samples"]) == {"fastbp"}
+    assert drawn["agreement"]["fastbp"]["agrees"]
+    assert is_png(tmp_path / "scale.png")
+
+
+@needs_compiled
 def test_memory(tmp_path):
     printed, results = run_section("memory", tmp_path, dtypes="float32", contenders="fastbp")
     assert table_rows(printed, "| X, in C order | fastbp |") == ["float32"]
@@ -131,8 +192,8 @@ def test_unknown_rows_are_refused(capsys):
     from benchmarks.__main__ import main
 
     with pytest.raises(SystemExit, match="2"):
-        main(["ladder", "--rows", "adult"])
-    assert "--rows: adult not among iris, " in capsys.readouterr().err
+        main(["sparse", "--rows", "iris"])
+    assert "--rows: iris not among reviews, " in capsys.readouterr().err
 
 
 def test_the_floor_counts_each_multiply_add_as_two():
@@ -174,11 +235,13 @@ def test_a_contender_that_trains_another_network_is_named():
     ]
 
 
-@pytest.mark.parametrize("row", ["iris", "medium", "digits"])
+@pytest.mark.parametrize("row", ["iris", "reviews", "regression-5", "multilabel-5", "classes-3"])
 def test_a_problem_survives_json_and_has_its_shapes(row):
+    from benchmarks import shapes, sparse
     from benchmarks.problems import PROBLEMS, Problem
 
-    problem = PROBLEMS[row]
+    outputs = {problem.name: problem for problem in shapes.GROUPS["outputs"]}
+    problem = {**PROBLEMS, **sparse.ROWS, **outputs}[row]
     assert Problem.of(json.loads(json.dumps(problem.fields))) == problem
     X, y = problem.data("float32")
     assert X.shape == (problem.n_samples, problem.n_inputs)
