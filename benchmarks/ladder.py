@@ -7,7 +7,7 @@ from benchmarks.options import DTYPES, Options
 from benchmarks.problems import PROBLEMS
 from benchmarks.race import Race, entrants
 
-BUDGET = 8.0  # seconds for the turns of a row
+BUDGET = 6.0  # seconds for the turns of a row
 ROWS = PROBLEMS
 
 
