@@ -1,87 +1,105 @@
-"""The command line: ``python -m benchmarks [ladder | startup | memory]``."""
+"""The command line: ``python -m benchmarks [section]``, the ladder by default."""
 
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from benchmarks import children, ladder, memory, report, startup
-from benchmarks.contenders import ENTRIES, is_installed
-from benchmarks.problems import PROBLEMS
+from benchmarks import (
+    children,
+    ladder,
+    memory,
+    predict,
+    report,
+    scale,
+    shapes,
+    sparse,
+    startup,
+    threads,
+)
+from benchmarks.contenders import ENTRIES
+from benchmarks.options import DTYPES, Options
 
+SECTIONS = {
+    "ladder": ladder,
+    "shapes": shapes,
+    "sparse": sparse,
+    "predict": predict,
+    "threads": threads,
+    "scale": scale,
+    "startup": startup,
+    "memory": memory,
+}
 RESULTS = Path(__file__).parent / "results"
 
 
-def main() -> int:
-    """Run one section and print it as Markdown; return the exit status."""
-    options = _parse()
-    if options.section == "startup":
-        print(startup.run(options.quick))
-        return 0
-    if options.section == "memory":
-        print(memory.run(options.quick))
-        return 0
-    return _climb(options)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one section, or all; the exit status is 1 where a result is not what it must be."""
+    chosen, options, folder = _parse(arguments)
+    complaints = []
+    for name in chosen:
+        complaints += _run(name, options, folder)
+    for complaint in complaints:
+        print(f"\n{complaint}")
+    return 1 if complaints else 0
 
 
-def _climb(options: argparse.Namespace) -> int:
-    """Run the ladder; the exit status is 1 where fastbp trained another network."""
-    results = ladder.run(
-        options.rows,
-        options.dtypes,
-        options.threads,
-        options.contenders,
-        options.budget,
-        options.quick,
-    )
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "results.json").write_text(json.dumps(results, indent=1))
-    print(report.ladder(results))
+def _run(name: str, options: Options, folder: Path) -> list[str]:
+    """Run a section: write its results, print them, draw them; return its complaints."""
+    results = SECTIONS[name].run(options)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.json").write_text(json.dumps(results, indent=1))
+    print(getattr(report, name)(results), flush=True)
     try:
         from benchmarks import figure
     except ImportError:
         print("No figure: matplotlib is not installed.", file=sys.stderr)
     else:
-        figure.draw(results, options.output / "ladder.png")
-    different = ladder.disagreements(results)
-    if different:
-        print(f"\nThe losses of fastbp and scikit-learn differ: {'; '.join(different)}.")
-    return 1 if different else 0
+        if hasattr(figure, name):
+            getattr(figure, name)(results, folder / f"{name}.png")
+    complaints: list[str] = results.get("complaints", [])
+    return complaints
 
 
-def _parse() -> argparse.Namespace:
+def _parse(arguments: Sequence[str] | None) -> tuple[list[str], Options, Path]:
+    """Return the sections to run, the user's choices, and the folder to write to."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "section", nargs="?", default="ladder", choices=["ladder", "startup", "memory"]
-    )
+    parser.add_argument("section", nargs="?", default="ladder", choices=[*SECTIONS, "all"])
     parser.add_argument(
         "--quick", action="store_true", help="see that it runs; figures mean little"
     )
-    options = parser.add_argument_group("options of the ladder; lists are separated by commas")
-    options.add_argument("--rows", type=_list_of(PROBLEMS), default=list(PROBLEMS))
-    options.add_argument("--dtypes", type=_list_of(ladder.DTYPES), default=list(ladder.DTYPES))
-    options.add_argument(
-        "--threads", type=_threads, default=_threads("1,all"), help="numbers, or all"
+    parser.add_argument("--output", type=Path, default=RESULTS, metavar="DIR")
+    choices = parser.add_argument_group(
+        "choices", "Lists are separated by commas; each section has its own usual choice."
     )
-    options.add_argument(
+    choices.add_argument("--rows", type=_list, help="of one section, by their names in its table")
+    choices.add_argument("--dtypes", type=_list_of(DTYPES))
+    choices.add_argument("--threads", type=_threads, help="numbers, or all")
+    choices.add_argument(
         "--contenders",
         type=_list_of(ENTRIES),
-        default=[name for name in ENTRIES if is_installed(name)],
         help=f"among {', '.join(ENTRIES)}; those installed by default",
     )
-    options.add_argument(
-        "--budget", type=float, default=8.0, metavar="SECONDS", help="for each row of a table"
-    )
-    options.add_argument("--output", type=Path, default=RESULTS, metavar="DIR")
-    return parser.parse_args()
+    choices.add_argument("--budget", type=float, metavar="SECONDS", help="for each row of a table")
+    given = vars(parser.parse_args(arguments))
+    section, folder = given.pop("section"), given.pop("output")
+    rows = getattr(SECTIONS.get(section), "ROWS", ())
+    unknown = set(given["rows"] or ()) - set(rows)
+    if unknown:
+        parser.error(f"--rows: {', '.join(sorted(unknown))} not among {', '.join(rows)}")
+    return (list(SECTIONS) if section == "all" else [section]), Options(**given), folder
+
+
+def _list(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _list_of(choices: Iterable[str]) -> Callable[[str], list[str]]:
     """Return a parser of comma-separated names, which keeps the order of the choices."""
 
     def parse(text: str) -> list[str]:
-        given = text.split(",")
+        given = _list(text)
         unknown = set(given) - set(choices)
         if unknown:
             raise argparse.ArgumentTypeError(f"{', '.join(unknown)} not among {', '.join(choices)}")
@@ -92,7 +110,7 @@ def _list_of(choices: Iterable[str]) -> Callable[[str], list[str]]:
 
 def _threads(text: str) -> list[int]:
     most = children.count_processors()
-    chosen = {most if word == "all" else int(word) for word in text.split(",")}
+    chosen = {most if word == "all" else int(word) for word in _list(text)}
     if min(chosen) < 1 or max(chosen) > most:
         raise argparse.ArgumentTypeError(f"from 1 to {most} threads")
     return sorted(chosen)

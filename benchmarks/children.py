@@ -1,18 +1,18 @@
-"""Runs a function in a fresh process, on so many processors, and returns its result.
+"""Child processes on so many processors: for one call, or to stay alive and be asked in turn.
 
 How many threads a library starts is decided when it is imported: NumPy's BLAS, Numba, PyTorch and
 JAX all ask which processors they may run on. So a child restricts itself to some processors before
-it imports any of them, which treats all alike.
+it imports any of them, which treats all alike. A child that waits for its next request is blocked
+reading: its libraries' threads, once they have stopped spinning, leave the processors to others.
 """
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,35 +24,81 @@ def count_processors() -> int:
     return len(os.sched_getaffinity(0)) if CAN_CHOOSE_PROCESSORS else os.cpu_count() or 1
 
 
-def run(
-    function: str, *, threads: int | None = None, environment: dict[str, str] | None = None,
-    **arguments: Any,
-) -> Any:  # fmt: skip
-    """Call a function in a child process.
+class Child:
+    """An object in a process of its own; its methods are called over a pipe, a line each.
+
+    The constructor returns at once, so that several children can import at the same time.
 
     Parameters
     ----------
     function : str
-        ``"module:name"``. What it prints goes to the standard error.
+        ``"module:name"``, what makes the object. What the child prints goes to the standard error.
     threads : int, default=None
         How many processors the child may use; None for all of this process's.
     environment : dict, default=None
         Variables to set in addition.
     **arguments
-        For the function; they, and its result, must be what JSON can express.
+        For the function; they, like all arguments and results, must be what JSON can express.
     """
-    task = {"function": function, "threads": threads, "arguments": arguments}
-    limits = {} if threads is None or CAN_CHOOSE_PROCESSORS else _limits(threads)
-    child = subprocess.run(
-        [sys.executable, "-m", "benchmarks.children"],
-        input=json.dumps(task),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        cwd=ROOT,
-        env={**os.environ, **limits, **(environment or {})},
-    )
-    return json.loads(child.stdout)
+
+    def __init__(
+        self, function: str, *, threads: int | None = None,
+        environment: dict[str, str] | None = None, **arguments: Any,
+    ) -> None:  # fmt: skip
+        self.function = function
+        limits = {} if threads is None or CAN_CHOOSE_PROCESSORS else _limits(threads)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.children"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, **limits, **(environment or {})},
+        )
+        self._send(function=function, threads=threads, arguments=arguments)
+
+    def call(self, method: str, /, **arguments: Any) -> Any:
+        """Call a method of the object, and wait for its result."""
+        self._send(method=method, arguments=arguments)
+        return self._receive()
+
+    def made(self) -> Any:
+        """Return the object itself, where it is what JSON can express."""
+        self._send(method=None)
+        return self._receive()
+
+    def _send(self, **request: Any) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self._give_up()
+
+    def _receive(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._give_up()
+        return json.loads(line)
+
+    def _give_up(self) -> None:
+        status = self._process.wait()
+        raise RuntimeError(f"The child of {self.function} ended with exit status {status}.")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is not None:
+            self._process.kill()
+        self._process.communicate()  # the end of its input is the end of the child
+
+
+def run(function: str, **options: Any) -> Any:
+    """Call a function in a child process and return its result; the arguments are `Child`'s."""
+    with Child(function, **options) as child:
+        return child.made()
 
 
 def _limits(threads: int) -> dict[str, str]:
@@ -65,13 +111,19 @@ def _limits(threads: int) -> dict[str, str]:
 
 
 def _be_the_child() -> None:
-    task = json.load(sys.stdin)
+    """Make the object that the first line asks for; answer each further line with one."""
+    replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # prints, of libraries too, are no replies
+    task = json.loads(sys.stdin.readline())
     if task["threads"] is not None and CAN_CHOOSE_PROCESSORS:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: task["threads"]])
     module, name = task["function"].split(":")
-    with contextlib.redirect_stdout(sys.stderr):
-        result = getattr(import_module(module), name)(**task["arguments"])
-    json.dump(result, sys.stdout)
+    made = getattr(import_module(module), name)(**task["arguments"])
+    for line in sys.stdin:
+        request = json.loads(line)
+        method = request["method"]
+        result = made if method is None else getattr(made, method)(**request["arguments"])
+        print(json.dumps(result), file=replies, flush=True)
 
 
 if __name__ == "__main__":

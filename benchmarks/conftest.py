@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.ladder import DTYPES
+from benchmarks.options import DTYPES
 
 
 @pytest.fixture(params=DTYPES)

@@ -1,4 +1,4 @@
-"""Draws the ladder: how many times the arithmetic floor each contender takes."""
+"""Draws what the sections measured: one function for each that has a figure, of the same name."""
 
 import textwrap
 from pathlib import Path
@@ -9,11 +9,11 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from benchmarks.cells import count_threads
 from benchmarks.contenders import ENTRIES
 from benchmarks.problems import PROBLEMS
-from benchmarks.report import count_threads
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; shapes for print. Each contender
 # has a height of its own within a row, so that equal times do not hide each other.
@@ -24,14 +24,22 @@ STYLES = {
     "scikit-learn": ("#0072B2", "s", 0.21),
 }
 FIRST_LINE_INCHES, ROW_INCHES, PANEL_INCHES = 0.6, 0.45, 5.2
+SMALL_PANEL_INCHES = 3.2
+SIZES = {
+    "samples": "samples, networks of 20-50-1",
+    "features": "features",
+    "width": "units of the hidden layer",
+    "layers": "hidden layers of 64 units",
+    "batch": "samples in a mini-batch",
+}
+
+Result = dict[str, Any]
 
 
-def draw(results: dict[str, Any], path: Path) -> None:
-    """Draw one panel for each dtype (down) and number of threads (across)."""
+def ladder(results: Result, path: Path) -> None:
+    """Draw times over the floor, a panel for each dtype (down) and number of threads (across)."""
     cells = results["cells"]
-    dtypes, threads, rows = (
-        list(dict.fromkeys(cell[key] for cell in cells)) for key in ("dtype", "threads", "row")
-    )
+    dtypes, threads, rows = (_different(cells, key) for key in ("dtype", "threads", "row"))
     width = 1.2 + PANEL_INCHES * len(threads)
     height = 1.9 + (FIRST_LINE_INCHES + ROW_INCHES * len(rows)) * len(dtypes)
     figure, axes = plt.subplots(
@@ -42,18 +50,53 @@ def draw(results: dict[str, Any], path: Path) -> None:
     for i, dtype in enumerate(dtypes):
         for j, n_threads in enumerate(threads):
             chosen = [c for c in cells if (c["dtype"], c["threads"]) == (dtype, n_threads)]
-            _draw_panel(axes[i, j], chosen, rows, names)
+            _draw_rows(axes[i, j], chosen, rows, names)
             axes[i, j].set_title(f"{dtype}, {count_threads(n_threads)}", loc="left", fontsize=11)
     for axis in axes[-1]:
         axis.set_xlabel("time of a mini-batch over its arithmetic floor", fontsize=10)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=len(names), frameon=False)
-    figure.supxlabel(_describe(results["machine"], round(16 * width)), fontsize=8, color="0.35")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    _finish(figure, axes[0, 0], results, path)
 
 
-def _draw_panel(axis: Any, cells: list[Any], rows: list[str], names: list[str]) -> None:
+def threads(results: Result, path: Path) -> None:
+    """Draw how many times faster more threads are, a panel for each dtype (down) and row."""
+    cells = results["cells"]
+    dtypes, rows = (_different(cells, key) for key in ("dtype", "row"))
+    figure, axes = _small_panels(len(dtypes), len(rows))
+    for i, dtype in enumerate(dtypes):
+        for j, row in enumerate(rows):
+            axis = axes[i, j]
+            chosen = [c for c in cells if (c["dtype"], c["row"]) == (dtype, row)]
+            for cell in chosen:
+                _draw_scaling(axis, cell)
+            counts = [int(n) for n in chosen[0]["summary"]]
+            axis.plot(counts, [n / counts[0] for n in counts], ":", color="black", label="ideal")
+            axis.set_xticks(counts, [str(n) for n in counts])
+            axis.xaxis.set_minor_formatter(NullFormatter())
+            axis.set_title(f"{row}, {dtype}", loc="left", fontsize=11)
+            axis.set_xlabel("threads", fontsize=10)
+        axes[i, 0].set_ylabel("times faster than on the fewest", fontsize=10)
+    _finish(figure, axes[0, 0], results, path)
+
+
+def scale(results: Result, path: Path) -> None:
+    """Draw the cost of a sample against data, width, depth and batch, a panel for each."""
+    cells = results["cells"]
+    dtypes, groups = (_different(cells, key) for key in ("dtype", "group"))
+    names = [name for name in STYLES if name in results["given"]]
+    figure, axes = _small_panels(len(dtypes), len(groups))
+    for i, dtype in enumerate(dtypes):
+        for j, group in enumerate(groups):
+            chosen = [c for c in cells if (c["dtype"], c["group"]) == (dtype, group)]
+            for name in (*names, "floor"):
+                _draw_costs(axes[i, j], chosen, name)
+            axes[i, j].set_title(f"{group}, {dtype}, 1 thread", loc="left", fontsize=11)
+            axes[i, j].set_xlabel(SIZES[group], fontsize=10)
+        axes[i, 0].set_ylabel("microseconds per sample", fontsize=10)
+    _finish(figure, axes[0, 0], results, path)
+
+
+def _draw_rows(axis: Any, cells: list[Any], rows: list[str], names: list[str]) -> None:
+    """Draw one line of marks for each contender, one row below another."""
     places = [rows.index(cell["row"]) for cell in cells]
     for name in names:
         colour, marker, height = STYLES[name]
@@ -73,6 +116,56 @@ def _draw_panel(axis: Any, cells: list[Any], rows: list[str], names: list[str]) 
     axis.tick_params(axis="y", length=0)
     axis.set_ylim(len(rows) - 0.5, -0.5)
     axis.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _draw_scaling(axis: Any, cell: Result) -> None:
+    colour, marker, _ = STYLES[cell["contender"]]
+    label, summary = ENTRIES[cell["contender"]].label, cell["summary"]
+    speedups = [of["speedup"] for of in summary.values()]
+    axis.plot([int(n) for n in summary], speedups, marker + "-", color=colour, label=label)
+    axis.set_xscale("log", base=2)
+    _tidy(axis)
+
+
+def _draw_costs(axis: Any, cells: list[Result], name: str) -> None:
+    """Draw a contender's time of a sample, or the floor's, against the size."""
+    there = [cell for cell in cells if name in cell["summary"]]
+    sizes = [cell["size"] for cell in there]
+    costs = [c["summary"][name]["seconds"] * 1e6 / c["problem"]["batch_size"] for c in there]
+    if name == "floor":
+        axis.plot(sizes, costs, "--", color="black", label="arithmetic floor", linewidth=1)
+    else:
+        colour, marker, _ = STYLES[name]
+        axis.plot(sizes, costs, marker + "-", color=colour, label=ENTRIES[name].label)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    _tidy(axis)
+
+
+def _tidy(axis: Any) -> None:
+    axis.grid(color="0.9", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _small_panels(down: int, across: int) -> tuple[Any, Any]:
+    size = 0.8 + SMALL_PANEL_INCHES * across, 1.6 + SMALL_PANEL_INCHES * down
+    return plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+
+
+def _finish(figure: Any, axis: Any, results: Result, path: Path) -> None:
+    """Add the legend of an axis and what it was measured on; write the file."""
+    handles, labels = axis.get_legend_handles_labels()
+    columns = min(len(labels), max(2, round(figure.get_figwidth() / 1.5)))
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False)
+    about = _describe(results["machine"], round(15 * figure.get_figwidth()))
+    figure.supxlabel(about, fontsize=8, color="0.35")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _different(cells: list[Result], key: str) -> list[Any]:
+    return list(dict.fromkeys(cell[key] for cell in cells))
 
 
 def _label(row: str) -> str:

@@ -6,43 +6,54 @@ No library that multiplies dense matrices in this precision can be faster, whate
 from itertools import pairwise
 from time import perf_counter
 
-import numpy as np
-
-from benchmarks.problems import SEED, Problem
+from benchmarks.problems import SEED, Array, Problem, draw
 
 PRODUCT_SIZE = 1024  # of the square matrices whose product sets the rate
 PRODUCT_REPEATS = 2
 
 
-def operations_per_sample(units: tuple[int, ...]) -> int:
+def operations_per_sample(units: tuple[int, ...], density: float = 1.0) -> float:
     """Count the floating-point operations that training takes for a sample, two a multiply-add.
 
     A layer takes ``2 * n_in * n_out`` forward, as many for its gradient and as many for the delta
-    of the layer below. The first layer has no layer below.
+    of the layer below. The first layer has no layer below, and of sparse inputs it multiplies only
+    those that are stored.
     """
-    layers = [2 * n_in * n_out for n_in, n_out in pairwise(units)]
-    return 3 * sum(layers) - layers[0]
+    first, *others = (2 * n_in * n_out for n_in, n_out in pairwise(units))
+    return 2 * density * first + 3 * sum(others)
+
+
+def forward_operations_per_sample(units: tuple[int, ...]) -> int:
+    """Count the floating-point operations that prediction takes for a sample."""
+    return sum(2 * n_in * n_out for n_in, n_out in pairwise(units))
 
 
 def operations_per_batch(problem: Problem) -> float:
     """Count the operations of a mini-batch, of the mean size where the last one is short."""
-    return operations_per_sample(problem.units) * problem.n_samples / problem.batches
+    per_sample = operations_per_sample(problem.units, problem.density)
+    return per_sample * problem.n_samples / problem.batches
 
 
 class LargeProduct:
     """Times the product of two large square matrices, by NumPy's BLAS."""
 
-    def __init__(self, dtype: str) -> None:
-        generator = np.random.default_rng(SEED)
-        shape = (PRODUCT_SIZE, PRODUCT_SIZE)
-        self.a, self.b = (generator.standard_normal(shape, dtype) for _ in range(2))
-        self.rate()  # starts the threads
+    def __init__(self) -> None:
+        self.factors: dict[str, tuple[Array, Array]] = {}
 
-    def rate(self) -> float:
-        """Return operations per second, the best of a few tries."""
+    def rate(self, dtype: str) -> float:
+        """Return operations per second in this dtype, the best of a few tries."""
+        if dtype not in self.factors:
+            self.factors[dtype] = _draw_factors(dtype)
+        a, b = self.factors[dtype]
         seconds = []
         for _ in range(PRODUCT_REPEATS):
             began = perf_counter()
-            self.a @ self.b
+            a @ b
             seconds.append(perf_counter() - began)
         return 2 * PRODUCT_SIZE**3 / min(seconds)
+
+
+def _draw_factors(dtype: str) -> tuple[Array, Array]:
+    a, b = (draw((PRODUCT_SIZE, PRODUCT_SIZE), dtype, seed) for seed in (SEED, SEED + 1))
+    a @ b  # starts the threads
+    return a, b

@@ -2,43 +2,41 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks import children, machine, report
+from benchmarks import children, machine
 from benchmarks.contenders import ENTRIES, load
-from benchmarks.ladder import DTYPES
-from benchmarks.problems import SEED, Problem
+from benchmarks.options import DTYPES, Options
+from benchmarks.problems import SEED, Problem, draw
 
 CONTENDERS = ("scikit-learn", "fastbp")
 
 
-def run(quick: bool = False) -> str:
-    """Return the memory section as Markdown."""
-    n_samples, n_inputs = (5000, 200) if quick else (20_000, 784)
-    rows = []
-    for dtype in DTYPES:
-        fractions = [
-            children.run(
+def run(options: Options) -> dict[str, Any]:
+    """Measure each contender in each dtype, in a fresh process."""
+    n_samples, n_inputs = (5000, 200) if options.quick else (20_000, 784)
+    names = options.choose_contenders(CONTENDERS)
+    fractions = {
+        dtype: {
+            name: children.run(
                 "benchmarks.memory:measure",
                 name=name,
                 dtype=dtype,
                 n_samples=n_samples,
                 n_inputs=n_inputs,
             )
-            for name in CONTENDERS
-        ]
-        rows.append([dtype, *(f"{fraction:.2f}" for fraction in fractions)])
-    about = machine.describe(ENTRIES[name].distribution for name in CONTENDERS)
-    return "\n".join(
-        [
-            f"## Peak memory of a fit beyond X, as a fraction of X ({n_samples} x {n_inputs})",
-            "",
-            f"{about['system']}, {about['date']}. {about['versions']}.",
-            "",
-            *report.table(["X, in C order", *CONTENDERS], rows),
-        ]
-    )
+            for name in names
+        }
+        for dtype in options.choose_dtypes(DTYPES)
+    }
+    return {
+        "machine": machine.describe(ENTRIES[name].distribution for name in names),
+        "settings": options.settings,
+        "shape": [n_samples, n_inputs],
+        "fractions": fractions,
+    }
 
 
 def measure(name: str, dtype: str, n_samples: int, n_inputs: int) -> float:
@@ -49,13 +47,13 @@ def measure(name: str, dtype: str, n_samples: int, n_inputs: int) -> float:
     few = Problem("few", 400, n_inputs, (100,), n_classes=10, batch_size=200, epochs=10)
     contender = load(name)(few, dtype, children.count_processors())
     contender.fit(few.epochs)
-    generator = np.random.default_rng(SEED)
-    contender.X = generator.standard_normal((n_samples, n_inputs), dtype)
-    contender.y = generator.integers(few.n_classes, size=n_samples)
+    contender.X = draw((n_samples, n_inputs), dtype, SEED)
+    contender.y = np.arange(n_samples) % few.n_classes
     _forget_peak()
     before = _peak()
     contender.fit(2)
-    return (_peak() - before) / contender.X.nbytes
+    fraction: float = (_peak() - before) / contender.X.nbytes
+    return fraction
 
 
 def _forget_peak() -> None:

@@ -1,88 +1,248 @@
-"""Prints what the ladder measured, as Markdown."""
+"""Prints what the sections measured, as Markdown: one function for each, of the same name."""
 
+from collections.abc import Callable, Iterable
 from itertools import groupby
+from statistics import median
 from typing import Any
 
+from benchmarks.cells import count_threads
 from benchmarks.contenders import BASELINE, ENTRIES
 
 Result = dict[str, Any]
+Column = tuple[str, Callable[[Result], str]]  # its head, and its text for a cell
 
 _OTHERS = [name for name in ENTRIES if name not in (BASELINE, "fastbp")]
+_FITS = (
+    "A time is a fit of 1 + k epochs less a fit of 1 epoch, over the mini-batches between them "
+    "(medians); a ratio is scikit-learn's time over fastbp's (median of pairs taken in turn); the "
+    "floor is the multiply-adds at the rate of a large product in the same turn."
+)
 
 
 def ladder(results: Result) -> str:
-    """Return a heading, one table for each dtype and number of threads, and what was given."""
-    machine = results["machine"]
-    lines = [
-        "## Microseconds per mini-batch",
-        "",
-        f"{machine['processor']}, {machine['processors']} processors, {machine['system']}, "
-        f"{machine['date']}. {machine['versions']}.",
-        "",
+    """Return one table for each dtype and number of threads, the losing rows like the others."""
+    others = [name for name in _OTHERS if name in results["given"]]
+    columns: list[Column] = [
+        ("row", lambda cell: cell["row"]),
+        *_rivals(1e6),
+        ("fastbp over floor", lambda cell: _number(_of(cell, "fastbp", "over_floor"))),
+        *((ENTRIES[name].label, _time(name, 1e6)) for name in others),
     ]
-    for (dtype, threads), cells in groupby(results["cells"], key=_group):
-        others = [name for name in _OTHERS if name in results["given"]]
-        lines += _table(dtype, threads, list(cells), others)
-    return "\n".join([*lines, *_notes(results)])
+    tables = []
+    for (dtype, threads), group in groupby(results["cells"], key=_dtype_and_threads):
+        cells = list(group)
+        rate = max(rate for cell in cells for rate in cell["product_rates"]) / 1e9
+        title = f"{dtype}, {count_threads(threads)}; a large product at {rate:.0f} GFLOP/s"
+        tables += _titled(title, _tabulate(columns, cells))
+    return _page("Microseconds per mini-batch", results, tables, _FITS)
 
 
-def count_threads(threads: int) -> str:
-    """Return "1 thread", "2 threads" and so on."""
-    return f"{threads} thread{'s' * (threads != 1)}"
+def shapes(results: Result) -> str:
+    """Return one table for each thing that is changed."""
+    columns: list[Column] = [
+        ("row", lambda cell: cell["row"]),
+        *_rivals(1e6),
+        ("fastbp over `medium`", lambda cell: _number(cell.get("over_medium"), 2)),
+        ("ns per 1000 multiply-adds", _nanoseconds_per_thousand),
+    ]
+    tables = []
+    for (group, dtype), cells in groupby(results["cells"], lambda c: (c["group"], c["dtype"])):
+        tables += _titled(f"{group}, {dtype}, 1 thread", _tabulate(columns, list(cells)))
+    note = (
+        "Each row is `medium` (20,000 samples, 50-100-1, mini-batches of 200, ReLU, Adam) with one "
+        'thing changed. fastbp trains `medium` beside it in each turn: "over `medium`" is the '
+        "ratio of the mini-batches' times. Where scikit-learn has no such setting it is not timed. "
+        "An iteration of L-BFGS counts as an epoch, its mini-batch as 200 samples. "
+    )
+    return _page("Shapes: microseconds per mini-batch", results, tables, note + _FITS)
 
 
-def table(head: list[str], rows: list[list[str]]) -> list[str]:
+def sparse(results: Result) -> str:
+    """Return one table."""
+    columns: list[Column] = [
+        ("row", lambda cell: cell["row"]),
+        ("dtype", lambda cell: cell["dtype"]),
+        ("stored", lambda cell: f"{cell['problem']['density']:.1%}"),
+        *_rivals(1e6),
+    ]
+    table = [*_tabulate(columns, results["cells"]), ""]
+    return _page("Sparse: microseconds per mini-batch, 1 thread", results, table, _FITS)
+
+
+def predict(results: Result) -> str:
+    """Return one table for each dtype and number of threads."""
+    columns: list[Column] = [
+        ("method and rows", lambda cell: cell["row"]),
+        *_rivals(1e6),
+        ("fastbp, samples a second", _samples_a_second),
+        ("fastbp over floor", lambda cell: _number(_of(cell, "fastbp", "over_floor"))),
+    ]
+    tables = []
+    for (dtype, threads), cells in groupby(results["cells"], key=_dtype_and_threads):
+        tables += _titled(f"{dtype}, {count_threads(threads)}", _tabulate(columns, list(cells)))
+    note = (
+        "The network of `medium`, 50-100-1. The floor is the forward multiply-adds at the rate of "
+        "a large product in the same turn."
+    )
+    return _page("Prediction: microseconds per call", results, tables, note)
+
+
+def threads(results: Result) -> str:
+    """Return one table for each contender and dtype: times, and in brackets the speed-up."""
+    tables = []
+    for (name, dtype), group in groupby(results["cells"], lambda c: (c["contender"], c["dtype"])):
+        cells = list(group)
+        counts = list(cells[0]["summary"])
+        columns: list[Column] = [
+            ("row", lambda cell: cell["row"]),
+            *((count_threads(int(n)), _time_and_speedup(n)) for n in counts),
+        ]
+        title = f"{ENTRIES[name].label}, {dtype}"
+        tables += _titled(title, _tabulate(columns, cells))
+    note = (
+        "In brackets, how many times faster than with the fewest threads (median of pairs taken in "
+        "turn). Each number of threads has a process of its own, confined to as many processors."
+    )
+    same = all(len(set(cell["digests"].values())) <= 1 for cell in results["cells"])
+    bits = "the same bits" if same else "NOT the same bits"
+    note += f" fastbp's weights are {bits} on every number of threads."
+    return _page("Threads: microseconds per mini-batch", results, tables, note)
+
+
+def scale(results: Result) -> str:
+    """Return one table for each thing that grows; times are those of a sample."""
+    columns: list[Column] = [
+        ("size", lambda cell: f"{cell['size']:,}"),
+        *_rivals(1e6, of=lambda cell: cell["problem"]["batch_size"]),
+        ("fastbp over floor", lambda cell: _number(_of(cell, "fastbp", "over_floor"))),
+    ]
+    tables = []
+    for (group, dtype), cells in groupby(results["cells"], lambda c: (c["group"], c["dtype"])):
+        tables += _titled(f"{group}, {dtype}, 1 thread", _tabulate(columns, list(cells)))
+    note = (
+        "More than a million samples are mapped from a file and trained on by fastbp alone. A "
+        "sample's time is that of a mini-batch over its size. "
+    )
+    return _page("Scale: microseconds per sample", results, tables, note + _FITS)
+
+
+def startup(results: Result) -> str:
+    """Return one table."""
+    rows = [
+        [label, _seconds(median(values)), str(len(values))]
+        for label, values in results["seconds"].items()
+    ]
+    lines = [*table(["once in a process", "seconds", "processes"], rows), ""]
+    note = "A first fit is given beyond what later fits of the same process take."
+    return _page("Start-up", results, lines, note)
+
+
+def memory(results: Result) -> str:
+    """Return one table."""
+    fractions = results["fractions"]
+    names = list(next(iter(fractions.values())))
+    rows = [
+        [dtype, *(f"{of[name]:.2f}" for name in names)] for dtype, of in fractions.items()
+    ]  # fmt: skip
+    n_samples, n_inputs = results["shape"]
+    title = f"Peak memory of a fit beyond X, as a fraction of X ({n_samples} x {n_inputs})"
+    return _page(title, results, [*table(["X, in C order", *names], rows), ""], "")
+
+
+def table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
     """Return the lines of a Markdown table, the first column to the left."""
     rule = ["---"] + ["---:"] * (len(head) - 1)
     return ["| " + " | ".join(row) + " |" for row in (head, rule, *rows)]
 
 
-def _group(cell: Result) -> tuple[str, int]:
+def _page(title: str, results: Result, lines: list[str], note: str) -> str:
+    """Return heading, machine, tables, what was given to each, and a note."""
+    machine = results["machine"]
+    about = (
+        f"{machine['processor']}, {machine['processors']} processors, {machine['system']}, "
+        f"{machine['date']}. {machine['versions']}."
+    )
+    if results["settings"]["quick"]:
+        about += " **A quick run, of smaller problems: these figures mean little.**"
+    given = results.get("given", {})
+    if given:
+        lines = [
+            *lines,
+            "Each contender has a process of its own, confined to as many processors as it has "
+            "threads before it imports anything; they are asked in turn. What each was given:",
+            "",
+            *(f"- {ENTRIES[name].label}: {text}" for name, text in given.items()),
+            "",
+        ]
+    return "\n".join([f"## {title}", "", about, "", *lines, note]).rstrip()
+
+
+def _titled(title: str, lines: list[str]) -> list[str]:
+    return [f"### {title}", "", *lines, ""]
+
+
+def _tabulate(columns: list[Column], cells: list[Result]) -> list[str]:
+    rows = [[text(cell) for _, text in columns] for cell in cells]
+    return table([head for head, _ in columns], rows)
+
+
+def _rivals(unit: float, of: Callable[[Result], float] = lambda _: 1) -> list[Column]:
+    """Return columns of scikit-learn's and fastbp's time, in units to the second, and the ratio."""
+    return [
+        ("scikit-learn", _time(BASELINE, unit, of)),
+        ("fastbp", _time("fastbp", unit, of)),
+        ("ratio", lambda cell: _number(_of(cell, "fastbp", "speedup"))),
+    ]
+
+
+def _time(
+    name: str, unit: float, of: Callable[[Result], float] = lambda _: 1
+) -> Callable[[Result], str]:
+    """Return the text of a contender's time, of each of so many things."""
+
+    def text(cell: Result) -> str:
+        seconds = _of(cell, name, "seconds")
+        return "-" if seconds is None else _significant(seconds * unit / of(cell))
+
+    return text
+
+
+def _time_and_speedup(n: str) -> Callable[[Result], str]:
+    def text(cell: Result) -> str:
+        summary = cell["summary"][n]
+        return f"{_significant(summary['seconds'] * 1e6)} ({summary['speedup']:.2f})"
+
+    return text
+
+
+def _nanoseconds_per_thousand(cell: Result) -> str:
+    seconds = _of(cell, "fastbp", "seconds")
+    thousands = cell["operations_per_batch"] / 2 / 1000
+    return "-" if seconds is None else _significant(seconds * 1e9 / thousands)
+
+
+def _samples_a_second(cell: Result) -> str:
+    seconds = _of(cell, "fastbp", "seconds")
+    return "-" if seconds is None else f"{cell['rows'] / seconds:,.0f}"
+
+
+def _of(cell: Result, name: str, what: str) -> Any:
+    """Return a figure of a contender's summary, None where it is not there."""
+    return cell["summary"].get(name, {}).get(what)
+
+
+def _number(value: float | None, digits: int = 1) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _significant(value: float) -> str:
+    """Return at least three digits."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.{1 if value >= 10 else 2}f}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+
+
+def _dtype_and_threads(cell: Result) -> tuple[str, int]:
     return cell["dtype"], cell["threads"]
-
-
-def _table(dtype: str, threads: int, cells: list[Result], others: list[str]) -> list[str]:
-    """Return one table: the losing rows like the others."""
-    rates = [rate for cell in cells for rate in cell["product_rates"]]
-    head = ["row", "scikit-learn", "fastbp", "ratio", "fastbp over floor"]
-    rows = [_row(cell["row"], cell["summary"], others) for cell in cells]
-    return [
-        f"### {dtype}, {count_threads(threads)}; a large product at {max(rates) / 1e9:.0f} GFLOP/s",
-        "",
-        *table([*head, *(ENTRIES[name].label for name in others)], rows),
-        "",
-    ]
-
-
-def _row(name: str, summary: Result, others: list[str]) -> list[str]:
-    ours = summary.get("fastbp", {})
-    return [
-        name,
-        _microseconds(summary.get(BASELINE)),
-        _microseconds(ours),
-        f"{ours['speedup']:.1f}" if "speedup" in ours else "-",
-        f"{ours['over_floor']:.1f}" if ours else "-",
-        *(_microseconds(summary[other]) for other in others),
-    ]
-
-
-def _microseconds(entry: Result | None) -> str:
-    if not entry:
-        return "-"
-    value = entry["seconds"] * 1e6
-    return f"{value:.1f}" if value < 100 else f"{value:.0f}"
-
-
-def _notes(results: Result) -> list[str]:
-    confined = "a process confined to as many processors before it imports anything"
-    notes = [f"All contenders of a table run in {confined}. What each was given:", ""]
-    for name, given in results["given"].items():
-        notes.append(f"- {ENTRIES[name].label}: {given}")
-    return [
-        *notes,
-        "",
-        "A time is a fit of 1 + k epochs less a fit of 1 epoch, over the mini-batches between them "
-        "(medians); a ratio is scikit-learn's time over fastbp's (median of pairs taken in turn); "
-        "the floor is the mini-batch's multiply-adds at the rate of a large product in the same "
-        "turn.",
-    ]

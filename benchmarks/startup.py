@@ -9,39 +9,33 @@ import sys
 import tempfile
 import time
 from statistics import median
+from typing import Any
 
-from benchmarks import children, machine, report
+from benchmarks import children, machine
+from benchmarks.options import Options
 
 MODULES = ("fastbp", "sklearn.neural_network")
 _TIME_IMPORT = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
 
 
-def run(quick: bool = False) -> str:
-    """Return the start-up section as Markdown."""
-    repeats = 1 if quick else 7
-    rows = [
-        [f"`import {module}`", _seconds(seconds)]
-        for module, seconds in _time_imports(repeats).items()
-    ]
+def run(options: Options) -> dict[str, Any]:
+    """Measure imports, and first fits with and without a cache of kernels."""
+    repeats = 1 if options.quick else 7
+    seconds: dict[str, list[float]] = {
+        f"`import {module}`": values for module, values in _time_imports(repeats).items()
+    }
     for label, n_jobs in (("one thread", 1), ("all threads", -1)):
         with tempfile.TemporaryDirectory() as folder:
             fits = _Fits(n_jobs, {"NUMBA_CACHE_DIR": folder})
-            compiling = fits.first_beyond_steady()
-            loading = median(fits.first_beyond_steady() for _ in range(repeats))
-        rows.append([f"first fit on {label}, nothing cached", _seconds(compiling)])
-        rows.append([f"first fit on {label}, kernels cached", _seconds(loading)])
-    about = machine.describe(("fastbp", "scikit-learn"))
-    return "\n".join(
-        [
-            "## Start-up",
-            "",
-            f"{about['processor']}, {about['date']}. {about['versions']}.",
-            "",
-            *report.table(["once in a process", "seconds"], rows),
-            "",
-            "A first fit is given beyond what later fits of the same process take.",
-        ]
-    )
+            seconds[f"first fit on {label}, nothing cached"] = [fits.first_beyond_steady()]
+            seconds[f"first fit on {label}, kernels cached"] = [
+                fits.first_beyond_steady() for _ in range(repeats)
+            ]
+    return {
+        "machine": machine.describe(("fastbp", "scikit-learn")),
+        "settings": options.settings,
+        "seconds": seconds,
+    }
 
 
 class _Fits:
@@ -54,7 +48,7 @@ class _Fits:
         first, *later = children.run(
             "benchmarks.startup:time_fits", environment=self.environment, n_jobs=self.n_jobs
         )
-        return first - median(later)
+        return float(first - median(later))
 
 
 def time_fits(n_jobs: int) -> list[float]:
@@ -71,8 +65,8 @@ def time_fits(n_jobs: int) -> list[float]:
     return seconds
 
 
-def _time_imports(repeats: int) -> dict[str, float]:
-    """Return the median seconds of each import, taken in turn after one to warm the disk."""
+def _time_imports(repeats: int) -> dict[str, list[float]]:
+    """Return the seconds of each import, taken in turn after one to warm the disk."""
     seconds: dict[str, list[float]] = {module: [] for module in MODULES}
     for turn in range(repeats + 1):
         for module in MODULES:
@@ -80,8 +74,4 @@ def _time_imports(repeats: int) -> dict[str, float]:
             printed = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
             if turn > 0:
                 seconds[module].append(float(printed))
-    return {module: median(values) for module, values in seconds.items()}
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
+    return seconds

@@ -1,0 +1,83 @@
+"""Shapes: activations, solvers, outputs, widths and batches, each a change of `medium`.
+
+Beside each row fastbp trains `medium` itself, so that a ratio says what the change costs.
+"""
+
+import sys
+from dataclasses import replace
+from typing import Any
+
+from benchmarks import cells
+from benchmarks.contenders import load
+from benchmarks.options import Options
+from benchmarks.problems import PROBLEMS, Problem
+from benchmarks.race import Entrant, Race, entrants
+
+BUDGET = 3.0  # seconds for the turns of a row
+CONTENDERS = ("scikit-learn", "fastbp")
+REFERENCE = "reference"  # the label of the fastbp that trains `medium`
+MEDIUM = PROBLEMS["medium"]
+MOST_BATCHES = 1000  # in an epoch: smaller batches are of fewer samples
+
+ACTIVATIONS = (
+    "relu", "identity", "logistic", "tanh", "leaky_relu", "elu", "selu", "softplus", "gelu", "silu"
+)  # fmt: skip
+SOLVERS = ("sgd", "adamw", "adagrad", "rmsprop", "lbfgs")
+OUTPUTS = {
+    "regression-1": ("regression", 1),
+    "regression-5": ("regression", 5),
+    "multilabel-5": ("multilabel", 5),
+    "classes-3": ("classification", 3),
+    "classes-1000": ("classification", 1000),
+}
+WIDTHS = (7, 8, 9, 15, 16, 17, 50, 64, 65, 1024)
+BATCHES = (1, 2, 7, 32, 64, 200, 1000)
+
+
+def _change(name: str, **fields: Any) -> Problem:
+    return cells.paced(replace(MEDIUM, name=name, **fields))
+
+
+GROUPS = {
+    "activation": [_change(name, activation=name) for name in ACTIVATIONS],
+    "solver": [_change(name, solver=name) for name in SOLVERS],
+    "outputs": [
+        _change(name, task=task, n_classes=columns) for name, (task, columns) in OUTPUTS.items()
+    ],
+    "hidden units": [_change(f"hidden-{width}", hidden=(width,)) for width in WIDTHS],
+    "batch size": [
+        _change(
+            f"batch-{size}",
+            batch_size=size,
+            n_samples=min(MEDIUM.n_samples, MOST_BATCHES * size),
+        )
+        for size in BATCHES
+    ],
+}
+ROWS = [problem.name for problems in GROUPS.values() for problem in problems]
+
+
+def run(options: Options) -> cells.Result:
+    """Measure, on one thread."""
+    names, turns = options.choose_contenders(CONTENDERS), options.turns(BUDGET)
+    everybody = {**entrants(names, 1), REFERENCE: Entrant("fastbp", 1)}
+    beside = {REFERENCE: MEDIUM.shortened() if options.quick else MEDIUM}
+    measured = []
+    with Race(everybody) as race:
+        given = {name: race.given[name] for name in names}
+        for dtype in options.choose_dtypes():
+            for group, problems in GROUPS.items():
+                for problem in options.choose_problems(problems):
+                    able = [name for name in names if load(name).takes(problem)]
+                    cell = cells.measure(race, able, problem, dtype, turns, beside)
+                    measured.append({"group": group, **cell, **_over_medium(cell)})
+                    print(cells.name_of(cell), file=sys.stderr, flush=True)
+    return cells.gather(options, measured, given)
+
+
+def _over_medium(cell: cells.Result) -> cells.Result:
+    """Say what a mini-batch of fastbp takes over one of `medium` in the same turn."""
+    samples = cell["samples"]
+    if "fastbp" not in samples:
+        return {}
+    return {"over_medium": cells.median_ratio(samples["fastbp"], samples[REFERENCE])}
