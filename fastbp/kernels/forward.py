@@ -1,9 +1,14 @@
 """The forward pass: ``z[l] = a[l-1] @ W[l] + b[l]``, ``a[l] = f(z[l])``."""
 
 from fastbp.kernels.activations import IDENTITY, RELU, activate
-from fastbp.kernels.jit import address, matrix_view, part
+from fastbp.kernels.jit import address, matrix_view, part, prefetch
 from fastbp.matmul import product as p
 from fastbp.matmul.product import Matrix, product
+
+# The order is random, and the processor fetches ahead only what is not.
+ROWS_AHEAD = 16
+LINE = 64  # bytes
+MOST_FETCHED = 64  # elements of a row; the rest then follows by itself
 
 
 @part
@@ -46,7 +51,11 @@ def _gather(network, data, workspace, start, low, high):
     n, X = layer.n_in, data.X
     row = layer.input_row
     a = matrix_view(workspace.activations, layer.input + low * row, high - low, row)
+    last = data.order.size - 1
     for i in range(high - low):
+        coming = data.order[min(start + low + i + ROWS_AHEAD, last)]
+        for j in range(0, min(n, MOST_FETCHED), LINE // X.itemsize):
+            prefetch(X, coming, j)
         sample = data.order[start + low + i]
         for j in range(n):
             a[i, j] = X[sample, j]

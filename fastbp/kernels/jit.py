@@ -211,6 +211,25 @@ def address(typing_context, array, index):
 
 
 @intrinsic
+def prefetch(typing_context, matrix, row, column):
+    """Ask for a line of the cache, where an element of a C-ordered matrix lies, to be read soon."""
+
+    def codegen(context, builder, signature, values):
+        array = context.make_array(matrix)(context, builder, values[0])
+        (row_bytes, item_bytes) = cgutils.unpack_tuple(builder, array.strides)
+        offset = builder.add(builder.mul(values[1], row_bytes), builder.mul(values[2], item_bytes))
+        pointer = cgutils.pointer_add(builder, array.data, offset)
+        i32 = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, i32, i32, i32])
+        name = "llvm.prefetch.p0"
+        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        builder.call(function, [pointer, i32(0), i32(3), i32(1)])  # read, nearest cache, data
+        return context.get_dummy_value()
+
+    return types.void(matrix, types.int64, types.int64), codegen
+
+
+@intrinsic
 def matrix_view(typing_context, vector, offset, rows, columns):
     """View of shape (rows, columns) on a contiguous vector from `offset` on, which must outlive it.
 
@@ -281,6 +300,9 @@ if DISABLED:
     def address(array: Any, index: int) -> int:
         """Address of element `index` of a contiguous array, which must outlive its use."""
         return int(array.ctypes.data + index * array.itemsize)
+
+    def prefetch(matrix: Any, row: int, column: int) -> None:
+        """Do nothing: it is only a hint."""
 
     def matrix_view(vector: Any, offset: int, rows: int, columns: int) -> Any:
         """View of shape (rows, columns) on a contiguous vector from `offset` on."""

@@ -64,13 +64,19 @@ def _compare_targets(data, loss, order, n, a, delta, losses):
     """delta := a - y; losses, but of one probability only that it gives to the truth, clipped."""
     epsilon = np.finfo(a.dtype).eps
     y = data.targets
+    if loss == LOG_LOSS and n == 1:
+        for i in range(order.size):
+            losses[i] = y[order[i], 0]
+        for i in range(order.size):  # a loop of its own, which is vectorised
+            p = a[i, 0] if losses[i] > 0 else 1 - a[i, 0]
+            delta[i, 0] = a[i, 0] - losses[i]
+            losses[i] = _clip(p, epsilon)
+        return
     for i in range(order.size):
         sample = order[i]
         for j in range(n):
             delta[i, j] = a[i, j] - y[sample, j]
-        if loss == LOG_LOSS and n == 1:
-            losses[i] = _clip(a[i, 0] if y[sample, 0] > 0 else 1 - a[i, 0], epsilon)
-        elif loss == LOG_LOSS:
+        if loss == LOG_LOSS:
             losses[i] = 0
             for j in range(n):
                 p = a[i, j] if y[sample, j] > 0 else 1 - a[i, j]
