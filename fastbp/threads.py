@@ -7,6 +7,7 @@ run on one.
 
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,8 +21,10 @@ from fastbp.kernels.jit import parallel_kernel
 
 __all__ = ["Pace", "choose_threads", "parallel_region", "single_threaded_blas", "start_layer"]
 
-# A thread is worth its start from this many multiply-adds in a mini-batch on; see NOTES.md.
+# Threads are worth their start from so many multiply-adds in a mini-batch on, and from the lesser
+# number where the user asks for them; see NOTES.md.
 WORK_PER_BATCH = 400_000
+LEAST_WORK = 100_000
 
 _used = False  # Numba's threads were started in this process
 _forked = False  # ... or in the process that this one was forked from
@@ -49,7 +52,7 @@ def choose_threads(n_jobs: int | None, work: float) -> int:
     work : float
     """
     most = int(numba.get_num_threads())
-    if _forked or most == 1:
+    if _forked or most == 1 or work < LEAST_WORK:
         return 1
     if n_jobs is None:
         main = threading.current_thread() is threading.main_thread()
@@ -63,7 +66,7 @@ class Pace:
     A call lasts a tenth of a second, so that Ctrl-C is heard between two. Threads wait for one
     another twice a mini-batch: where another process has one of the cores, that can cost far more
     than the work. Results are the same bits either way, so one thread and several are both timed,
-    and the slower again from time to time.
+    and the slower is tried again from time to time, in short calls.
 
     Parameters
     ----------
@@ -76,46 +79,63 @@ class Pace:
     """
 
     CALL_SECONDS = 0.1
-    RETRY = 20.0  # the slower is tried again after as many times what the trial costs
+    TRIAL_SECONDS = 0.02
+    TRIAL_CALLS = 2  # of which the better counts: the first may start the threads
+    RETRY = 20.0  # the slower is tried again after as many times what a trial costs
 
     def __init__(self, n_threads: int, patience: float, unit_seconds: float) -> None:
         self.n_threads = n_threads
         self.patience = patience
         self._guess = unit_seconds
-        self._seconds: dict[int, float] = {}  # of a unit, by number of threads
+        # Seconds of a unit in the last calls, by number of threads.
+        self._timed: dict[int, deque[float]] = {n: deque(maxlen=3) for n in (1, n_threads)}
         self._since_trial = 0.0
+        self._trials: list[int] = []  # calls to come, as numbers of threads
 
     def plan(self, remaining: int) -> tuple[int, int]:
         """Return the number of threads, and how many of the remaining units, for the next call."""
-        if self.n_threads == 1:
-            return 1, self._units(1, remaining)
-        faster, slower = self._ranked()
-        trial = self._units(slower, remaining) * self._expected(slower)
-        tried = len(self._seconds) == 2
-        patience = self.RETRY * trial if tried else self.patience
-        n_threads = slower if self._since_trial > patience else faster
-        return n_threads, self._units(n_threads, remaining)
+        if self.n_threads > 1 and not self._trials and self._since_trial > self._patience():
+            slower = self._ranked()[1]
+            self._trials = [slower] * self.TRIAL_CALLS
+        if self._trials:
+            n_threads, seconds = self._trials[0], self.TRIAL_SECONDS
+        else:
+            n_threads, seconds = self._ranked()[0], self.CALL_SECONDS
+        return n_threads, max(1, min(remaining, int(seconds / self._expected(n_threads))))
 
     def record(self, n_threads: int, units: int, seconds: float) -> None:
         """Learn how long such a call took."""
-        is_trial = self.n_threads > 1 and n_threads != self._ranked()[0]
-        self._since_trial = 0.0 if is_trial else self._since_trial + seconds
-        self._seconds[n_threads] = seconds / units
+        if self._trials:
+            if len(self._trials) == self.TRIAL_CALLS:
+                self._timed[n_threads].clear()
+            self._trials.pop()
+            self._since_trial = 0.0
+        else:
+            self._since_trial += seconds
+        self._timed[n_threads].append(seconds / units)
+
+    def _patience(self) -> float:
+        """Seconds until the slower is tried, for the first time or again."""
+        slower = self._ranked()[1]
+        if not self._timed[slower]:
+            return self.patience
+        trial = self.TRIAL_CALLS * max(self.TRIAL_SECONDS, self._expected(slower))
+        return self.RETRY * trial
 
     def _ranked(self) -> tuple[int, int]:
         """The numbers of threads to choose from, the faster first as far as is known."""
-        if self._seconds.get(self.n_threads, np.inf) < self._seconds.get(1, np.inf):
+        if self._timed[self.n_threads] and (
+            self._expected(self.n_threads) < self._expected(1) or not self._timed[1]
+        ):
             return self.n_threads, 1
         return 1, self.n_threads
 
     def _expected(self, n_threads: int) -> float:
         """Seconds of a unit: as timed, or with threads of which nothing is known much longer."""
-        if n_threads in self._seconds:
-            return self._seconds[n_threads]
-        return 100 * self._seconds[1] if 1 in self._seconds else self._guess
-
-    def _units(self, n_threads: int, remaining: int) -> int:
-        return max(1, min(remaining, int(self.CALL_SECONDS / self._expected(n_threads))))
+        timed = sorted(self._timed[n_threads])
+        if timed:
+            return timed[(len(timed) - 1) // 2]  # of two the better, of three the median
+        return 100 * self._expected(1) if n_threads > 1 and self._timed[1] else self._guess
 
 
 @contextmanager

@@ -6,9 +6,12 @@ import sys
 CODE = """
 import numpy as np
 import fastbp
+from fastbp import threads
 from fastbp.kernels import epoch
+from fastbp.training import engine
 
 kernels = epoch.train_serial, epoch.train_parallel, epoch.predict_serial, epoch.predict_parallel
+threads.LEAST_WORK, engine.ASKED_PATIENCE, threads.Pace.CALL_SECONDS = 0, 0.0, 1e-4
 fastbp.warmup(["float32"])
 before = [set(kernel.overloads) for kernel in kernels]
 assert all(len(overloads) == 1 for overloads in before), before
@@ -19,7 +22,8 @@ for n_jobs in (1, 2):
         (fastbp.BPClassifier, np.digitize(X[:, 0], [-1, 1])),
         (fastbp.BPRegressor, X[:, :2]),
     ):
-        estimator(hidden_layer_sizes=(4,), max_iter=3, n_jobs=n_jobs).fit(X, y, X[:, 0] ** 2).predict(X)
+        model = estimator(hidden_layer_sizes=(4,), max_iter=3, n_jobs=n_jobs)
+        model.fit(X, y, X[:, 0] ** 2).predict(X)
 assert [set(kernel.overloads) for kernel in kernels] == before
 """
 

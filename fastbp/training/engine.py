@@ -31,6 +31,7 @@ Array = NDArray[Any]
 
 CHUNK_ROWS = 512  # rows of activations kept: more would leave the cache and use memory
 PATIENCE = 0.2  # seconds on one thread before others are started, where n_jobs is None
+ASKED_PATIENCE = 0.01  # ... and where it asks for them
 COMPILE_PATIENCE = 10.0  # ... and before the kernels for them are compiled, if they are in no cache
 SLOWEST = 2e9  # multiply-adds a second: below what is reached anywhere
 
@@ -71,7 +72,7 @@ class Engine:
         self.work = 3.0 * rows * count_weights(weights)
         self.n_jobs = n_jobs
         n_threads = choose_threads(n_jobs, self.work)
-        patience = PATIENCE if n_jobs is None else 0.0
+        patience = PATIENCE if n_jobs is None else ASKED_PATIENCE
         self.pace = Pace(n_threads, patience, self.work / SLOWEST)
         self.seconds = 0.0  # of compiled calls so far
         self.network = make_network(weights, names, rows)
