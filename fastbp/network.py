@@ -161,7 +161,7 @@ def make_network(
         at_output += rows * output_row
         output_row = padded(n_out, dtype)
         layer.output, layer.output_row = at_output, output_row
-        layer.panel_rows = choose_panel_rows(layer.weights_row)
+        layer.panel_rows = choose_panel_rows(int(layer.rows), int(layer.weights_row))
         layer.first_panel = at_panel
         at_panel += -(-int(layer.rows + 1) // int(layer.panel_rows))
         layer.last_panel = at_panel

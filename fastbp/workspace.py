@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fastbp.kernels.activations import activate_address
 from fastbp.kernels.arrays import Network, Workspace
+from fastbp.kernels.team import make_team, yield_address
 from fastbp.kernels.update import step_address
 from fastbp.matmul.product import BLAS_ROWS, product_addresses
 from fastbp.matmul.tile import TILE_ROWS
@@ -64,11 +65,13 @@ def make_workspace(
         column_rows=np.zeros(n_entries, np.int64),
         column_values=np.zeros(n_entries, dtype),
         bounds=_share_panels(layers, n_threads),
+        team=make_team(),
         addresses=np.array(
             [
                 *product_addresses(dtype.name),
                 activate_address(dtype.name),
                 step_address(dtype.name),
+                yield_address(),
             ]
         ),
         loss=loss,
@@ -79,7 +82,12 @@ def make_workspace(
 
 def _share_panels(layers: Any, n_threads: int) -> Array:
     """Return the bounds of each thread's panels, of about the same work."""
-    sizes = layers.panel_rows * layers.weights_row
-    cost = np.repeat(sizes, layers.last_panel - layers.first_panel)
+    cost = [
+        min(layer.panel_rows, layer.rows + 1 - first) * layer.weights_row
+        for layer in layers
+        for first in range(0, layer.rows + 1, layer.panel_rows)
+    ]
     done = np.concatenate([[0], np.cumsum(cost)])
-    return np.searchsorted(done, np.linspace(0, done[-1], n_threads + 1)).astype(np.int64)
+    shares = np.linspace(0, done[-1], n_threads + 1)
+    nearest = np.abs(done[:, None] - shares).argmin(axis=0)
+    return nearest.astype(np.int64)

@@ -13,6 +13,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
+from fastbp.kernels.arrays import ACTIVATE
 from fastbp.kernels.jit import (
     DISABLED,
     EXACT_ORDER,
@@ -280,7 +281,7 @@ def activate(addresses, code, z, slope, n, row):
 
     Softmax has no slope of this kind: losses.py knows what to do with it.
     """
-    call(addresses[2], (code, address(z, 0), address(slope, 0), z.size, n, row))
+    call(addresses[ACTIVATE], (code, address(z, 0), address(slope, 0), z.size, n, row))
 
 
 @cache

@@ -90,7 +90,8 @@ class Workspace(NamedTuple):
     column_rows: Any
     column_values: Any
     bounds: Any  # (n_threads + 1,) which panels each thread updates
-    addresses: Any  # (4,) of the compiled functions: the product, BLAS's, activations, steps
+    team: Any  # team.py
+    addresses: Any  # (5,) of functions, by the names below
     loss: int  # losses.py
     rows: int  # rows of a chunk: a larger batch is taken in chunks
     grain: int  # threads share rows in multiples of it
@@ -106,6 +107,13 @@ class Chunk(NamedTuple):
     begins: bool  # it is the first of its batch
     ends: bool  # it is the last, after which the weights are updated
 
+
+# The entries of `Workspace.addresses`.
+PRODUCT = 0
+BLAS = 1
+ACTIVATE = 2
+STEP = 3
+YIELD = 4
 
 # The entries of `Workspace.totals`, which last from call to call.
 WEIGHT = 0  # sum of the weights of the batch's samples so far

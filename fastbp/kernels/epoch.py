@@ -1,19 +1,29 @@
 """The loop over mini-batches, compiled whole, and prediction; each for one thread and for several.
 
-A mini-batch is two regions, each shared by the threads: forward and deltas over the rows of the
-batch, then gradients and updates over the rows of the weights. A batch of more than
-``workspace.rows`` rows comes in chunks of as many, over which the gradient is summed.
+A mini-batch is two steps, each shared by the threads, which wait for one another after each:
+forward and deltas over the rows of the batch, then gradients and updates over the rows of the
+weights. A batch of more than ``workspace.rows`` rows comes in chunks of as many, over which the
+gradient is summed.
 """
 
 import numpy as np
 from numba import prange
 
-from fastbp.kernels.arrays import BATCH_LOSS, EPOCH_LOSS, PENALTY, SQUARES, WEIGHT, Chunk
+from fastbp.kernels.arrays import (
+    BATCH_LOSS,
+    EPOCH_LOSS,
+    PENALTY,
+    SQUARES,
+    WEIGHT,
+    YIELD,
+    Chunk,
+)
 from fastbp.kernels.backward import backward, sort_columns
 from fastbp.kernels.forward import forward
 from fastbp.kernels.jit import inner_kernel, kernel, parallel_kernel, part
 from fastbp.kernels.losses import differentiate_loss
 from fastbp.kernels.shuffle import shuffle
+from fastbp.kernels.team import join, wait
 from fastbp.kernels.update import update_panels
 
 
@@ -49,30 +59,48 @@ def _share(thread, n_threads, n_rows, grain):
 
 
 @inner_kernel
-def _differentiate_rows(network, data, workspace, chunk, thread, n_threads):
-    """The first region, for the rows of one thread: forward pass, loss and deltas."""
-    low, high = _share(thread, n_threads, chunk.rows, workspace.grain)
+def _differentiate_rows(network, data, workspace, chunk, member, size):
+    """Forward pass, loss and deltas, for one thread's rows."""
+    low, high = _share(member, size, chunk.rows, workspace.grain)
     if low < high:
         forward(network, data, workspace, chunk.start, low, high)
         differentiate_loss(network, data, workspace, chunk.start, low, high)
         backward(network, workspace, low, high)
 
 
+@inner_kernel
+def _update_weights(network, data, solver, workspace, chunk, member, size):
+    """Gradients, and at the batch's end updates, of one thread's panels."""
+    most = workspace.bounds.size - 1
+    first = workspace.bounds[member * most // size]
+    last = workspace.bounds[(member + 1) * most // size]
+    update_panels(network, data, solver, workspace, chunk, first, last, member)
+
+
 @part
-def _add_losses(data, workspace, chunk):
-    """Losses and weights of the chunk's samples into the totals, always in the same order."""
-    loss, weight = 0.0, 0.0
+def _add_weights(data, workspace, chunk):
+    """Weights of the chunk's samples into the total."""
+    weight = 0.0
     if data.sample_weight.size == 0:
         weight += chunk.rows
+    else:
+        for i in range(chunk.rows):
+            weight += data.sample_weight[data.order[chunk.start + i]]
+    workspace.totals[WEIGHT] += weight
+
+
+@part
+def _add_losses(data, workspace, chunk):
+    """Losses of the chunk's samples into the total, always in the same order."""
+    loss = 0.0
+    if data.sample_weight.size == 0:
         for i in range(chunk.rows):
             loss += workspace.row_losses[i]
     else:
         for i in range(chunk.rows):
             w = data.sample_weight[data.order[chunk.start + i]]
             loss += w * workspace.row_losses[i]
-            weight += w
     workspace.totals[BATCH_LOSS] += loss
-    workspace.totals[WEIGHT] += weight
 
 
 @part
@@ -95,6 +123,34 @@ def _finish_batch(solver, workspace, chunk, batch_size, n_samples, losses):
         losses[chunk.epoch] = totals[EPOCH_LOSS] / n_samples
 
 
+@inner_kernel
+def _train(network, data, solver, workspace, batch_size, first, last, losses, member, size):
+    """Chunks first..last, by one thread of a team. The first thread does what is not shared."""
+    n_samples = data.order.size
+    sparse = data.indptr.size > 0
+    leads = member == 0
+    for index in range(first, last):
+        chunk = Chunk(*_place(index, first, n_samples, batch_size, workspace.rows))
+        if leads and chunk.start == 0:
+            _begin_epoch(data, workspace)
+        if chunk.rows <= 0:
+            continue
+        if leads and sparse:
+            sort_columns(data, workspace, chunk)
+        if chunk.start == 0:
+            wait(workspace.team, size, workspace.addresses[YIELD])  # for the order
+        if leads:
+            _add_weights(data, workspace, chunk)
+        _differentiate_rows(network, data, workspace, chunk, member, size)
+        wait(workspace.team, size, workspace.addresses[YIELD])
+        if leads:
+            _add_losses(data, workspace, chunk)
+        _update_weights(network, data, solver, workspace, chunk, member, size)
+        wait(workspace.team, size, workspace.addresses[YIELD])
+        if leads and chunk.ends:
+            _finish_batch(solver, workspace, chunk, batch_size, n_samples, losses)
+
+
 @kernel
 def train_serial(network, data, solver, workspace, batch_size, first, last, losses):
     """Chunks first..last, counted from epoch to epoch, on the calling thread.
@@ -102,40 +158,20 @@ def train_serial(network, data, solver, workspace, batch_size, first, last, loss
     ``solver.steps[0]`` belongs to the batch of chunk `first`; `losses`, of shape (n_epochs,), get
     the mean loss of each epoch at its end.
     """
-    n_samples = data.order.size
-    for index in range(first, last):
-        chunk = Chunk(*_place(index, first, n_samples, batch_size, workspace.rows))
-        if chunk.start == 0:
-            _begin_epoch(data, workspace)
-        if chunk.rows > 0:
-            if data.indptr.size > 0:
-                sort_columns(data, workspace, chunk)
-            _differentiate_rows(network, data, workspace, chunk, 0, 1)
-            _add_losses(data, workspace, chunk)
-            update_panels(network, data, solver, workspace, chunk, 0)
-            if chunk.ends:
-                _finish_batch(solver, workspace, chunk, batch_size, n_samples, losses)
+    _train(network, data, solver, workspace, batch_size, first, last, losses, 0, 1)
 
 
 @parallel_kernel
 def train_parallel(network, data, solver, workspace, batch_size, first, last, losses):
-    """The same on several threads, as many as ``workspace.bounds`` says; to the same bits."""
-    n_samples = data.order.size
+    """The same on several threads, as many as ``workspace.bounds`` says; to the same bits.
+
+    ``workspace.team`` must be of zeros.
+    """
     n_threads = workspace.bounds.size - 1
-    for index in range(first, last):
-        chunk = Chunk(*_place(index, first, n_samples, batch_size, workspace.rows))
-        if chunk.start == 0:
-            _begin_epoch(data, workspace)
-        if chunk.rows > 0:
-            if data.indptr.size > 0:
-                sort_columns(data, workspace, chunk)
-            for thread in prange(n_threads):
-                _differentiate_rows(network, data, workspace, chunk, np.int64(thread), n_threads)
-            _add_losses(data, workspace, chunk)
-            for thread in prange(n_threads):
-                update_panels(network, data, solver, workspace, chunk, np.int64(thread))
-            if chunk.ends:
-                _finish_batch(solver, workspace, chunk, batch_size, n_samples, losses)
+    for _ in prange(n_threads):
+        member, size = join(workspace.team, n_threads)
+        if member < size:
+            _train(network, data, solver, workspace, batch_size, first, last, losses, member, size)
 
 
 @inner_kernel

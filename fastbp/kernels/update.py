@@ -21,6 +21,7 @@ from fastbp.kernels.arrays import (
     RATE,
     REST_1,
     REST_2,
+    STEP,
     WEIGHT,
 )
 from fastbp.kernels.backward import differentiate, differentiate_bias, differentiate_sparse
@@ -43,27 +44,27 @@ from fastbp.matmul.transpose import transpose
 SGD, NESTEROV, ADAM, ADAGRAD, GRADIENT_ONLY = range(5)
 
 PANEL_SIZE = 2048  # numbers in a panel: it stays in the nearest cache, and each costs a few calls
+PANELS = 4  # of a matrix at least, where it has the rows: threads share them
 
 
-def choose_panel_rows(weights_row: int) -> int:
+def choose_panel_rows(rows: int, weights_row: int) -> int:
     """Return how many rows of a matrix a panel has: whole tiles, 64 rows at the most."""
-    return TILE_ROWS * max(1, min(PANEL_SIZE // weights_row, 64) // TILE_ROWS)
+    most = min(PANEL_SIZE // weights_row, rows // PANELS, 64)
+    return TILE_ROWS * max(1, most // TILE_ROWS)
 
 
-@inner_kernel
-def update_panels(network, data, solver, workspace, chunk, thread):
-    """Gradients of the panels of one thread over the chunk; their update at the batch's end."""
-    panel = workspace.bounds[thread]
-    last = workspace.bounds[thread + 1]
+@part
+def update_panels(network, data, solver, workspace, chunk, panel, last, member):
+    """Gradients of panels up to `last` over the chunk; at the batch's end their update."""
     for i in range(network.layers.size):
         layer = network.layers[i]
         while panel < min(last, layer.last_panel):
-            _update_panel(network, data, solver, workspace, chunk, i, panel, thread)
+            _update_panel(network, data, solver, workspace, chunk, i, panel, member)
             panel += 1
 
 
 @part
-def _update_panel(network, data, solver, workspace, chunk, i, panel, thread):
+def _update_panel(network, data, solver, workspace, chunk, i, panel, member):
     """Gradient, and at the batch's end update, of one panel of layer i."""
     layer = network.layers[i]
     row = (panel - layer.first_panel) * layer.panel_rows
@@ -90,7 +91,7 @@ def _update_panel(network, data, solver, workspace, chunk, i, panel, thread):
     else:
         # In scratch each layer has its place, so the padding of its rows stays 0.
         n_threads = workspace.bounds.size - 1
-        at = thread * (workspace.scratch.size // n_threads) + layer.scratch
+        at = member * (workspace.scratch.size // n_threads) + layer.scratch
         gradient = workspace.scratch
         if workspace.gradient.size > 0:
             at, gradient = low, workspace.gradient
@@ -154,7 +155,7 @@ def _step(network, solver, workspace, step, low, shape, left, right, squares):
         address(workspace.totals, WEIGHT),
         squares,
     )
-    call(workspace.addresses[3], operands)
+    call(workspace.addresses[STEP], operands)
 
 
 @cache

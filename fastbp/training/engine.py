@@ -192,6 +192,7 @@ class Engine:
             run = epoch.train_parallel if parallel else epoch.train_serial
             workspace = self.workspace if parallel else self.serial_workspace
             compiled = count_compiled(run)
+            workspace.team[:] = 0
             began = perf_counter()
             run(self.network, data, solver, workspace, *chunks)
             seconds = perf_counter() - began
