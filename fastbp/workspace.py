@@ -90,4 +90,5 @@ def _share_panels(layers: Any, n_threads: int) -> Array:
     done = np.concatenate([[0], np.cumsum(cost)])
     shares = np.linspace(0, done[-1], n_threads + 1)
     nearest = np.abs(done[:, None] - shares).argmin(axis=0)
-    return nearest.astype(np.int64)
+    bounds: Array = nearest.astype(np.int64)
+    return bounds

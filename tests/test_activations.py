@@ -1,4 +1,6 @@
-"""Activations and their slopes against SciPy, in units in the last place."""
+"""Activations and their slopes against SciPy, and against decimals in units in the last place."""
+
+from decimal import Decimal, localcontext
 
 import naive
 import numpy as np
@@ -6,10 +8,12 @@ import pytest
 from scipy.special import expit
 
 from fastbp.kernels import activations
-from fastbp.kernels.activations import CODES, activate, activate_address, exp, expm1, log, log1p
-from fastbp.kernels.jit import kernel
+from fastbp.kernels.activations import CODES, activate, activate_address, exp, expm1, log
+from fastbp.kernels.jit import DISABLED, kernel
 
 DTYPES = ["float32", "float64"]
+
+compiled = pytest.mark.skipif(DISABLED, reason="as plain Python the functions are NumPy's")
 
 
 @kernel
@@ -22,12 +26,6 @@ def map_exp(x, out):
 def map_expm1(x, out):
     for i in range(x.size):
         out[i] = expm1(x[i])
-
-
-@kernel
-def map_log1p(x, out):
-    for i in range(x.size):
-        out[i] = log1p(x[i])
 
 
 @kernel
@@ -54,6 +52,7 @@ def grid(dtype, low, high, n=200_001):
     return np.linspace(low, high, n).astype(dtype)
 
 
+@compiled
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_exp_is_within_an_ulp(dtype):
     top = 88.0 if dtype == "float32" else 709.0
@@ -82,14 +81,6 @@ def test_expm1(dtype):
     assert ulp_error(out, np.expm1(x.astype(np.longdouble))) <= 2.5
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_log1p(dtype):
-    x = np.concatenate([grid(dtype, 0, 1), np.logspace(-30, 0, 999).astype(dtype)])
-    out = np.empty_like(x)
-    map_log1p(x, out)
-    assert ulp_error(out, np.log1p(x.astype(np.longdouble))) <= 2.5
-
-
 @kernel
 def map_log(x, out):
     for i in range(x.size):
@@ -105,10 +96,6 @@ def test_log():
     np.testing.assert_allclose(out[:-1], exact.astype(float), rtol=1e-15, atol=3e-16)
 
 
-# In units of the last place, over [-20, 20]: polynomials, quotients and their roundings.
-BOUNDS = {"identity": 0, "relu": 0, "leaky_relu": 1, "selu": 4, "elu": 2.5, "exp": 1.5}
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", sorted(set(CODES) - {"softmax", "identity"}))
 def test_against_scipy(name, dtype):
@@ -118,8 +105,117 @@ def test_against_scipy(name, dtype):
     tolerance = 30 * np.finfo(dtype).eps
     np.testing.assert_allclose(a, naive.FUNCTIONS[name](exact), rtol=tolerance, atol=tolerance)
     np.testing.assert_allclose(slope, naive.SLOPES[name](exact), rtol=tolerance, atol=tolerance)
-    if name in BOUNDS and dtype == "float32":
-        assert ulp_error(a, naive.FUNCTIONS[name](exact).astype(np.longdouble)) <= BOUNDS[name]
+
+
+PI = Decimal("3.14159265358979323846264338327950288419716939937510582")
+SELU_SCALE = Decimal("1.0507009873554804934193349852946")
+SELU_ALPHA = Decimal("1.6732632423543772848170429916717")
+
+
+def logistic(x):
+    return 1 / (1 + (-x).exp())
+
+
+def tanh(x):
+    e = (-2 * abs(x)).exp()
+    return ((1 - e) / (1 + e)).copy_sign(x)
+
+
+def elu(x):
+    return x if x > 0 else x.exp() - 1
+
+
+def softplus(x):
+    e = (-abs(x)).exp()
+    return max(x, Decimal(0)) + ((1 + e).ln() if e > Decimal("1e-20") else e - e * e / 2)
+
+
+def normal_density(x):
+    return (-x * x / 2).exp() / (2 * PI).sqrt()
+
+
+def normal_cumulative(x):
+    """Phi(x) by its power series, and beyond 2 by Laplace's continued fraction."""
+    y = abs(x)
+    if y < 2:
+        term = total = x
+        for k in range(3, 121, 2):
+            term *= x * x / k
+            total += term
+        return Decimal("0.5") + normal_density(x) * total
+    fraction = y
+    for k in range(300, 0, -1):
+        fraction = y + k / fraction
+    tail = normal_density(x) / fraction
+    return tail if x < 0 else 1 - tail
+
+
+EXACT = {
+    "relu": lambda x: max(x, Decimal(0)),
+    "logistic": logistic,
+    "tanh": tanh,
+    "leaky_relu": lambda x: x if x > 0 else x / 100,
+    "elu": elu,
+    "selu": lambda x: SELU_SCALE * (x if x > 0 else SELU_ALPHA * elu(x)),
+    "softplus": softplus,
+    "gelu": lambda x: x * normal_cumulative(x),
+    "silu": lambda x: x * logistic(x),
+    "exp": lambda x: x.exp(),
+}
+
+# In units in the last place, for float32 and float64, where the value is a normal number: somewhat
+# more than the largest errors at two million points without fused multiply-add. With it, those of
+# tanh are 2.5, of GELU 6 and 10.5.
+BOUNDS = {
+    "relu": (0, 0),
+    "leaky_relu": (1, 1),
+    "exp": (1.5, 1.5),
+    "elu": (2.5, 2.5),
+    "tanh": (4.5, 4.5),
+    "logistic": (2.5, 2.5),
+    "silu": (3, 3),
+    "softplus": (3.5, 3.5),
+    "selu": (3.5, 4.5),
+    "gelu": (8, 13.5),
+}
+
+
+def assert_close_in_ulp(values, function, x, bound):
+    """Compare with a function of decimals wherever that gives normal numbers."""
+    tiny = Decimal(float(np.finfo(values.dtype).tiny))
+    compared = 0
+    with localcontext(prec=50):
+        for value, z in zip(values, x, strict=True):
+            exact = function(Decimal(float(z)))
+            if exact == 0 or abs(exact) > tiny:
+                spacing = np.spacing(values.dtype.type(abs(exact)))
+                error = abs(Decimal(float(value)) - exact) / Decimal(float(spacing))
+                assert error <= bound, (z, value, error)
+                compared += 1
+    assert compared > x.size / 2
+
+
+@compiled
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", sorted(EXACT))
+def test_error_in_ulp(name, dtype):
+    top = 87 if dtype == "float32" else 708
+    small = np.logspace(-9, 0, 200)
+    x = [grid(dtype, -top, top, 401), grid(dtype, -13, 4, 801), small, -small, [0, -0.0]]
+    x = np.concatenate(x).astype(dtype)
+    a, _ = apply(name, x)
+    assert_close_in_ulp(a, EXACT[name], x, BOUNDS[name][dtype == "float64"])
+
+
+@compiled
+@pytest.mark.parametrize(("dtype", "end"), [("float32", -13.1), ("float64", -37.4)])
+def test_gelu_far_below_zero(dtype, end):
+    x = grid(dtype, end, -1.5, 801)
+    a, slope = apply("gelu", x)
+    bound = BOUNDS["gelu"][dtype == "float64"]
+    assert_close_in_ulp(a, EXACT["gelu"], x, bound)
+    # The slope is 0 at -0.75, where it keeps its absolute precision only.
+    assert_close_in_ulp(slope, lambda x: normal_cumulative(x) + x * normal_density(x), x, bound)
 
 
 @pytest.mark.parametrize("name", ["logistic", "tanh"])
@@ -140,7 +236,7 @@ def test_nan_stays_nan(name, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", sorted(set(CODES) - {"identity", "softmax", "exp"}))
 def test_the_far_ends_are_finite(name, dtype):
-    z = np.array([-1e4, -200.0, 200.0, 1e4], dtype)
+    z = np.array([-1e30, -1e4, -200.0, 200.0, 1e4, 1e30], dtype)
     a, slope = apply(name, z)
     exact = z.astype(np.float64)
     with np.errstate(over="ignore", under="ignore"):

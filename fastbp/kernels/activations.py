@@ -1,8 +1,10 @@
 """Activation functions and their slopes, written so that the compiler vectorises them.
 
-Each works on a slab: whole rows, padding included, whose values nobody reads. exp, expm1 and log1p
-are polynomials here, because the libraries' are a call for each element. Their coefficients are
-those of Taylor's series, taken as far as the reduced range needs for the last bit.
+Each works on a slab: whole rows, padding included, whose values nobody reads. The functions they
+need are made of polynomials here, because the libraries' are a call for each element. The
+coefficients are minimax fits of what is said beside them, by Remez's algorithm (for quotients by
+reweighted least squares) in 60 digits, then rounded; the errors stated are those after rounding.
+Those of log are Taylor's.
 """
 
 import math
@@ -11,7 +13,9 @@ from functools import cache, partial
 import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic, overload
+from scipy.special import expit, ndtr
 
 from fastbp.kernels.arrays import ACTIVATE
 from fastbp.kernels.jit import (
@@ -51,120 +55,114 @@ LEAKY_SLOPE = 0.01
 SELU_SCALE = 1.0507009873554804934193349852946
 SELU_ALPHA = 1.6732632423543772848170429916717
 
-_SQRT_HALF = math.sqrt(0.5)
 _INVERSE_SQRT_2PI = 1 / math.sqrt(2 * math.pi)
 
 
 @intrinsic
-def _power_of_two(typing_context, n):
-    """``2.0 ** n`` for a whole n in the range of the normal numbers, made of its bits."""
-    mantissa, bias, width = (23, 127, 32) if n == types.float32 else (52, 1023, 64)
+def _power_of_two(typing_context, t):
+    """``2.0 ** n`` of ``t = n + shift``: its last bits, moved to where the exponent is."""
+    mantissa, width = (23, 32) if t == types.float32 else (52, 64)
 
     def codegen(context, builder, signature, arguments):
         integer = ir.IntType(width)
-        exponent = builder.add(builder.fptosi(arguments[0], integer), integer(bias))
-        return builder.bitcast(builder.shl(exponent, integer(mantissa)), arguments[0].type)
+        bits = builder.bitcast(arguments[0], integer)
+        return builder.bitcast(builder.shl(bits, integer(mantissa)), arguments[0].type)
 
-    return n(n), codegen
+    return t(t), codegen
 
 
 @intrinsic
-def _nearest(typing_context, x):
-    """The nearest whole number, in one instruction."""
+def _leading_half(typing_context, x):
+    """x without the latter half of its digits, so that its square is exact."""
+    width, mask = (32, -(2**12)) if x == types.float32 else (64, -(2**27))
 
     def codegen(context, builder, signature, arguments):
-        function = builder.module.declare_intrinsic("llvm.nearbyint", [arguments[0].type])
-        return builder.call(function, arguments)
+        integer = ir.IntType(width)
+        bits = builder.bitcast(arguments[0], integer)
+        return builder.bitcast(builder.and_(bits, integer(mask)), arguments[0].type)
 
     return x(x), codegen
 
 
-# exp(x) = 2**n * exp(r) with n = round(x / ln 2), so |r| <= ln(2) / 2. ln 2 comes in two parts, the
-# first so short that n times it is exact. 2**n comes in two factors, for the ends of the range.
+@intrinsic
+def _polynomial(typing_context, x, coefficients):
+    """Horner's scheme; the coefficient of the highest power comes first."""
+
+    def codegen(context, builder, signature, arguments):
+        x, flags = arguments[0], tuple(EXACT_ORDER)
+        value, *others = cgutils.unpack_tuple(builder, arguments[1])
+        for coefficient in others:
+            product = builder.fmul(value, x, flags=flags)
+            value = builder.fadd(product, coefficient, flags=flags)
+        return value
+
+    return x(x, coefficients), codegen
 
 
-@exact_kernel
-def _exp_parts_float32(x):
-    """``(q, s, t)`` with ``exp(x) = (1 + q) * s * t``, s and t powers of two."""
-    f = np.float32
-    x = f(-104) if x < f(-104) else x  # a NaN stays one
-    x = f(89) if x > f(89) else x
-    n = _nearest(x * f(1.4426950408889634))
-    r = (x - n * f(0.693359375)) - n * f(-2.12194440054690583e-4)
-    p = f(1 / 5040)
-    p = p * r + f(1 / 720)
-    p = p * r + f(1 / 120)
-    p = p * r + f(1 / 24)
-    p = p * r + f(1 / 6)
-    p = p * r + f(1 / 2)
-    q = r * r * p + r
-    half = _nearest(n * f(0.5))
-    return q, _power_of_two(half), _power_of_two(n - half)
+# exp(x) = 2**n * exp(r) with n = round(x / ln 2), so |r| <= ln(2) / 2. exp(r) is the quotient
+# (c + r) / (c - r) with c = r coth(r / 2), which is even in r: that takes half as many coefficients
+# as exp itself, and a division, which processors do beside multiplications.
 
-
-@exact_kernel
-def _exp_parts_float64(x):
-    """``(q, s, t)`` with ``exp(x) = (1 + q) * s * t``, s and t powers of two."""
-    x = -746.0 if x < -746.0 else x  # a NaN stays one
-    x = 710.0 if x > 710.0 else x
-    n = _nearest(x * 1.4426950408889634)
-    r = (x - n * 6.93147180369123816490e-01) - n * 1.90821492927058770002e-10
-    p = 1 / 6227020800
-    p = p * r + 1 / 479001600
-    p = p * r + 1 / 39916800
-    p = p * r + 1 / 3628800
-    p = p * r + 1 / 362880
-    p = p * r + 1 / 40320
-    p = p * r + 1 / 5040
-    p = p * r + 1 / 720
-    p = p * r + 1 / 120
-    p = p * r + 1 / 24
-    p = p * r + 1 / 6
-    p = p * r + 1 / 2
-    q = r * r * p + r
-    half = _nearest(n * 0.5)
-    return q, _power_of_two(half), _power_of_two(n - half)
-
-
-# log1p(u) = 2 atanh(s) with s = u / (2 + u), so s <= 1/3 for u in [0, 1].
-
-
-@exact_kernel
-def _log1p_float32(u):
-    f = np.float32
-    s = u / (f(2) + u)
-    z = s * s
-    p = f(1 / 15)
-    p = p * z + f(1 / 13)
-    p = p * z + f(1 / 11)
-    p = p * z + f(1 / 9)
-    p = p * z + f(1 / 7)
-    p = p * z + f(1 / 5)
-    p = p * z + f(1 / 3)
-    return f(2) * (s + s * z * p)
-
-
-@exact_kernel
-def _log1p_float64(u):
-    s = u / (2.0 + u)
-    z = s * s
-    p = 1 / 33
-    p = p * z + 1 / 31
-    p = p * z + 1 / 29
-    p = p * z + 1 / 27
-    p = p * z + 1 / 25
-    p = p * z + 1 / 23
-    p = p * z + 1 / 21
-    p = p * z + 1 / 19
-    p = p * z + 1 / 17
-    p = p * z + 1 / 15
-    p = p * z + 1 / 13
-    p = p * z + 1 / 11
-    p = p * z + 1 / 9
-    p = p * z + 1 / 7
-    p = p * z + 1 / 5
-    p = p * z + 1 / 3
-    return 2.0 * (s + s * z * p)
+# Added to n, it moves n to the last bits and adds 127 or 1023, where 2**n finds its exponent.
+_SHIFT = {"float32": 1.5 * 2.0**23 + 127, "float64": 1.5 * 2.0**52 + 1023}
+# ln 2 in two parts, those of Cephes and fdlibm: the first is so short that n times it is exact.
+_LN_2 = {
+    "float32": (0.693359375, -2.12194440054690583e-4),
+    "float64": (6.93147180369123816490e-01, 1.90821492927058770002e-10),
+}
+# Here n is -127 or -1023, and 2**n comes out as 0.
+_LOWEST = {"float32": -88.0, "float64": -709.0}
+# c = 2 + r**2 * p(r**2), by which exp(r) is right to 2**-30 and 2**-60.
+_COTH = {
+    "float32": (-0.002766831312328577, 0.16666626930236816),
+    "float64": (
+        4.138558567895213e-08,
+        -1.653391532679644e-06,
+        6.61375633578577e-05,
+        -0.002777777777707944,
+        0.1666666666666661,
+    ),
+}
+# 2 atanh(s) = 2 s + s**3 * p(s**2) for |s| <= 1/3, to 2**-27 and 2**-57.
+_ATANH = {
+    "float32": (
+        0.27840733528137207,
+        0.2804083228111267,
+        0.4001876413822174,
+        0.6666647791862488,
+    ),
+    "float64": (
+        0.16764670361332448,
+        0.08484117612008617,
+        0.12071287045061273,
+        0.1330564141014252,
+        0.15386180445835757,
+        0.18181763074435223,
+        0.22222223380200046,
+        0.2857142855826342,
+        0.40000000000065333,
+        0.666666666666666,
+    ),
+}
+# exp(y**2 / 2) * Phi(-y) is a quotient of two polynomials for y in [0, end]; these are for float32,
+# to 2**-26.9. Their scale is such that exp(-y**2 / 2) does not underflow when it is divided by the
+# second. At the end exp(-y**2 / 2) is 0.
+_TAIL_END = {"float32": 13.25, "float64": 37.66}
+_TAIL_NUMERATOR = (
+    4.03667058890278e-07,
+    4.015957529190928e-06,
+    1.8214195733889937e-05,
+    4.377741424832493e-05,
+    5.0251921493327245e-05,
+)
+_TAIL_DENOMINATOR = (
+    1.0118287718796637e-06,
+    1.0067258699564263e-05,
+    4.665136293624528e-05,
+    0.00012001746654277667,
+    0.00016774532559793442,
+    0.00010050384298665449,
+)
 
 
 # log(p) = k ln 2 + log(m) with p = 2**k * m and m in [sqrt(1/2), sqrt(2)), log(m) = 2 atanh(s) with
@@ -205,24 +203,45 @@ def _log_float64(p):
     return k * 6.93147180369123816490e-01 + rest + (p - p)  # a NaN has no exponent, and stays one
 
 
-# The functions of either dtype. As plain Python they are NumPy's.
+# The functions of either dtype. As plain Python they are NumPy's and SciPy's.
 
 
 def exp(x):
-    """``e ** x``, to 1 ULP."""
+    """``e ** x``, to 1.5 ULP."""
     with np.errstate(over="ignore", under="ignore"):
         return np.exp(x)
 
 
 def expm1(x):
-    """``exp(x) - 1``, also near 0."""
-    with np.errstate(over="ignore", under="ignore"):
+    """``exp(x) - 1`` for x <= 0, also near 0."""
+    with np.errstate(over="ignore"):
         return np.expm1(x)
 
 
-def log1p(u):
-    """``log(1 + u)`` for u in [0, 1]."""
-    return np.log1p(u)
+def logistic(x):
+    """``1 / (1 + exp(-x))``, or 0 where that is not a normal number."""
+    return expit(x)
+
+
+def tanh(x):
+    """Hyperbolic tangent."""
+    return np.tanh(x)
+
+
+def softplus(x):
+    """``log(1 + exp(x))``, or 0 where that is not a normal number."""
+    with np.errstate(invalid="ignore"):
+        return np.logaddexp(type(x)(0), x)
+
+
+def gelu(x):
+    """``x * Phi(x)`` with the normal distribution's Phi, and its slope ``Phi(x) + x * Phi'(x)``.
+
+    Both keep their relative precision far below 0, until they are no normal numbers.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        density = type(x)(_INVERSE_SQRT_2PI) * np.exp(-x * x / 2)
+        return x * ndtr(x), ndtr(x) + x * density
 
 
 def log(p):
@@ -230,7 +249,14 @@ def log(p):
     return np.log(p)
 
 
-_OPTIONS = {"fastmath": EXACT_ORDER}
+# Without `forceinline` the longer ones would be calls, of which no loop is vectorised.
+_OPTIONS = {"fastmath": EXACT_ORDER, "error_model": "numpy", "forceinline": True}
+
+
+def _cast(x, table):
+    """Return a table's numbers for x, which is a Numba type, in that type."""
+    numbers, T = table[x.name], np.dtype(x.name).type
+    return tuple(map(T, numbers)) if isinstance(numbers, tuple) else T(numbers)
 
 
 @overload(log, jit_options=_OPTIONS)
@@ -241,36 +267,177 @@ def _log(p):
     return implementation
 
 
-@overload(exp, jit_options=_OPTIONS)
-def _exp(x):
-    parts = _exp_parts_float32 if x == types.float32 else _exp_parts_float64
+def _exp_parts(x, rest, k):
+    """``(c, r, n + shift)`` with ``exp((x + rest) / k) = (c + r) / (c - r) * 2**n``, rest tiny."""
+
+
+@overload(_exp_parts, jit_options=_OPTIONS, prefer_literal=True)
+def _exp_parts_overload(x, rest, k):
+    k = k.literal_value
+    shift, (high, low), coefficients = _cast(x, _SHIFT), _cast(x, _LN_2), _cast(x, _COTH)
+    T = type(shift)
+    high, low, inverse, constant = high * T(k), low * T(k), T(1 / k / math.log(2)), T(2 * k)
+    powers = range(2 * len(coefficients) - 1, 0, -2)
+    coefficients = tuple(a / T(k) ** T(n) for a, n in zip(coefficients, powers, strict=True))
+
+    def implementation(x, rest, k):
+        t = x * inverse + shift
+        n = t - shift
+        r = ((x - n * high) - n * low) + rest
+        z = r * r
+        return z * _polynomial(z, coefficients) + constant, r, t
+
+    return implementation
+
+
+def _negative_exp_parts(x):
+    """`_exp_parts` for x <= 0, however small."""
+
+
+@overload(_negative_exp_parts, jit_options=_OPTIONS)
+def _negative_exp_parts_overload(x):
+    lowest = _cast(x, _LOWEST)
+    nothing = lowest * 0  # -0.0, which the compiler leaves out
 
     def implementation(x):
-        q, s, t = parts(x)
-        return (q * s + s) * t
+        return _exp_parts(lowest if x < lowest else x, nothing, 1)  # a NaN stays one
+
+    return implementation
+
+
+@overload(exp, jit_options=_OPTIONS)
+def _exp(x):
+    shift = _cast(x, _SHIFT)
+    T = type(shift)
+    lowest, highest = (T(-104), T(89)) if T is np.float32 else (-746.0, 710.0)
+    nothing, half = T(-0.0), T(0.5)
+
+    def implementation(x):
+        x = lowest if x < lowest else x  # a NaN stays one
+        x = highest if x > highest else x
+        c, r, t = _exp_parts(x, nothing, 1)
+        n = t - shift
+        u = n * half + shift  # 2**n comes in two factors, for the ends of the range
+        s = _power_of_two(u)
+        return ((r + r) / (c - r) * s + s) * _power_of_two(n - (u - shift) + shift)
 
     return implementation
 
 
 @overload(expm1, jit_options=_OPTIONS)
 def _expm1(x):
-    parts = _exp_parts_float32 if x == types.float32 else _exp_parts_float64
-    one = np.float32(1) if x == types.float32 else 1.0
+    one = np.dtype(x.name).type(1)
 
     def implementation(x):
-        q, s, t = parts(x)
-        scale = s * t
-        return q * scale + (scale - one)
+        c, r, t = _negative_exp_parts(x)
+        s = _power_of_two(t)
+        return (r + r) / (c - r) * s + (s - one)
 
     return implementation
 
 
-@overload(log1p, jit_options=_OPTIONS)
-def _log1p(u):
-    function = _log1p_float32 if u == types.float32 else _log1p_float64
+def _exp_ratio(x):
+    """Two numbers whose quotient is ``exp(-abs(x))``."""
 
-    def implementation(u):
-        return function(u)
+
+@overload(_exp_ratio, jit_options=_OPTIONS)
+def _exp_ratio_overload(x):
+    def implementation(x):
+        c, r, t = _negative_exp_parts(-abs(x))
+        return _power_of_two(t) * (c + r), c - r
+
+    return implementation
+
+
+@overload(logistic, jit_options=_OPTIONS)
+def _logistic(x):
+    zero = np.dtype(x.name).type(0)
+
+    def implementation(x):
+        u, v = _exp_ratio(x)
+        return (u if x <= zero else v) / (u + v)
+
+    return implementation
+
+
+@overload(tanh, jit_options=_OPTIONS)
+def _tanh(x):
+    T = np.dtype(x.name).type
+    zero, one, factor = T(0), T(1), T(-2)
+
+    def implementation(x):
+        c, r, t = _negative_exp_parts(factor * abs(x))
+        s = _power_of_two(t)
+        minus, plus = one - s, one + s
+        a = (c * minus - r * plus) / (c * plus - r * minus)
+        return -a if x < zero else a
+
+    return implementation
+
+
+@overload(softplus, jit_options=_OPTIONS)
+def _softplus(x):
+    coefficients = _cast(x, _ATANH)
+    zero = coefficients[0] * 0
+
+    def implementation(x):
+        u, v = _exp_ratio(x)
+        s = u / (u + v + v)  # log1p(u / v) = 2 atanh(s)
+        z = s * s
+        return s * z * _polynomial(z, coefficients) + (s + s + (zero if x <= zero else x))
+
+    return implementation
+
+
+def _tail_parts(y, w):
+    """Two numbers whose quotient is ``exp(y**2 / 2) * Phi(-y)``, with ``w = y**2``."""
+
+
+@overload(_tail_parts, jit_options=_OPTIONS)
+def _tail_parts_overload(y, w):
+    numerator = tuple(map(np.float32, _TAIL_NUMERATOR))
+    denominator = tuple(map(np.float32, _TAIL_DENOMINATOR))
+
+    def short(y, w):
+        return _polynomial(y, numerator), _polynomial(y, denominator)
+
+    # Polynomials of degree 9 and 10, to 2**-53.3. Knuth, The Art of Computer Programming, vol. 2,
+    # 4.6.4: a polynomial in y whose odd part is 0 at w = -a is ``q * (w + a) + b``, q being of two
+    # degrees less, for one multiplication. Processors do the addition beside it.
+    def long(y, w):
+        p = 4.5587534698859707e-17 * w + (1.2278708920692518e-15 * y + 1.1170159448834667e-14)
+        p = p * (w + 74.87767435800998) - 5.680679298632818e-13
+        p = p * (w + 35.205507529043544) + 1.4898093187835335e-13
+        p = p * y + 1.972103637534103e-11
+        p = p * y + 2.5750145160084126e-11
+        p = p * y + 1.663459340064195e-11
+        q = 1.1427100344727332e-16 * w + (3.0778158955779384e-15 * y + 2.799943752843936e-14)
+        q = q * (w + 19.92623331993106) - 1.4239351033577019e-12
+        q = q * (w + 79.48455566481509) + 7.678541624457495e-11
+        q = q * (w + 11.672392774363534) - 7.726912615312138e-12
+        q = q * y + 7.804526081937883e-11
+        q = q * y + 3.32691868012839e-11
+        return p, q
+
+    return short if y == types.float32 else long
+
+
+@overload(gelu, jit_options=_OPTIONS)
+def _gelu(x):
+    end = _cast(x, _TAIL_END)
+    T = type(end)
+    zero, one, peak = T(0), T(1), T(_INVERSE_SQRT_2PI)
+
+    def implementation(x):
+        y = abs(x)
+        y = end if y > end else y  # a NaN stays one
+        first = _leading_half(y)
+        w, rest = first * first, (first - y) * (first + y)  # exp needs all digits of y**2
+        c, r, t = _exp_parts(-w, rest, 2)
+        p, q = _tail_parts(y, w - rest)
+        e = _power_of_two(t) * (c + r) / (q * (c - r))  # Phi(-y) = e * p
+        slope = e * (p - peak * y * q)
+        return (zero if x < zero else x) - e * (y * p), slope if x < zero else one - slope
 
     return implementation
 
@@ -312,15 +479,14 @@ def _activate_slab(code, z, slope, n, row):
             z[i] = zero if z[i] < zero else z[i]
     elif code == LOGISTIC:
         for i in range(z.size):
-            a = one / (one + exp(-z[i]))
+            a = logistic(z[i])
             slope[i] = a * (one - a)
             z[i] = a
     elif code == TANH:
         for i in range(z.size):
-            e = expm1(T(-2) * abs(z[i]))  # in (-1, 0], so that nothing overflows
-            a = -e / (e + T(2))
+            a = tanh(z[i])
             slope[i] = one - a * a
-            z[i] = -a if z[i] < zero else a
+            z[i] = a
     elif code == LEAKY_RELU:
         for i in range(z.size):
             slope[i] = T(LEAKY_SLOPE) if z[i] <= zero else one
@@ -332,25 +498,21 @@ def _activate_slab(code, z, slope, n, row):
             z[i] = e if z[i] <= zero else z[i]
     elif code == SELU:
         for i in range(z.size):
-            e = T(SELU_ALPHA) * expm1(z[i])
-            slope[i] = T(SELU_SCALE) * (e + T(SELU_ALPHA) if z[i] <= zero else one)
-            z[i] = T(SELU_SCALE) * (e if z[i] <= zero else z[i])
+            e = T(SELU_SCALE * SELU_ALPHA) * expm1(z[i])
+            slope[i] = e + T(SELU_SCALE * SELU_ALPHA) if z[i] <= zero else T(SELU_SCALE)
+            z[i] = e if z[i] <= zero else T(SELU_SCALE) * z[i]
     elif code == SOFTPLUS:
         for i in range(z.size):
-            e = exp(-abs(z[i]))
-            slope[i] = (e if z[i] <= zero else one) / (one + e)
-            z[i] = (zero if z[i] <= zero else z[i]) + log1p(e)
+            x = z[i]
+            z[i], slope[i] = softplus(x), logistic(x)
     elif code == GELU:
         for i in range(z.size):
-            x = z[i]
-            cumulative = T(0.5) * T(math.erfc(-x * T(_SQRT_HALF)))
-            slope[i] = cumulative + x * T(_INVERSE_SQRT_2PI) * exp(T(-0.5) * x * x)
-            z[i] = x * cumulative
+            z[i], slope[i] = gelu(z[i])
     elif code == SILU:
         for i in range(z.size):
-            a = one / (one + exp(-z[i]))
-            slope[i] = a * (one + z[i] * (one - a))
+            a = logistic(z[i])
             z[i] *= a
+            slope[i] = a + z[i] * (one - a)
     elif code == EXP:
         for i in range(z.size):
             z[i] = exp(z[i])

@@ -1,10 +1,10 @@
 """Threads that work through the same steps and wait for one another in between.
 
-Entering a parallel region of Numba's costs some microseconds, more than a small mini-batch takes. So
+Entering a parallel region of Numba's costs some microseconds, a good part of a small mini-batch. So
 a compiled call is one region, and its threads meet at a barrier twice a mini-batch, spinning.
 
-A barrier needs to know how many are to come, and a threading layer promises no number of threads: it
-may give fewer, or run all iterations on one. So whoever has come when the first has waited long
+A barrier needs to know how many are to come, and a threading layer promises no number of threads:
+it may give fewer, or run all iterations on one. So whoever has come when the first has waited long
 enough is the team, and who comes later goes home. Results do not depend on the size of the team.
 """
 

@@ -31,7 +31,6 @@ from fastbp.kernels.jit import (
     array_at,
     c_function,
     call,
-    inner_kernel,
     kernel,
     memory_view,
     part,
