@@ -78,7 +78,7 @@ def _sum_products(workspace, chunk, left, right, shape, gradient, at, row):
     )  # fmt: skip
 
 
-@part
+@inner_kernel
 def differentiate_sparse(network, workspace, chunk, first, last, gradient, at):
     """`differentiate` for the first layer of sparse X, from the chunk sorted by columns."""
     layer = network.layers[0]

@@ -68,7 +68,7 @@ def _differentiate_rows(network, data, workspace, chunk, member, size):
         backward(network, workspace, low, high)
 
 
-@inner_kernel
+@part
 def _update_weights(network, data, solver, workspace, chunk, member, size):
     """Gradients, and at the batch's end updates, of one thread's panels."""
     most = workspace.bounds.size - 1
@@ -158,7 +158,8 @@ def train_serial(network, data, solver, workspace, batch_size, first, last, loss
     ``solver.steps[0]`` belongs to the batch of chunk `first`; `losses`, of shape (n_epochs,), get
     the mean loss of each epoch at its end.
     """
-    _train(network, data, solver, workspace, batch_size, first, last, losses, 0, 1)
+    member, size = np.int64(0), np.int64(1)  # literals would be another type, to be compiled anew
+    _train(network, data, solver, workspace, batch_size, first, last, losses, member, size)
 
 
 @parallel_kernel

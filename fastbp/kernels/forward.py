@@ -1,7 +1,7 @@
 """The forward pass: ``z[l] = a[l-1] @ W[l] + b[l]``, ``a[l] = f(z[l])``."""
 
 from fastbp.kernels.activations import IDENTITY, RELU, activate
-from fastbp.kernels.jit import address, matrix_view, part, prefetch
+from fastbp.kernels.jit import address, inner_kernel, matrix_view, part, prefetch
 from fastbp.matmul import product as p
 from fastbp.matmul.product import Matrix, product
 
@@ -11,12 +11,15 @@ LINE = 64  # bytes
 MOST_FETCHED = 64  # elements of a row; the rest then follows by itself
 
 
-@part
+@inner_kernel
 def forward(network, data, workspace, start, low, high):
     """Activations of all layers, for rows low..high of the chunk at `start` of the order."""
     sparse = data.indptr.size > 0
     if not sparse:
-        _gather(network, data, workspace, start, low, high)
+        layer = network.layers[0]
+        row = layer.input_row
+        a = matrix_view(workspace.activations, layer.input + low * row, high - low, row)
+        _gather(data.X, data.order, start + low, a)
     n_layers = network.layers.size
     for i in range(n_layers):
         layer = network.layers[i]
@@ -44,19 +47,15 @@ def _clear_padding(layer, activations, first, last):
             activations[j] = 0
 
 
-@part
-def _gather(network, data, workspace, start, low, high):
-    """a[0] := the rows of X that the order names."""
-    layer = network.layers[0]
-    n, X = layer.n_in, data.X
-    row = layer.input_row
-    a = matrix_view(workspace.activations, layer.input + low * row, high - low, row)
-    last = data.order.size - 1
-    for i in range(high - low):
-        coming = data.order[min(start + low + i + ROWS_AHEAD, last)]
+@inner_kernel
+def _gather(X, order, start, a):
+    """a := the rows of X that the order names from `start` on."""
+    n, last = X.shape[1], order.size - 1
+    for i in range(a.shape[0]):
+        coming = order[min(start + i + ROWS_AHEAD, last)]
         for j in range(0, min(n, MOST_FETCHED), LINE // X.itemsize):
             prefetch(X, coming, j)
-        sample = data.order[start + low + i]
+        sample = order[start + i]
         for j in range(n):
             a[i, j] = X[sample, j]
 
@@ -83,7 +82,7 @@ def _multiply(network, workspace, i, relu, low, high):
     )  # fmt: skip
 
 
-@part
+@inner_kernel
 def _multiply_sparse(network, data, workspace, start, low, high):
     """a[1] := X @ W[1] + b[1], at the cost of X's stored values."""
     layer = network.layers[0]

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from fastbp.kernels.activations import EXP, IDENTITY, SOFTMAX, log
-from fastbp.kernels.jit import matrix_view, part
+from fastbp.kernels.jit import inner_kernel, matrix_view, part
 
 SQUARED_ERROR, LOG_LOSS, POISSON = range(3)
 
@@ -28,14 +28,14 @@ def differentiate_loss(network, data, workspace, start, low, high):
     losses = workspace.row_losses[low:high]
     order = data.order[start + low : start + high]
     if data.labels.size > 0:
-        _compare_labels(data, order, layer.n_out, a, delta, losses)
+        _compare_labels(data.labels, order, layer.n_out, a, delta, losses)
     else:
-        _compare_targets(data, workspace.loss, order, layer.n_out, a, delta, losses)
+        _compare_targets(data.targets, workspace.loss, order, layer.n_out, a, delta, losses)
     if workspace.loss == LOG_LOSS and (data.labels.size > 0 or layer.n_out == 1):
         for i in range(losses.size):
             losses[i] = -log(losses[i])
     elif workspace.loss == SQUARED_ERROR:
-        _square(layer, a, slope, delta, losses)
+        _square(layer.activation, layer.n_out, a, slope, delta, losses)
     elif workspace.loss == POISSON and layer.activation != EXP:
         for i in range(losses.size):
             for j in range(layer.n_out):
@@ -47,23 +47,22 @@ def differentiate_loss(network, data, workspace, start, low, high):
                 delta[i, j] *= weight
 
 
-@part
-def _compare_labels(data, order, n, a, delta, losses):
+@inner_kernel
+def _compare_labels(labels, order, n, a, delta, losses):
     """delta := a - y, with y 1 at the label; losses := the probability of the label, clipped."""
     epsilon = np.finfo(a.dtype).eps
     for i in range(order.size):
         for j in range(n):
             delta[i, j] = a[i, j]
-        label = data.labels[order[i]]
+        label = labels[order[i]]
         delta[i, label] -= 1
         losses[i] = _clip(a[i, label], epsilon)
 
 
-@part
-def _compare_targets(data, loss, order, n, a, delta, losses):
+@inner_kernel
+def _compare_targets(y, loss, order, n, a, delta, losses):
     """delta := a - y; losses, but of one probability only that it gives to the truth, clipped."""
     epsilon = np.finfo(a.dtype).eps
-    y = data.targets
     if loss == LOG_LOSS and n == 1:
         for i in range(order.size):
             losses[i] = y[order[i], 0]
@@ -89,28 +88,27 @@ def _compare_targets(data, loss, order, n, a, delta, losses):
                     losses[i] += y[sample, j] * math.log(y[sample, j] / a[i, j])
 
 
-@part
-def _square(layer, a, slope, delta, losses):
+@inner_kernel
+def _square(activation, n, a, slope, delta, losses):
     """losses := mean of ``delta**2 / 2``, and delta through the slope of the output."""
-    n = layer.n_out
     for i in range(losses.size):
         total = 0.0
         for j in range(n):
             total += delta[i, j] * delta[i, j]
         losses[i] = 0.5 / n * total
-        if layer.activation == SOFTMAX:
+        if activation == SOFTMAX:
             # J.T @ delta, with J = diag(a) - a a.T
             inner = a.dtype.type(0)
             for j in range(n):
                 inner += a[i, j] * delta[i, j]
             for j in range(n):
                 delta[i, j] = a[i, j] * (delta[i, j] - inner)
-        elif layer.activation != IDENTITY:
+        elif activation != IDENTITY:
             for j in range(n):
                 delta[i, j] *= slope[i, j]
 
 
-@part
+@inner_kernel
 def _clip(p, epsilon):
     """Clip a probability as scikit-learn does, one epsilon away from 0 and 1."""
     p = epsilon if p < epsilon else p  # a NaN stays one

@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
-from fastbp.kernels.jit import DISABLED, part
+from fastbp.kernels.jit import DISABLED, inner_kernel
 
 
 def generator_addresses(generator: RandomState) -> NDArray[np.int64]:
@@ -23,7 +23,7 @@ def generator_addresses(generator: RandomState) -> NDArray[np.int64]:
     return np.array([function, interface.state_address], np.int64)
 
 
-@part
+@inner_kernel
 def shuffle(order, generator):
     """Shuffle in place: from the end, each with one before it or itself (Fisher and Yates).
 

@@ -20,7 +20,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastbp.kernels.jit import DISABLED, call, part
+from fastbp.kernels.jit import DISABLED, call, inner_kernel
 
 # Places in the team's memory, an array of int64, each on a line of the cache of its own.
 _JOINED, _SIZE, _ARRIVED, _ROUND = range(0, 32, 8)
@@ -49,7 +49,7 @@ def yield_address() -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 
-@part
+@inner_kernel
 def join(team, n_threads):
     """``(member, size)`` of the calling thread; it is not needed where member is not below size."""
     member = _add(team, _JOINED, 1)
@@ -66,7 +66,7 @@ def join(team, n_threads):
     return member, _load(team, _SIZE)
 
 
-@part
+@inner_kernel
 def wait(team, size, yield_function):
     """Return when all of the team have come here. What they wrote before is seen after."""
     if size > 1:

@@ -31,6 +31,7 @@ from fastbp.kernels.jit import (
     array_at,
     c_function,
     call,
+    inner_kernel,
     kernel,
     memory_view,
     part,
@@ -52,67 +53,54 @@ def choose_panel_rows(rows: int, weights_row: int) -> int:
     return TILE_ROWS * max(1, most // TILE_ROWS)
 
 
-@part
-def update_panels(network, data, solver, workspace, chunk, panel, last, member):
-    """Gradients of panels up to `last` over the chunk; at the batch's end their update."""
-    for i in range(network.layers.size):
+@inner_kernel
+def update_panels(network, data, solver, workspace, chunk, first, last, member):
+    """Gradients of panels first..last over the chunk; at the batch's end their update."""
+    ends = chunk.ends and workspace.totals[WEIGHT] > 0
+    i = 0
+    for panel in range(first, last):
+        while panel >= network.layers[i].last_panel:
+            i += 1
         layer = network.layers[i]
-        while panel < min(last, layer.last_panel):
-            _update_panel(network, data, solver, workspace, chunk, i, panel, member)
-            panel += 1
-
-
-@part
-def _update_panel(network, data, solver, workspace, chunk, i, panel, member):
-    """Gradient, and at the batch's end update, of one panel of layer i."""
-    layer = network.layers[i]
-    row = (panel - layer.first_panel) * layer.panel_rows
-    end = min(row + layer.panel_rows, layer.rows)
-    with_bias = row + layer.panel_rows > layer.rows
-    low = layer.weights + row * layer.weights_row
-    bias = layer.weights + layer.rows * layer.weights_row
-    squares = address(workspace.squares, panel)
-    sparse = i == 0 and data.indptr.size > 0
-    if chunk.rows == 1 and workspace.gradient.size == 0 and not sparse:
-        # The gradient of one sample is an outer product: nothing to be summed before the step.
-        if workspace.totals[WEIGHT] <= 0:
-            return
-        inputs = address(workspace.activations, layer.input)
-        delta = address(workspace.deltas, layer.output)
-        left, right = (delta, inputs) if layer.narrow else (inputs, delta)
-        left += row * workspace.one.itemsize
-        shape = end - row, layer.weights_row
-        _step(network, solver, workspace, chunk.step, low, shape, left, right, squares)
-        if with_bias:
-            shape = 1, layer.output_row
-            one = address(workspace.one, 0)
-            _step(network, solver, workspace, chunk.step, bias, shape, one, delta, 0)
-    else:
-        # In scratch each layer has its place, so the padding of its rows stays 0.
-        n_threads = workspace.bounds.size - 1
-        at = member * (workspace.scratch.size // n_threads) + layer.scratch
-        gradient = workspace.scratch
-        if workspace.gradient.size > 0:
-            at, gradient = low, workspace.gradient
-        at_bias = at + bias - low
-        if sparse:
-            differentiate_sparse(network, workspace, chunk, row, end, gradient, at)
-        else:
-            differentiate(network, workspace, chunk, i, row, end, gradient, at)
-        if with_bias:
-            differentiate_bias(network, workspace, chunk, i, gradient, at_bias)
-        if not chunk.ends or workspace.totals[WEIGHT] <= 0:
-            return
+        row = (panel - layer.first_panel) * layer.panel_rows
+        end = min(row + layer.panel_rows, layer.rows)
+        with_bias = row + layer.panel_rows > layer.rows
+        low = layer.weights + row * layer.weights_row
+        bias = layer.weights + layer.rows * layer.weights_row
+        squares = address(workspace.squares, panel)
         one = address(workspace.one, 0)
-        g = address(gradient, at)
-        shape = 1, (end - row) * layer.weights_row
-        _step(network, solver, workspace, chunk.step, low, shape, one, g, squares)
+        sparse = i == 0 and data.indptr.size > 0
+        if chunk.rows == 1 and workspace.gradient.size == 0 and not sparse:
+            # The gradient of one sample is an outer product: nothing to be summed before the step.
+            inputs = address(workspace.activations, layer.input)
+            bias_gradient = address(workspace.deltas, layer.output)
+            left, right = (bias_gradient, inputs) if layer.narrow else (inputs, bias_gradient)
+            left += row * workspace.one.itemsize
+            rows, columns = end - row, layer.weights_row
+        else:
+            # In scratch each layer has its place, so the padding of its rows stays 0.
+            n_threads = workspace.bounds.size - 1
+            at = member * (workspace.scratch.size // n_threads) + layer.scratch
+            gradient = workspace.scratch
+            if workspace.gradient.size > 0:
+                at, gradient = low, workspace.gradient
+            if sparse:
+                differentiate_sparse(network, workspace, chunk, row, end, gradient, at)
+            else:
+                differentiate(network, workspace, chunk, i, row, end, gradient, at)
+            if with_bias:
+                differentiate_bias(network, workspace, chunk, i, gradient, at + bias - low)
+            bias_gradient = address(gradient, at + bias - low)
+            left, right = one, address(gradient, at)
+            rows, columns = 1, (end - row) * layer.weights_row
+        if not ends:
+            continue
+        _step(network, solver, workspace, chunk.step, low, rows, columns, left, right, squares)
         if with_bias:
-            g = address(gradient, at_bias)
-            shape = 1, layer.output_row
-            _step(network, solver, workspace, chunk.step, bias, shape, one, g, 0)
-    if layer.mirrored:
-        _transpose(network, i, row, end)
+            columns = layer.output_row
+            _step(network, solver, workspace, chunk.step, bias, 1, columns, one, bias_gradient, 0)
+        if layer.mirrored:
+            _transpose(network, i, row, end)
 
 
 @kernel
@@ -136,7 +124,7 @@ def _transpose(network, i, row, end):
 
 
 @part
-def _step(network, solver, workspace, step, low, shape, left, right, squares):
+def _step(network, solver, workspace, step, low, rows, columns, left, right, squares):
     """Take a step with a block of so many rows and columns of the parameters, from `low` on.
 
     Its gradient is the outer product of the numbers at the addresses `left` and `right`. `squares`
@@ -149,7 +137,8 @@ def _step(network, solver, workspace, step, low, shape, left, right, squares):
         address(solver.second, low),
         left,
         right,
-        *shape,
+        rows,
+        columns,
         address(solver.steps, step * solver.steps.shape[1]),
         address(workspace.totals, WEIGHT),
         squares,

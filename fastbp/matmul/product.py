@@ -191,7 +191,7 @@ def _call_blas(typing_context, function, a, a_row, b, b_row, c, c_row, m, n, k):
     return types.void(i, a, i, b, i, c, i, i, i, i), codegen
 
 
-@part
+@inner_kernel
 def product(addresses, large, a, b, c, start, epilogue, factor, shape):
     """``C := epilogue(start + A @ B)`` of the matrices a (m, k), b (k, n), c (m, n).
 

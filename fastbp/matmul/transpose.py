@@ -9,13 +9,13 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.kernels.jit import DISABLED, part
+from fastbp.kernels.jit import DISABLED, inner_kernel
 from fastbp.matmul.tile import load_at, scalar_type, store_at
 
 BLOCKS = (32, 16)  # bytes in a row of a block
 
 
-@part
+@inner_kernel
 def transpose(source, source_at, source_row, rows, columns, target, target_at, target_row):
     """target := source.T, for a (rows, columns) matrix in vectors, by offset and row stride."""
     least = min(rows, columns)
