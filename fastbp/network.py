@@ -9,10 +9,17 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastbp.kernels import activations
 from fastbp.kernels.arrays import LAYER, Network
-from fastbp.kernels.update import choose_panel_rows, transpose_weights
+from fastbp.kernels.update import choose_panel_rows
 from fastbp.matmul.product import padded, uses_blas, vector_length
 
-__all__ = ["INITS", "Weights", "aligned_zeros", "draw_weights", "make_network"]
+__all__ = [
+    "INITS",
+    "Weights",
+    "aligned_zeros",
+    "draw_weights",
+    "make_network",
+    "transpose_weights",
+]
 
 Array = NDArray[Any]
 
@@ -168,9 +175,19 @@ def make_network(
         layer.scratch = at_scratch
         at_scratch += int(layer.panel_rows) * int(layer.weights_row)
     network = Network(layers, weights.flat, aligned_zeros(at_transposed, dtype))
-    if at_transposed > 0:
-        transpose_weights(network)
+    transpose_weights(network)
     return network
+
+
+def transpose_weights(network: Network) -> None:
+    """Make the transposes that are kept."""
+    for layer in network.layers:
+        if layer.mirrored:
+            columns = layer.n_in if layer.narrow else layer.n_out
+            matrix = network.parameters[layer.weights :][: layer.rows * layer.weights_row]
+            matrix = matrix.reshape(layer.rows, layer.weights_row)[:, :columns]
+            mirror = network.transposed[layer.transposed :][: columns * layer.transposed_row]
+            mirror.reshape(columns, layer.transposed_row)[:, : layer.rows] = matrix.T
 
 
 INITS = ("auto", "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_normal")

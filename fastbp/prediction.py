@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.kernels import epoch
-from fastbp.kernels.arrays import Data, Network, Workspace
-from fastbp.kernels.jit import is_ready
+from fastbp.kernels.arrays import N_SETTINGS, Bundles, Run, Solver
+from fastbp.kernels.plan import Plan
 from fastbp.network import Weights, make_network
 from fastbp.samples import Samples
-from fastbp.threads import choose_threads, parallel_region, single_threaded_blas
+from fastbp.threads import choose_threads, run_on_threads, single_threaded_blas
 from fastbp.workspace import count_weights, has_large, make_workspace
 
 __all__ = ["Predictor"]
@@ -25,8 +25,8 @@ CALLS = 20  # a prediction is worth threads from as many mini-batches' work on
 
 
 class _Prepared(NamedTuple):
-    network: Network
-    workspace: Workspace
+    plan: Plan
+    address: int  # of the compiled function
     large: bool  # BLAS multiplies in one of the layers
 
 
@@ -44,7 +44,7 @@ class Predictor:
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
         self._work = float(count_weights(weights))
-        self._idle: dict[Sequence[str], list[_Prepared]] = {}
+        self._idle: dict[Any, list[_Prepared]] = {}
 
     def __call__(
         self, names: Sequence[str], X: Any, n_jobs: int | None, order: Array | None = None
@@ -65,38 +65,42 @@ class Predictor:
         ndarray of shape (n_rows, n_outputs), of the weights' dtype
         """
         order = np.arange(X.shape[0]) if order is None else order
-        data = Samples(X).bundle(order, self.weights.dtype)
-        out = np.empty((len(order), self.weights.units[-1]), self.weights.dtype)
+        samples = Samples(X)
         if len(order) <= FEW_ROWS:
-            idle = self._idle.setdefault(names, [])
-            prepared = idle.pop() if idle else self._prepare(names, FEW_ROWS, 1)
-            self._run(prepared, data, out, parallel=False)
+            idle = self._idle.setdefault((names, samples.kind()), [])
+            prepared = idle.pop() if idle else self._prepare(names, samples, FEW_ROWS, 1)
+            out = self._run(prepared, samples, order, 1, compile_it=False)
             idle.append(prepared)
             return out
         n_threads = choose_threads(n_jobs, len(order) * self._work / CALLS)
-        prepared = self._prepare(names, min(len(order), CHUNK_ROWS), n_threads)
-        arguments = prepared.network, data, prepared.workspace, out
-        if n_threads > 1 and is_ready(epoch.predict_parallel, arguments, n_jobs is not None):
-            with parallel_region(n_threads) as parallel:
-                self._run(prepared, data, out, parallel)
-        else:
-            self._run(prepared, data, out, parallel=False)
-        return out
+        prepared = self._prepare(names, samples, min(len(order), CHUNK_ROWS), n_threads)
+        return self._run(prepared, samples, order, n_threads, compile_it=n_jobs is not None)
 
-    def compile(self, names: Sequence[str], X: Any) -> None:
-        """Compile, or load, what a prediction for such an X needs, on one thread and on several."""
-        prepared = self._prepare(names, 1, 1)
-        out = np.empty((1, self.weights.units[-1]), self.weights.dtype)
-        data = Samples(X).bundle(np.arange(1), self.weights.dtype)
-        for kernel in (epoch.predict_serial, epoch.predict_parallel):
-            is_ready(kernel, (prepared.network, data, prepared.workspace, out), compile_it=True)
-
-    def _prepare(self, names: Sequence[str], rows: int, n_threads: int) -> _Prepared:
+    def _prepare(
+        self, names: Sequence[str], samples: Samples, rows: int, n_threads: int
+    ) -> _Prepared:
+        dtype = self.weights.dtype
         network = make_network(self.weights, names, n_threads * rows, training=False)
         workspace = make_workspace(network, self.weights, n_threads * rows, n_threads, loss=0)
-        return _Prepared(network, workspace._replace(rows=rows), has_large(network))
+        empty = np.empty(0, dtype)
+        plan = Plan(
+            Bundles(
+                network,
+                samples.bundle(np.arange(0), dtype),
+                Solver(0, np.zeros((1, N_SETTINGS)), empty, empty),
+                workspace._replace(rows=rows),
+                Run(0, 0, 0, np.zeros(0), np.empty((0, 1), dtype)),
+            )
+        )
+        return _Prepared(plan, epoch.compile_prediction(plan), has_large(network))
 
-    def _run(self, prepared: _Prepared, data: Data, out: Array, parallel: bool) -> None:
-        run = epoch.predict_parallel if parallel else epoch.predict_serial
+    def _run(
+        self, prepared: _Prepared, samples: Samples, order: Array, n_threads: int, compile_it: bool
+    ) -> Array:
+        plan = prepared.plan
+        out = np.empty((len(order), self.weights.units[-1]), self.weights.dtype)
+        plan.set("data", **samples.stored(), order=order)
+        plan.set("run", out=out)
         with single_threaded_blas() if prepared.large else nullcontext():
-            run(prepared.network, data, prepared.workspace, out)
+            run_on_threads(prepared.address, plan, n_threads, compile_it)
+        return out

@@ -8,7 +8,6 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from fastbp.kernels.arrays import Data
-from fastbp.kernels.jit import memory_view
 
 __all__ = ["NO_ADDRESSES", "Samples"]
 
@@ -41,35 +40,26 @@ class Samples:
         """Return the sum of the weights, the number of samples where there are none."""
         return float(self.X.shape[0] if self.sample_weight is None else self.sample_weight.sum())
 
-    def bundle(self, order: Array, dtype: np.dtype[Any]) -> Data:
-        """Return what the kernels need, the samples in this order."""
-        X, targets = self.X, self.targets
+    def stored(self) -> dict[str, Array]:
+        """Return X, dense or CSR, as fields of `Data`."""
+        X = self.X
         if scipy.sparse.issparse(X):
             dense = np.empty((0, X.shape[1]), X.dtype)
-            values, indices, indptr = map(_plain, (X.data, X.indices, X.indptr))
-        else:
-            dense = _plain(X)
-            values, indices, indptr = np.empty(0, X.dtype), _NO_INDICES, _NO_INDICES
+            return {"X": dense, "values": X.data, "indices": X.indices, "indptr": X.indptr}
+        none = np.empty(0, X.dtype)
+        return {"X": X, "values": none, "indices": _NO_INDICES, "indptr": _NO_INDICES}
+
+    def kind(self) -> tuple[Any, ...]:
+        """Return the dtypes of what is stored: functions are compiled for them."""
+        return tuple(array.dtype for array in self.stored().values())
+
+    def bundle(self, order: Array, dtype: np.dtype[Any]) -> Data:
+        """Return what the kernels need, the samples in this order."""
         return Data(
-            dense,
-            values,
-            indices,
-            indptr,
-            np.empty((0, 1), dtype) if targets is None else _plain(targets),
-            _NO_INDICES if self.labels is None else _plain(self.labels),
-            _NO_WEIGHTS if self.sample_weight is None else _plain(self.sample_weight),
-            order,
-            NO_ADDRESSES,
+            **self.stored(),
+            targets=np.empty((0, 1), dtype) if self.targets is None else self.targets,
+            labels=_NO_INDICES if self.labels is None else self.labels,
+            sample_weight=_NO_WEIGHTS if self.sample_weight is None else self.sample_weight,
+            order=order,
+            generator=NO_ADDRESSES,
         )
-
-
-def _plain(array: Array) -> Array:
-    """Return a view that Numba takes for an ordinary array, whatever its subclass and flags.
-
-    Otherwise read-only arrays (from a file, or from joblib) would have all kernels compiled anew.
-    No kernel writes to the samples.
-    """
-    if array.flags.writeable or array.size == 0:
-        return array.view(np.ndarray)
-    plain: Array = memory_view(array.ctypes.data, array.dtype, array.shape, array.strides)
-    return plain

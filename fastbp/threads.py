@@ -17,9 +17,18 @@ import numpy as np
 from numba import prange
 from threadpoolctl import threadpool_limits
 
-from fastbp.kernels.jit import parallel_kernel
+from fastbp.kernels.jit import is_ready, parallel_kernel
+from fastbp.kernels.plan import Plan, run
+from fastbp.kernels.team import run_team
 
-__all__ = ["Pace", "choose_threads", "parallel_region", "single_threaded_blas", "start_layer"]
+__all__ = [
+    "Pace",
+    "choose_threads",
+    "parallel_region",
+    "run_on_threads",
+    "single_threaded_blas",
+    "start_layer",
+]
 
 # Threads are worth their start from so many multiply-adds in a mini-batch on, and from the lesser
 # number where the user asks for them; see NOTES.md.
@@ -136,6 +145,37 @@ class Pace:
         if timed:
             return timed[(len(timed) - 1) // 2]  # of two the better, of three the median
         return 100 * self._expected(1) if n_threads > 1 and self._timed[1] else self._guess
+
+
+def run_on_threads(function: int, plan: Plan, n_threads: int, compile_it: bool) -> int:
+    """Call a compiled function of a plan on a team of threads.
+
+    Parameters
+    ----------
+    function : int
+        Its address.
+    plan : Plan
+    n_threads : int
+        The most; as many as ``plan.bundles.workspace.bounds`` says.
+    compile_it : bool
+        Whether it is worth some seconds to compile what starts threads, where it is in no cache.
+
+    Returns
+    -------
+    int
+        ``n_threads``, or 1 where it ran on the calling thread.
+    """
+    if n_threads > 1:
+        team = plan.bundles.workspace.team
+        arguments = function, plan.address, team, n_threads
+        if is_ready(run_team, arguments, compile_it):
+            with parallel_region(n_threads) as parallel:
+                if parallel:
+                    team[:] = 0
+                    run_team(*arguments)
+                    return n_threads
+    run(function, plan, 0, 1)
+    return 1
 
 
 @contextmanager

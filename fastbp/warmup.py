@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.random import RandomState
 
+from fastbp.kernels.jit import is_ready
+from fastbp.kernels.team import make_team, run_team
 from fastbp.network import draw_weights
 from fastbp.prediction import Predictor
 from fastbp.samples import Samples
@@ -40,6 +42,7 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
         samples = Samples(X, labels=np.zeros(2, np.int32))
         optimizer = Optimizer("adam", 0.001, 0.0, "constant", 0.5, 0.9, True, 0.9, 0.999, 1e-8)
         optimizer.begin(weights)
-        engine = Engine(weights, _NAMES, "log_loss", samples, len(X), n_jobs=-1)
-        engine.compile(optimizer)
-        Predictor(weights).compile(_NAMES, X)
+        engine = Engine(weights, _NAMES, "log_loss", samples, len(X), n_jobs=1)
+        list(engine.train(np.arange(len(X)), 1, optimizer))
+        Predictor(weights)(_NAMES, X, n_jobs=1)
+    is_ready(run_team, (0, 0, make_team(), 2), compile_it=True)

@@ -7,7 +7,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.kernels.activations import activate_address
-from fastbp.kernels.arrays import Network, Workspace
+from fastbp.kernels.arrays import (
+    ACTIVATE,
+    BLAS,
+    N_ADDRESSES,
+    PRODUCT,
+    STEP,
+    YIELD,
+    Network,
+    Workspace,
+)
 from fastbp.kernels.team import make_team, yield_address
 from fastbp.kernels.update import step_address
 from fastbp.matmul.product import BLAS_ROWS, product_addresses
@@ -66,18 +75,21 @@ def make_workspace(
         column_values=np.zeros(n_entries, dtype),
         bounds=_share_panels(layers, n_threads),
         team=make_team(),
-        addresses=np.array(
-            [
-                *product_addresses(dtype.name),
-                activate_address(dtype.name),
-                step_address(dtype.name),
-                yield_address(),
-            ]
-        ),
+        addresses=_addresses(dtype.name),
         loss=loss,
         rows=rows,
         grain=BLAS_ROWS if large else TILE_ROWS,
     )
+
+
+def _addresses(dtype: str) -> Array:
+    """Return the addresses of the functions that need no plan, and room for the others."""
+    addresses = np.zeros(N_ADDRESSES, np.int64)
+    addresses[[PRODUCT, BLAS]] = product_addresses(dtype)
+    addresses[ACTIVATE] = activate_address(dtype)
+    addresses[STEP] = step_address(dtype)
+    addresses[YIELD] = yield_address()
+    return addresses
 
 
 def _share_panels(layers: Any, n_threads: int) -> Array:

@@ -1,4 +1,4 @@
-"""The arrays the kernels work on, in the four bundles in which they are handed over.
+"""The arrays the kernels work on, in the bundles in which they are handed over.
 
 Matrices lie in flat vectors of the training dtype, row after row. A row is padded to the tile's
 vectors. The padding of weights, deltas and gradients is 0, and so is that of the activations below
@@ -68,7 +68,7 @@ class Solver(NamedTuple):
     """The rule of the update, and its state."""
 
     code: int  # update.py
-    steps: Any  # (n_steps, N_SETTINGS) float64: what each step to come goes by, named below
+    steps: Any  # (n_steps, N_SETTINGS) float64: what each step of a call goes by, named below
     first: Any  # velocity or first moment, like the parameters, or (0,)
     second: Any  # second moment, like the parameters, or (0,)
 
@@ -91,10 +91,30 @@ class Workspace(NamedTuple):
     column_values: Any
     bounds: Any  # (n_threads + 1,) which panels each thread updates
     team: Any  # team.py
-    addresses: Any  # (5,) of functions, by the names below
+    addresses: Any  # (10,) of functions, by the names below
     loss: int  # losses.py
     rows: int  # rows of a chunk: a larger batch is taken in chunks
     grain: int  # threads share rows in multiples of it
+
+
+class Run(NamedTuple):
+    """What a call is to do, and where its results go."""
+
+    batch_size: int
+    first: int  # chunks first..last, counted from epoch to epoch, are trained on
+    last: int
+    losses: Any  # (n_epochs,) float64: the mean loss of each epoch that ends
+    out: Any  # (n_samples, n_outputs) of a prediction, or (0, 1)
+
+
+class Bundles(NamedTuple):
+    """All that a compiled function may need."""
+
+    network: Network
+    data: Data
+    solver: Solver
+    workspace: Workspace
+    run: Run
 
 
 class Chunk(NamedTuple):
@@ -114,6 +134,12 @@ BLAS = 1
 ACTIVATE = 2
 STEP = 3
 YIELD = 4
+FORWARD = 5
+LOSS = 6
+BACKWARD = 7
+SORT = 8
+UPDATE = 9
+N_ADDRESSES = 10
 
 # The entries of `Workspace.totals`, which last from call to call.
 WEIGHT = 0  # sum of the weights of the batch's samples so far

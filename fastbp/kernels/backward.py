@@ -5,14 +5,16 @@ for a panel of rows of W at a time, so that the update finds it in the cache.
 """
 
 from fastbp.kernels.activations import IDENTITY, RELU
-from fastbp.kernels.jit import address, inner_kernel, part
+from fastbp.kernels.jit import address, part
+from fastbp.kernels.plan import bundles
 from fastbp.matmul import product as p
 from fastbp.matmul.product import Matrix, product
 
 
-@part
-def backward(network, workspace, low, high):
+def backward(plan, low, high):
     """Deltas of the hidden layers, for rows low..high of the chunk."""
+    b = bundles(plan)
+    network, workspace = b.network, b.workspace
     a, d = workspace.activations, workspace.deltas
     for i in range(network.layers.size - 1, 0, -1):
         layer, below = network.layers[i], network.layers[i - 1]
@@ -37,8 +39,8 @@ def backward(network, workspace, low, high):
 
 
 @part
-def differentiate(network, workspace, chunk, i, first, last, gradient, at):
-    """gradient, from `at` on, := rows first..last of that of the layer's matrix over the chunk.
+def differentiate(network, workspace, rows, begins, i, first, last, gradient, at):
+    """gradient, from `at` on, := rows first..last of that of the layer's matrix over a chunk.
 
     Of W that is ``a[l-1].T @ delta[l]``, of W.T the transpose. After a batch's first chunk, what is
     there is added to.
@@ -54,39 +56,44 @@ def differentiate(network, workspace, chunk, i, first, last, gradient, at):
         right = Matrix(address(d, layer.output), layer.output_row, 1)
         columns = layer.n_out
     _sum_products(
-        workspace, chunk, left, right, (last - first, columns), gradient, at, layer.weights_row
+        workspace,
+        begins,
+        left,
+        right,
+        (last - first, columns, rows),
+        gradient,
+        at,
+        layer.weights_row,
     )
 
 
 @part
-def differentiate_bias(network, workspace, chunk, i, gradient, at):
-    """gradient, from `at` on, := that of the bias over the chunk, or added to what is there."""
+def differentiate_bias(network, workspace, rows, begins, i, gradient, at):
+    """gradient, from `at` on, := that of the bias over a chunk, or added to what is there."""
     layer = network.layers[i]
     ones = Matrix(address(workspace.one, 0), 0, 0)
     delta = Matrix(address(workspace.deltas, layer.output), layer.output_row, 1)
-    _sum_products(workspace, chunk, ones, delta, (1, layer.n_out), gradient, at, layer.weights_row)
+    shape = 1, layer.n_out, rows
+    _sum_products(workspace, begins, ones, delta, shape, gradient, at, layer.weights_row)
 
 
 @part
-def _sum_products(workspace, chunk, left, right, shape, gradient, at, row):
+def _sum_products(workspace, begins, left, right, shape, gradient, at, row):
     result = Matrix(address(gradient, at), row, 1)
     zeros = Matrix(address(workspace.zeros, 0), 0, 1)
-    start = zeros if chunk.begins else result
-    product(
-        workspace.addresses, False, left, right, result, start, p.STORE, result,
-        (*shape, chunk.rows),
-    )  # fmt: skip
+    start = zeros if begins != 0 else result
+    product(workspace.addresses, False, left, right, result, start, p.STORE, result, shape)
 
 
-@inner_kernel
-def differentiate_sparse(network, workspace, chunk, first, last, gradient, at):
+@part
+def differentiate_sparse(network, workspace, begins, first, last, gradient, at):
     """`differentiate` for the first layer of sparse X, from the chunk sorted by columns."""
     layer = network.layers[0]
     n, starts = layer.n_out, workspace.column_starts
     for feature in range(first, last):
         o = at + (feature - first) * layer.weights_row
         g = gradient[o : o + n]
-        if chunk.begins:
+        if begins != 0:
             for j in range(n):
                 g[j] = 0
         for entry in range(starts[feature], starts[feature + 1]):
@@ -97,22 +104,23 @@ def differentiate_sparse(network, workspace, chunk, first, last, gradient, at):
                 g[j] += x * delta[j]
 
 
-@inner_kernel
-def sort_columns(data, workspace, chunk):
+def sort_columns(plan, start, rows):
     """The rows of the sparse chunk by columns, by counting: starts, rows and values."""
+    b = bundles(plan)
+    data, workspace = b.data, b.workspace
     starts = workspace.column_starts
     for feature in range(starts.size):
         starts[feature] = 0
-    for i in range(chunk.rows):
-        sample = data.order[chunk.start + i]
+    for i in range(rows):
+        sample = data.order[start + i]
         for entry in range(data.indptr[sample], data.indptr[sample + 1]):
             starts[data.indices[entry]] += 1
     total = 0
     for feature in range(starts.size):
         total += starts[feature]
         starts[feature] = total  # the end; counted down to the start below
-    for i in range(chunk.rows - 1, -1, -1):
-        sample = data.order[chunk.start + i]
+    for i in range(rows - 1, -1, -1):
+        sample = data.order[start + i]
         for entry in range(data.indptr[sample + 1] - 1, data.indptr[sample] - 1, -1):
             feature = data.indices[entry]
             starts[feature] -= 1

@@ -1,4 +1,4 @@
-"""The loop over mini-batches, compiled whole, and prediction; each for one thread and for several.
+"""The loop over mini-batches, compiled whole, and prediction; by one thread or a team of several.
 
 A mini-batch is two steps, each shared by the threads, which wait for one another after each:
 forward and deltas over the rows of the batch, then gradients and updates over the rows of the
@@ -6,24 +6,31 @@ weights. A batch of more than ``workspace.rows`` rows comes in chunks of as many
 gradient is summed.
 """
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
-from numba import prange
 
 from fastbp.kernels.arrays import (
+    BACKWARD,
     BATCH_LOSS,
     EPOCH_LOSS,
+    FORWARD,
+    LOSS,
     PENALTY,
+    SORT,
     SQUARES,
+    UPDATE,
     WEIGHT,
     YIELD,
     Chunk,
 )
 from fastbp.kernels.backward import backward, sort_columns
 from fastbp.kernels.forward import forward
-from fastbp.kernels.jit import inner_kernel, kernel, parallel_kernel, part
+from fastbp.kernels.jit import call, part
 from fastbp.kernels.losses import differentiate_loss
+from fastbp.kernels.plan import Plan, as_integer, bundles, plan_function
 from fastbp.kernels.shuffle import shuffle
-from fastbp.kernels.team import join, wait
+from fastbp.kernels.team import wait
 from fastbp.kernels.update import update_panels
 
 
@@ -56,25 +63,6 @@ def _share(thread, n_threads, n_rows, grain):
     low = thread * grains // n_threads * grain
     high = (thread + 1) * grains // n_threads * grain
     return min(low, n_rows), min(high, n_rows)
-
-
-@inner_kernel
-def _differentiate_rows(network, data, workspace, chunk, member, size):
-    """Forward pass, loss and deltas, for one thread's rows."""
-    low, high = _share(member, size, chunk.rows, workspace.grain)
-    if low < high:
-        forward(network, data, workspace, chunk.start, low, high)
-        differentiate_loss(network, data, workspace, chunk.start, low, high)
-        backward(network, workspace, low, high)
-
-
-@part
-def _update_weights(network, data, solver, workspace, chunk, member, size):
-    """Gradients, and at the batch's end updates, of one thread's panels."""
-    most = workspace.bounds.size - 1
-    first = workspace.bounds[member * most // size]
-    last = workspace.bounds[(member + 1) * most // size]
-    update_panels(network, data, solver, workspace, chunk, first, last, member)
 
 
 @part
@@ -123,85 +111,88 @@ def _finish_batch(solver, workspace, chunk, batch_size, n_samples, losses):
         losses[chunk.epoch] = totals[EPOCH_LOSS] / n_samples
 
 
-@inner_kernel
-def _train(network, data, solver, workspace, batch_size, first, last, losses, member, size):
-    """Chunks first..last, by one thread of a team. The first thread does what is not shared."""
+def train(plan, member, size):
+    """Chunks ``run.first`` to ``run.last``, by one thread of a team of so many.
+
+    The first thread does what is not shared. ``solver.steps[0]`` belongs to the first chunk.
+    """
+    b = bundles(plan)
+    data, workspace, batch_size = b.data, b.workspace, b.run.batch_size
+    addresses = workspace.addresses
+    this = as_integer(plan)
     n_samples = data.order.size
-    sparse = data.indptr.size > 0
     leads = member == 0
-    for index in range(first, last):
-        chunk = Chunk(*_place(index, first, n_samples, batch_size, workspace.rows))
-        if leads and chunk.start == 0:
-            _begin_epoch(data, workspace)
+    most = workspace.bounds.size - 1
+    first_panel = workspace.bounds[member * most // size]
+    last_panel = workspace.bounds[(member + 1) * most // size]
+    for index in range(b.run.first, b.run.last):
+        chunk = Chunk(*_place(index, b.run.first, n_samples, batch_size, workspace.rows))
         if chunk.rows <= 0:
             continue
-        if leads and sparse:
-            sort_columns(data, workspace, chunk)
         if chunk.start == 0:
-            wait(workspace.team, size, workspace.addresses[YIELD])  # for the order
+            if leads:
+                _begin_epoch(data, workspace)
+            wait(workspace.team, size, addresses[YIELD])  # for the order
         if leads:
+            if data.indptr.size > 0:
+                call(addresses[SORT], (this, chunk.start, chunk.rows))
             _add_weights(data, workspace, chunk)
-        _differentiate_rows(network, data, workspace, chunk, member, size)
-        wait(workspace.team, size, workspace.addresses[YIELD])
+        low, high = _share(member, size, chunk.rows, workspace.grain)
+        if low < high:
+            call(addresses[FORWARD], (this, chunk.start, low, high))
+            call(addresses[LOSS], (this, chunk.start, low, high))
+            call(addresses[BACKWARD], (this, low, high))
+        wait(workspace.team, size, addresses[YIELD])
         if leads:
             _add_losses(data, workspace, chunk)
-        _update_weights(network, data, solver, workspace, chunk, member, size)
-        wait(workspace.team, size, workspace.addresses[YIELD])
+        begins, ends = np.int64(chunk.begins), np.int64(chunk.ends)
+        shared = chunk.step, chunk.rows, begins, ends, first_panel, last_panel, member
+        call(addresses[UPDATE], (this, *shared))
+        wait(workspace.team, size, addresses[YIELD])
         if leads and chunk.ends:
-            _finish_batch(solver, workspace, chunk, batch_size, n_samples, losses)
+            _finish_batch(b.solver, workspace, chunk, batch_size, n_samples, b.run.losses)
 
 
-@kernel
-def train_serial(network, data, solver, workspace, batch_size, first, last, losses):
-    """Chunks first..last, counted from epoch to epoch, on the calling thread.
-
-    ``solver.steps[0]`` belongs to the batch of chunk `first`; `losses`, of shape (n_epochs,), get
-    the mean loss of each epoch at its end.
-    """
-    member, size = np.int64(0), np.int64(1)  # literals would be another type, to be compiled anew
-    _train(network, data, solver, workspace, batch_size, first, last, losses, member, size)
-
-
-@parallel_kernel
-def train_parallel(network, data, solver, workspace, batch_size, first, last, losses):
-    """The same on several threads, as many as ``workspace.bounds`` says; to the same bits.
-
-    ``workspace.team`` must be of zeros.
-    """
-    n_threads = workspace.bounds.size - 1
-    for _ in prange(n_threads):
-        member, size = join(workspace.team, n_threads)
-        if member < size:
-            _train(network, data, solver, workspace, batch_size, first, last, losses, member, size)
-
-
-@inner_kernel
-def _predict_share(network, data, workspace, out, thread, n_threads):
-    """out[i] := the outputs of sample order[i], for the samples of one thread.
+def predict(plan, member, size):
+    """``run.out[i]`` := the outputs of sample ``order[i]``, for the samples of one thread.
 
     Each thread goes through its samples in chunks, on its own ``workspace.rows`` rows.
     """
-    layer = network.layers[network.layers.size - 1]
-    begin, end = _share(thread, n_threads, data.order.size, workspace.grain)
-    row = thread * workspace.rows
+    b = bundles(plan)
+    workspace, out = b.workspace, b.run.out
+    layer = b.network.layers[b.network.layers.size - 1]
+    begin, end = _share(member, size, b.data.order.size, workspace.grain)
+    row = member * workspace.rows
     for start in range(begin, end, workspace.rows):
         rows = min(workspace.rows, end - start)
-        forward(network, data, workspace, start - row, row, row + rows)
+        call(workspace.addresses[FORWARD], (as_integer(plan), start - row, row, row + rows))
         for i in range(rows):
             o = layer.output + (row + i) * layer.output_row
             for j in range(layer.n_out):
                 out[start + i, j] = workspace.activations[o + j]
 
 
-@kernel
-def predict_serial(network, data, workspace, out):
-    """out[i] := the outputs of sample order[i], on the calling thread."""
-    _predict_share(network, data, workspace, out, 0, 1)
+_CALLED = {
+    FORWARD: (forward, 3),
+    LOSS: (differentiate_loss, 3),
+    BACKWARD: (backward, 2),
+    SORT: (sort_columns, 2),
+    UPDATE: (update_panels, 7),
+}
 
 
-@parallel_kernel
-def predict_parallel(network, data, workspace, out):
-    """The same on several threads, as many as ``workspace.bounds`` says; to the same bits."""
-    n_threads = workspace.bounds.size - 1
-    for thread in prange(n_threads):
-        _predict_share(network, data, workspace, out, np.int64(thread), n_threads)
+def compile_training(plan: Plan) -> int:
+    """Compile, or load, `train` and what it calls for this type of plan; return its address."""
+    return _compile(plan, train, _CALLED)
+
+
+def compile_prediction(plan: Plan) -> int:
+    """Compile, or load, `predict` and what it calls for this type of plan; return its address."""
+    return _compile(plan, predict, [FORWARD])
+
+
+def _compile(plan: Plan, function: Callable[..., None], called: Iterable[int]) -> int:
+    for index in called:
+        callee, n_integers = _CALLED[index]
+        plan.bundles.workspace.addresses[index] = plan_function(callee, plan.type, n_integers)
+    return plan_function(function, plan.type, 2)

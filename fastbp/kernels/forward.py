@@ -2,6 +2,7 @@
 
 from fastbp.kernels.activations import IDENTITY, RELU, activate
 from fastbp.kernels.jit import address, inner_kernel, matrix_view, part, prefetch
+from fastbp.kernels.plan import bundles
 from fastbp.matmul import product as p
 from fastbp.matmul.product import Matrix, product
 
@@ -11,9 +12,10 @@ LINE = 64  # bytes
 MOST_FETCHED = 64  # elements of a row; the rest then follows by itself
 
 
-@inner_kernel
-def forward(network, data, workspace, start, low, high):
+def forward(plan, start, low, high):
     """Activations of all layers, for rows low..high of the chunk at `start` of the order."""
+    b = bundles(plan)
+    network, data, workspace = b.network, b.data, b.workspace
     sparse = data.indptr.size > 0
     if not sparse:
         layer = network.layers[0]

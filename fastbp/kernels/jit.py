@@ -291,11 +291,13 @@ def store(typing_context, where, value):
     return types.void(types.int64, value), codegen
 
 
-if DISABLED:
+def call_python(function: int, arguments: tuple[int, ...]) -> None:
+    """Call the Python function of this number."""
+    _python_functions[function](*arguments)
 
-    def call(function: int, arguments: tuple[int, ...]) -> None:
-        """Call the Python function of this number."""
-        _python_functions[function](*arguments)
+
+if DISABLED:
+    call = call_python
 
     def address(array: Any, index: int) -> int:
         """Address of element `index` of a contiguous array, which must outlive its use."""

@@ -10,16 +10,18 @@ import math
 import numpy as np
 
 from fastbp.kernels.activations import EXP, IDENTITY, SOFTMAX, log
-from fastbp.kernels.jit import inner_kernel, matrix_view, part
+from fastbp.kernels.jit import inner_kernel, matrix_view
+from fastbp.kernels.plan import bundles
 
 SQUARED_ERROR, LOG_LOSS, POISSON = range(3)
 
 CODES = {"squared_error": SQUARED_ERROR, "log_loss": LOG_LOSS, "poisson": POISSON}
 
 
-@part
-def differentiate_loss(network, data, workspace, start, low, high):
+def differentiate_loss(plan, start, low, high):
     """row_losses[i], and the output's delta[i, :], for rows low..high of the chunk at `start`."""
+    b = bundles(plan)
+    network, data, workspace = b.network, b.data, b.workspace
     layer = network.layers[network.layers.size - 1]
     offset, rows, row = layer.output + low * layer.output_row, high - low, layer.output_row
     a = matrix_view(workspace.activations, offset, rows, row)

@@ -16,11 +16,11 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastbp.kernels.jit import DISABLED, call, inner_kernel
+from fastbp.kernels.jit import DISABLED, call, inner_kernel, parallel_kernel
 
 # Places in the team's memory, an array of int64, each on a line of the cache of its own.
 _JOINED, _SIZE, _ARRIVED, _ROUND = range(0, 32, 8)
@@ -81,6 +81,18 @@ def wait(team, size, yield_function):
                 turns += 1
                 if turns > _SPINS and yield_function != 0:
                     call(yield_function, (0,))
+
+
+@parallel_kernel
+def run_team(function, plan, team, n_threads):
+    """Call a function of a plan, member and size of the team, on each thread of the team.
+
+    ``team`` must be of zeros.
+    """
+    for _ in prange(n_threads):
+        member, size = join(team, n_threads)
+        if member < size:
+            call(function, (plan, member, size))
 
 
 @intrinsic

@@ -31,12 +31,11 @@ from fastbp.kernels.jit import (
     array_at,
     c_function,
     call,
-    inner_kernel,
-    kernel,
     memory_view,
     part,
     store,
 )
+from fastbp.kernels.plan import bundles
 from fastbp.matmul.tile import TILE_ROWS
 from fastbp.matmul.transpose import transpose
 
@@ -53,10 +52,11 @@ def choose_panel_rows(rows: int, weights_row: int) -> int:
     return TILE_ROWS * max(1, most // TILE_ROWS)
 
 
-@inner_kernel
-def update_panels(network, data, solver, workspace, chunk, first, last, member):
-    """Gradients of panels first..last over the chunk; at the batch's end their update."""
-    ends = chunk.ends and workspace.totals[WEIGHT] > 0
+def update_panels(plan, step, n_rows, begins, ends, first, last, member):
+    """Gradients of panels first..last over a chunk; at the end of its batch, step number `step`."""
+    b = bundles(plan)
+    network, data, solver, workspace = b.network, b.data, b.solver, b.workspace
+    steps = ends != 0 and workspace.totals[WEIGHT] > 0
     i = 0
     for panel in range(first, last):
         while panel >= network.layers[i].last_panel:
@@ -70,7 +70,7 @@ def update_panels(network, data, solver, workspace, chunk, first, last, member):
         squares = address(workspace.squares, panel)
         one = address(workspace.one, 0)
         sparse = i == 0 and data.indptr.size > 0
-        if chunk.rows == 1 and workspace.gradient.size == 0 and not sparse:
+        if n_rows == 1 and workspace.gradient.size == 0 and not sparse:
             # The gradient of one sample is an outer product: nothing to be summed before the step.
             inputs = address(workspace.activations, layer.input)
             bias_gradient = address(workspace.deltas, layer.output)
@@ -85,30 +85,22 @@ def update_panels(network, data, solver, workspace, chunk, first, last, member):
             if workspace.gradient.size > 0:
                 at, gradient = low, workspace.gradient
             if sparse:
-                differentiate_sparse(network, workspace, chunk, row, end, gradient, at)
+                differentiate_sparse(network, workspace, begins, row, end, gradient, at)
             else:
-                differentiate(network, workspace, chunk, i, row, end, gradient, at)
+                differentiate(network, workspace, n_rows, begins, i, row, end, gradient, at)
             if with_bias:
-                differentiate_bias(network, workspace, chunk, i, gradient, at + bias - low)
+                differentiate_bias(network, workspace, n_rows, begins, i, gradient, at + bias - low)
             bias_gradient = address(gradient, at + bias - low)
             left, right = one, address(gradient, at)
             rows, columns = 1, (end - row) * layer.weights_row
-        if not ends:
+        if not steps:
             continue
-        _step(network, solver, workspace, chunk.step, low, rows, columns, left, right, squares)
+        _step(network, solver, workspace, step, low, rows, columns, left, right, squares)
         if with_bias:
             columns = layer.output_row
-            _step(network, solver, workspace, chunk.step, bias, 1, columns, one, bias_gradient, 0)
+            _step(network, solver, workspace, step, bias, 1, columns, one, bias_gradient, 0)
         if layer.mirrored:
             _transpose(network, i, row, end)
-
-
-@kernel
-def transpose_weights(network):
-    """Make the transposes that are kept."""
-    for i in range(network.layers.size):
-        if network.layers[i].mirrored:
-            _transpose(network, i, 0, network.layers[i].rows)
 
 
 @part

@@ -5,7 +5,7 @@ short enough that Ctrl-C is heard between them.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from time import perf_counter
 from typing import Any
 
@@ -15,13 +15,13 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from fastbp.kernels import epoch, losses
-from fastbp.kernels.arrays import N_SETTINGS, PENALTY, SQUARES, Data, Solver
-from fastbp.kernels.jit import count_compiled, is_ready
+from fastbp.kernels.arrays import N_SETTINGS, PENALTY, SQUARES, Bundles, Run, Solver
+from fastbp.kernels.plan import Plan
 from fastbp.kernels.shuffle import generator_addresses
-from fastbp.kernels.update import GRADIENT_ONLY, transpose_weights
-from fastbp.network import Weights, make_network
+from fastbp.kernels.update import GRADIENT_ONLY
+from fastbp.network import Weights, make_network, transpose_weights
 from fastbp.samples import NO_ADDRESSES, Samples
-from fastbp.threads import Pace, choose_threads, parallel_region, single_threaded_blas
+from fastbp.threads import Pace, choose_threads, run_on_threads, single_threaded_blas
 from fastbp.training.solvers import Optimizer
 from fastbp.workspace import count_weights, has_large, make_workspace
 
@@ -75,21 +75,26 @@ class Engine:
         patience = PATIENCE if n_jobs is None else ASKED_PATIENCE
         self.pace = Pace(n_threads, patience, self.work / SLOWEST)
         self.seconds = 0.0  # of compiled calls so far
-        self.network = make_network(weights, names, rows)
-        self.workspace = make_workspace(
-            self.network,
-            weights,
-            rows,
-            n_threads,
-            losses.CODES[loss],
-            keep_gradient or self.chunks_per_batch > 1,
-            samples.X if scipy.sparse.issparse(samples.X) else None,
+        network = make_network(weights, names, rows)
+        sparse = samples.X if scipy.sparse.issparse(samples.X) else None
+        kept = keep_gradient or self.chunks_per_batch > 1
+        workspace = make_workspace(
+            network, weights, rows, n_threads, losses.CODES[loss], kept, sparse
         )
-        self.workspace.totals[SQUARES] = self._sum_squares()
-        self.data = samples.bundle(np.arange(0), weights.dtype)
-        self.has_large = has_large(self.network)
-        bounds = self.workspace.bounds[[0, -1]]
-        self.serial_workspace = self.workspace._replace(bounds=bounds)
+        workspace.totals[SQUARES] = self._sum_squares()
+        empty = np.empty(0, weights.dtype)
+        self.plan = Plan(
+            Bundles(
+                network,
+                samples.bundle(np.arange(0), weights.dtype),
+                Solver(GRADIENT_ONLY, np.zeros((1, N_SETTINGS)), empty, empty),
+                workspace,
+                Run(batch_size, 0, 0, np.zeros(0), np.empty((0, 1), weights.dtype)),
+            )
+        )
+        self.address = epoch.compile_training(self.plan)
+        self.workspace = workspace
+        self.has_large = has_large(network)
 
     def train(
         self,
@@ -118,10 +123,11 @@ class Engine:
             through between two calls, after a whole number of steps.
         """
         addresses = generator_addresses(generator) if generator else NO_ADDRESSES
-        data = self.data._replace(order=order, generator=addresses)
         totals = self.workspace.totals
         totals[:SQUARES] = 0
         losses = np.zeros(n_epochs)
+        self.plan.set("data", order=order, generator=addresses)
+        self.plan.set("run", losses=losses)
         per_epoch = -(-len(order) // self.batch_size) * self.chunks_per_batch
         first = ended = 0
         while ended < n_epochs:
@@ -129,21 +135,14 @@ class Engine:
             last = first + n_units
             first_batch = first // self.chunks_per_batch
             solver = optimizer.bundle(-(-last // self.chunks_per_batch) - first_batch)
+            self.plan.set("solver", **solver._asdict())
             with generator._bit_generator.lock if generator else nullcontext():
-                self._run(data, solver, first, last, n_threads, losses)
+                self._run(first, last, n_threads)
             optimizer.steps_taken += last // self.chunks_per_batch - first_batch
             first = last
             while ended < first // per_epoch:
                 ended += 1
                 yield float(losses[ended - 1])
-
-    def compile(self, optimizer: Optimizer) -> None:
-        """Compile, or load, what training needs, on one thread and on several."""
-        data = self.data._replace(order=np.arange(1))
-        solver = optimizer.bundle(1)
-        arguments = self.network, data, solver, self.workspace, self.batch_size, 0, 0, np.zeros(1)
-        for kernel in (epoch.train_serial, epoch.train_parallel):
-            is_ready(kernel, arguments, compile_it=True)
 
     def gradient(self, order: Array, alpha: float) -> tuple[float, Array, float]:
         """Return objective, its gradient in the flat layout, and the loss, all samples in a batch.
@@ -152,21 +151,20 @@ class Engine:
         `train`, penalty included. Of several outputs, squared error is their mean, while
         gradients are those of their sum (as in scikit-learn); the objective is that sum.
         """
-        data = self.data._replace(order=order)
         totals = self.workspace.totals
         totals[:SQUARES] = 0
         totals[SQUARES] = self._sum_squares()
         penalty = alpha / 2 * totals[SQUARES] / self.samples.total_weight()
-        transpose_weights(self.network)
-        empty = np.empty(0, self.weights.dtype)
-        steps = np.zeros((1, N_SETTINGS))
+        transpose_weights(self.plan.bundles.network)
+        steps, losses = np.zeros((1, N_SETTINGS)), np.zeros(1)
         steps[0, PENALTY] = alpha
-        solver = Solver(GRADIENT_ONLY, steps, empty, empty)
-        losses = np.zeros(1)
+        self.plan.set("data", order=order)
+        self.plan.set("solver", code=GRADIENT_ONLY, steps=steps)
+        self.plan.set("run", losses=losses)
         first = 0
         while first < self.chunks_per_batch:
             n_threads, n_units = self.pace.plan(self.chunks_per_batch - first)
-            self._run(data, solver, first, first + n_units, n_threads, losses)
+            self._run(first, first + n_units, n_threads)
             first += n_units
         loss = float(losses[0])
         outputs = self.weights.units[-1] if self.loss == "squared_error" else 1
@@ -175,27 +173,13 @@ class Engine:
     def _sum_squares(self) -> float:
         return sum(float(np.vdot(w, w)) for w in self.weights.coefs)
 
-    def _run(
-        self, data: Data, solver: Solver, first: int, last: int, n_threads: int, losses: Array
-    ) -> None:
+    def _run(self, first: int, last: int, n_threads: int) -> None:
         """Train on chunks first..last in one compiled call, and time it."""
-        chunks = self.batch_size, first, last, losses
-        if n_threads > 1:
-            arguments = self.network, data, solver, self.workspace, *chunks
+        self.plan.set("run", first=first, last=last)
+        with single_threaded_blas() if self.has_large else nullcontext():
             worth_it = self.n_jobs is not None or self.seconds > COMPILE_PATIENCE
-            if not is_ready(epoch.train_parallel, arguments, worth_it):
-                n_threads = 1
-        with ExitStack() as stack:
-            if self.has_large:
-                stack.enter_context(single_threaded_blas())
-            parallel = n_threads > 1 and stack.enter_context(parallel_region(n_threads))
-            run = epoch.train_parallel if parallel else epoch.train_serial
-            workspace = self.workspace if parallel else self.serial_workspace
-            compiled = count_compiled(run)
-            workspace.team[:] = 0
             began = perf_counter()
-            run(self.network, data, solver, workspace, *chunks)
+            n_threads = run_on_threads(self.address, self.plan, n_threads, worth_it)
             seconds = perf_counter() - began
-        if count_compiled(run) == compiled:  # else the time is that of compiling
-            self.pace.record(n_threads if parallel else 1, last - first, seconds)
-            self.seconds += seconds
+        self.pace.record(n_threads, last - first, seconds)
+        self.seconds += seconds

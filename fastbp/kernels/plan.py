@@ -1,0 +1,166 @@
+"""What the compiled functions work on, handed over as one row of integers.
+
+A plan holds the addresses and lengths of all arrays, and the numbers beside them. The functions are
+C functions of a plan and a few integers: each is compiled once and calls the others by address, and
+a call costs next to nothing. (Numba's own calls take each array apart into seven arguments, and
+what is linked into a caller is optimised again there.)
+"""
+
+import ctypes
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
+
+from fastbp.kernels.arrays import Bundles
+from fastbp.kernels.jit import DISABLED, c_function, call_python
+
+_alive: "WeakValueDictionary[int, Plan]" = WeakValueDictionary()
+
+
+class Plan:
+    """The integers of some bundles; keeps the arrays alive.
+
+    Parameters
+    ----------
+    bundles : Bundles
+        Of arrays in C order, aligned and native.
+    """
+
+    def __init__(self, bundles: Bundles) -> None:
+        self.bundles = bundles
+        self._places: dict[tuple[str, str], int] = {}
+        integers: list[int] = []
+        for name, bundle in bundles._asdict().items():
+            for field, value in bundle._asdict().items():
+                self._places[name, field] = len(integers)
+                integers += _integers(value)
+        self._memory = np.array(integers, np.int64)
+        self.address = int(self._memory.ctypes.data)
+        self.type = _type_of(tuple(_kind(v) for bundle in bundles for v in bundle))
+        _alive[self.address] = self
+
+    def set(self, name: str, **fields: Any) -> None:
+        """Replace fields of one bundle, by arrays of the same types."""
+        bundle = getattr(self.bundles, name)
+        self.bundles = self.bundles._replace(**{name: bundle._replace(**fields)})
+        for field, value in fields.items():
+            integers = _integers(value)
+            at = self._places[name, field]
+            self._memory[at : at + len(integers)] = integers
+
+
+def _integers(value: Any) -> list[int]:
+    return [value.ctypes.data, *value.shape] if isinstance(value, np.ndarray) else [int(value)]
+
+
+def _kind(value: Any) -> Any:
+    return (value.dtype, value.ndim) if isinstance(value, np.ndarray) else int
+
+
+@cache
+def _type_of(kinds: tuple[Any, ...]) -> Any:
+    """Numba's type of bundles of such values, which come as (dtype, ndim) or int."""
+    left = iter(kinds)
+    bundles = []
+    for bundle in Bundles.__annotations__.values():
+        members = []
+        for _ in bundle._fields:
+            kind = next(left)
+            is_array = kind is not int
+            members.append(
+                types.Array(numba.from_dtype(kind[0]), kind[1], "C") if is_array else types.int64
+            )
+        bundles.append(types.NamedTuple(members, bundle))
+    return types.NamedTuple(bundles, Bundles)
+
+
+@cache
+def plan_function(function: Callable[..., Any], plan_type: Any, n_integers: int) -> int:
+    """Compile a function of a plan of this type and of integers, or load it; return its address."""
+    return c_function(function, types.CPointer(plan_type), *[types.int64] * n_integers)
+
+
+@cache
+def _as_python(address: int, n_integers: int) -> Any:
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * n_integers)(address)
+
+
+def run(address: int, plan: Plan, *integers: int) -> None:
+    """Call a function that `plan_function` compiled; other Python threads run on meanwhile."""
+    if DISABLED:
+        call_python(address, (plan.address, *integers))
+    else:
+        _as_python(address, len(integers))(plan.address, *integers)
+
+
+@intrinsic
+def bundles(typing_context, plan):
+    """The bundles of a plan."""
+
+    def codegen(context, builder, signature, values):
+        i64 = ir.IntType(64)
+        memory = builder.bitcast(values[0], i64.as_pointer())
+        position = 0
+
+        def take():
+            nonlocal position
+            position += 1
+            return builder.load(builder.gep(memory, [i64(position - 1)]))
+
+        def build(kind):
+            if isinstance(kind, types.NamedTuple):
+                return context.make_tuple(builder, kind, [build(member) for member in kind.types])
+            if not isinstance(kind, types.Array):
+                return take()
+            array = context.make_array(kind)(context, builder)
+            data = builder.inttoptr(take(), array.data.type)
+            shape = [take() for _ in range(kind.ndim)]
+            is_record = isinstance(kind.dtype, types.Record)
+            n_bytes = kind.dtype.size if is_record else kind.dtype.bitwidth // 8
+            itemsize = context.get_constant(types.intp, n_bytes)
+            strides = [itemsize]
+            for length in shape[:0:-1]:
+                strides.insert(0, builder.mul(strides[0], length))
+            populate_array(
+                array,
+                data=data,
+                shape=cgutils.pack_array(builder, shape),
+                strides=cgutils.pack_array(builder, strides),
+                itemsize=itemsize,
+                meminfo=None,
+            )
+            return array._getvalue()
+
+        return build(signature.return_type)
+
+    return plan.dtype(plan), codegen
+
+
+@intrinsic
+def as_integer(typing_context, plan):
+    """The address of a plan, to be handed on."""
+
+    def codegen(context, builder, signature, values):
+        return builder.ptrtoint(values[0], ir.IntType(64))
+
+    return types.int64(plan), codegen
+
+
+if DISABLED:
+
+    def bundles(plan):
+        """The bundles of a plan."""
+        return _alive[plan].bundles
+
+    def as_integer(plan):
+        """The address of a plan, to be handed on."""
+        return plan
