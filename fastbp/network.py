@@ -154,6 +154,7 @@ def make_network(
         layer = layers[i]
         layer.n_in, layer.n_out = n_in, n_out
         layer.activation = activations.CODES[names[i]]
+        layer.function = activations.activation_address(names[i], dtype.name)
         layer.large = uses_blas(n_in, n_out, dtype)
         layer.narrow = is_narrow(i, n_in, n_out, dtype)
         layer.rows, columns = (n_out, n_in) if layer.narrow else (n_in, n_out)

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.random import RandomState
 
+from fastbp.kernels import activations, epoch
 from fastbp.kernels.jit import is_ready
+from fastbp.kernels.plan import plan_function
 from fastbp.kernels.team import make_team, run_team
 from fastbp.network import draw_weights
 from fastbp.prediction import Predictor
@@ -22,9 +24,9 @@ _NAMES = ("relu", "softmax")
 def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
     """Compile the kernels, or load them from the cache, before they are needed.
 
-    Each dtype takes some seconds the first time; later processes load what is in Numba's cache
-    (``NUMBA_CACHE_DIR`` says where), which takes tenths of a second. Kernels for one thread and for
-    several are compiled, for dense X and X in CSR with 32-bit indices, of the training dtype.
+    Each dtype takes about ten seconds the first time; later processes load what is in Numba's cache
+    (``NUMBA_CACHE_DIR`` says where), which takes tenths of a second. That is every activation, loss
+    and solver, for dense X and for CSR with 32-bit indices, on one thread and on several.
 
     Parameters
     ----------
@@ -45,4 +47,8 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
         engine = Engine(weights, _NAMES, "log_loss", samples, len(X), n_jobs=1)
         list(engine.train(np.arange(len(X)), 1, optimizer))
         Predictor(weights)(_NAMES, X, n_jobs=1)
+        for name in activations.CODES:
+            activations.activation_address(name, dtype)
+        for function, n_integers in epoch.CALLED:
+            plan_function(function, engine.plan.type, n_integers)
     is_ready(run_team, (0, 0, make_team(), 2), compile_it=True)

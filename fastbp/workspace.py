@@ -6,9 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.kernels.activations import activate_address
 from fastbp.kernels.arrays import (
-    ACTIVATE,
     BLAS,
     N_ADDRESSES,
     PRODUCT,
@@ -86,7 +84,6 @@ def _addresses(dtype: str) -> Array:
     """Return the addresses of the functions that need no plan, and room for the others."""
     addresses = np.zeros(N_ADDRESSES, np.int64)
     addresses[[PRODUCT, BLAS]] = product_addresses(dtype)
-    addresses[ACTIVATE] = activate_address(dtype)
     addresses[STEP] = step_address(dtype)
     addresses[YIELD] = yield_address()
     return addresses

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import expit
 
 from fastbp.kernels import activations
-from fastbp.kernels.activations import CODES, activate, activate_address, exp, expm1, log
+from fastbp.kernels.activations import CODES, activate, activation_address, exp, expm1, log
 from fastbp.kernels.jit import DISABLED, kernel
 
 DTYPES = ["float32", "float64"]
@@ -29,16 +29,16 @@ def map_expm1(x, out):
 
 
 @kernel
-def run_activate(addresses, code, z, slope, n, row):
-    activate(addresses, code, z, slope, n, row)
+def run_activate(function, z, slope, n, row):
+    activate(function, z, slope, n, row)
 
 
 def apply(name, z, n=None, row=None):
     """Activations and slopes of z, which fastbp overwrites."""
     z = z.copy()
     slope = np.zeros_like(z)
-    addresses = np.array([0, 0, activate_address(z.dtype.name)])
-    run_activate(addresses, CODES[name], z, slope, n or z.size, row or z.size)
+    function = activation_address(name, z.dtype.name)
+    run_activate(function, z, slope, n or z.size, row or z.size)
     return z, slope
 
 

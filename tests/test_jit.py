@@ -29,8 +29,8 @@ def test_the_cache_key_holds_the_source_of_all_kernels(tmp_path, monkeypatch):
 def test_the_cache_key_is_the_same_in_every_process():
     """Once it held a set, whose order is another in each process: nothing was ever found."""
     code = (
-        "from fastbp.kernels.epoch import train_serial, train_parallel as p; "
-        "print(train_serial._cache._extra, p._cache._extra)"
+        "from fastbp.kernels.team import join, run_team; "
+        "print(join._cache._extra, run_team._cache._extra)"
     )
     outputs = {
         subprocess.run(

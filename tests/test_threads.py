@@ -11,7 +11,9 @@ import pytest
 from networks import make_case, make_optimizer
 
 from fastbp import BPClassifier, prediction, threads
-from fastbp.kernels import epoch
+from fastbp.kernels.jit import is_ready
+from fastbp.kernels.plan import run
+from fastbp.kernels.team import make_team, run_team
 from fastbp.matmul import product
 from fastbp.threads import Pace, choose_threads
 from fastbp.training import engine as engine_module
@@ -32,9 +34,23 @@ def eager_threads(monkeypatch):
     monkeypatch.setattr(Pace, "CALL_SECONDS", 1e-3)
 
 
+def run_in_threads(function, plan, n_threads, compile_it):
+    """`run_on_threads`, by as many threads of Python's, however many processors there are."""
+    pool = [
+        threading.Thread(target=run, args=(function, plan, member, n_threads))
+        for member in range(n_threads)
+    ]
+    for thread in pool:
+        thread.start()
+    for thread in pool:
+        thread.join()
+    return n_threads
+
+
 def train(case, dtype, n_threads, batch_size, monkeypatch, n_epochs=3):
     for module in (engine_module, prediction):
         monkeypatch.setattr(module, "choose_threads", lambda n_jobs, work: n_threads)
+        monkeypatch.setattr(module, "run_on_threads", run_in_threads)
     engine = case.engine(dtype, batch_size, n_jobs=n_threads, keep_gradient=False)
     engine.pace.plan = lambda remaining: (n_threads, remaining)
     optimizer = make_optimizer()
@@ -63,22 +79,18 @@ def test_the_same_bits(
         np.testing.assert_array_equal(actual[2], expected[2])
 
 
-def test_the_parallel_kernels_were_run(monkeypatch):
-    """That the tests here do not pass because the serial kernels did all the work."""
-    calls = []
-    for name in ("train_parallel", "predict_parallel"):
-        kernel = getattr(epoch, name)
-
-        def count(*arguments, kernel=kernel, name=name):
-            calls.append(name)
-            kernel(*arguments)
-
-        count.overloads = kernel.overloads
-        monkeypatch.setattr(epoch, name, count)
+def test_a_team_is_started(eager_threads):
+    """That there is something to test here: the engine and the predictor ask for threads."""
+    if numba.get_num_threads() == 1:
+        pytest.skip("one processor")
     case = make_case((20, 50, 2), ["relu", "softmax"], "log_loss", 203)
-    train(case, np.float64, 2, 32, monkeypatch, n_epochs=2)
-    expected = {"train_parallel", "predict_parallel"} if numba.get_num_threads() > 1 else set()
-    assert set(calls) == expected
+    engine = case.engine(np.float64, 32, n_jobs=2, keep_gradient=False)
+    engine.pace.plan = lambda remaining: (2, remaining)
+    optimizer = make_optimizer()
+    optimizer.begin(engine.weights)
+    list(engine.train(np.arange(203), 2, optimizer))
+    assert is_ready(run_team, (0, 0, make_team(), 2), compile_it=False)
+    assert engine.workspace.team.any()
 
 
 @pytest.mark.skipif(not product.has_blas(), reason="installed without the compiled extension")
@@ -199,7 +211,7 @@ CHILD = """
 import os, sys, threading, warnings
 import numpy as np
 from fastbp import BPClassifier, show_config, threads
-from fastbp.kernels import epoch
+from fastbp.kernels.team import run_team
 from fastbp.training import engine
 warnings.simplefilter("ignore")
 threads.LEAST_WORK, engine.ASKED_PATIENCE, threads.Pace.CALL_SECONDS = 0, 0.0, 1e-4
@@ -209,7 +221,7 @@ def fit():
     model = BPClassifier(max_iter=5, random_state=0, n_jobs=2).fit(X, y)
     return model.coefs_[0].sum() + model.predict_proba(X).sum()
 results = [fit()]
-assert epoch.train_parallel.overloads and epoch.predict_parallel.overloads
+assert run_team.overloads
 assert show_config(as_dict=True)["threading layer"] == sys.argv[1], show_config(as_dict=True)
 pool = [threading.Thread(target=lambda: results.append(fit())) for _ in range(4)]
 [t.start() for t in pool]; [t.join() for t in pool]

@@ -5,16 +5,17 @@ import sys
 
 CODE = """
 import numpy as np
+import scipy.sparse
 import fastbp
 from fastbp import threads
-from fastbp.kernels import epoch
+from fastbp.kernels import activations, jit
+from fastbp.kernels.team import run_team
 from fastbp.training import engine
 
-kernels = epoch.train_serial, epoch.train_parallel, epoch.predict_serial, epoch.predict_parallel
 threads.LEAST_WORK, engine.ASKED_PATIENCE, threads.Pace.CALL_SECONDS = 0, 0.0, 1e-4
 fastbp.warmup(["float32"])
-before = [set(kernel.overloads) for kernel in kernels]
-assert all(len(overloads) == 1 for overloads in before), before
+before = len(jit._c_functions), len(run_team.overloads)
+assert before[0] > 20 and before[1] == 1, before
 X = np.random.default_rng(0).normal(size=(300, 3)).astype(np.float32)
 for n_jobs in (1, 2):
     for estimator, y in (
@@ -24,7 +25,11 @@ for n_jobs in (1, 2):
     ):
         model = estimator(hidden_layer_sizes=(4,), max_iter=3, n_jobs=n_jobs)
         model.fit(X, y, X[:, 0] ** 2).predict(X)
-assert [set(kernel.overloads) for kernel in kernels] == before
+        model.fit(scipy.sparse.csr_matrix(X), y).predict(X)
+for activation in set(activations.CODES) - {"softmax", "exp"}:
+    fastbp.BPClassifier((4,), activation, max_iter=1).fit(X, X[:, 0] > 0)
+fastbp.BPRegressor("poisson", (4,), max_iter=1).fit(X, X[:, 0] ** 2)
+assert (len(jit._c_functions), len(run_team.overloads)) == before
 """
 
 

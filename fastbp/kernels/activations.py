@@ -17,7 +17,6 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 from scipy.special import expit, ndtr
 
-from fastbp.kernels.arrays import ACTIVATE
 from fastbp.kernels.jit import (
     DISABLED,
     EXACT_ORDER,
@@ -26,7 +25,6 @@ from fastbp.kernels.jit import (
     c_function,
     call,
     exact_kernel,
-    inner_kernel,
     memory_view,
     part,
 )
@@ -442,88 +440,97 @@ def _gelu(x):
     return implementation
 
 
-@part
-def activate(addresses, code, z, slope, n, row):
-    """z := f(z), slope := f'(z), of a slab of rows of length `row`, n of it in use.
-
-    Softmax has no slope of this kind: losses.py knows what to do with it.
-    """
-    call(addresses[ACTIVATE], (code, address(z, 0), address(slope, 0), z.size, n, row))
+# Each activation on a slab of rows of length `row`, n of it in use: z := f(z), slope := f'(z). They
+# are compiled one by one, when a network first has them.
 
 
-@cache
-def activate_address(dtype: str) -> int:
-    """Return the address of the compiled function, for "float32" or "float64"."""
-    if DISABLED:
-        return c_function(partial(_activate_in_python, dtype))
-    f, i = types.CPointer(getattr(types, dtype)), types.int64
-    return c_function(_activate, i, f, f, i, i, i)
-
-
-def _activate_in_python(dtype, code, z, slope, size, n, row):
-    z, slope = memory_view(z, dtype, (size,)), memory_view(slope, dtype, (size,))
-    _activate_slab(code, z, slope, n, row)
-
-
-def _activate(code, z, slope, size, n, row):
-    _activate_slab(code, array_at(z, (size,)), array_at(slope, (size,)), n, row)
-
-
-@inner_kernel
-def _activate_slab(code, z, slope, n, row):
+def _apply_relu(z, slope, size, n, row):
+    z, slope = array_at(z, (size,)), array_at(slope, (size,))
     T = z.dtype.type
-    zero, one = T(0), T(1)
-    if code == RELU:
-        for i in range(z.size):
-            slope[i] = zero if z[i] <= zero else one
-            z[i] = zero if z[i] < zero else z[i]
-    elif code == LOGISTIC:
-        for i in range(z.size):
-            a = logistic(z[i])
-            slope[i] = a * (one - a)
-            z[i] = a
-    elif code == TANH:
-        for i in range(z.size):
-            a = tanh(z[i])
-            slope[i] = one - a * a
-            z[i] = a
-    elif code == LEAKY_RELU:
-        for i in range(z.size):
-            slope[i] = T(LEAKY_SLOPE) if z[i] <= zero else one
-            z[i] *= slope[i]
-    elif code == ELU:
-        for i in range(z.size):
-            e = expm1(z[i])
-            slope[i] = e + one if z[i] <= zero else one
-            z[i] = e if z[i] <= zero else z[i]
-    elif code == SELU:
-        for i in range(z.size):
-            e = T(SELU_SCALE * SELU_ALPHA) * expm1(z[i])
-            slope[i] = e + T(SELU_SCALE * SELU_ALPHA) if z[i] <= zero else T(SELU_SCALE)
-            z[i] = e if z[i] <= zero else T(SELU_SCALE) * z[i]
-    elif code == SOFTPLUS:
-        for i in range(z.size):
-            x = z[i]
-            z[i], slope[i] = softplus(x), logistic(x)
-    elif code == GELU:
-        for i in range(z.size):
-            z[i], slope[i] = gelu(z[i])
-    elif code == SILU:
-        for i in range(z.size):
-            a = logistic(z[i])
-            z[i] *= a
-            slope[i] = a + z[i] * (one - a)
-    elif code == EXP:
-        for i in range(z.size):
-            z[i] = exp(z[i])
-            slope[i] = z[i]
-    elif code == SOFTMAX:
-        _softmax(z, n, row)
+    for i in range(z.size):
+        slope[i] = T(0) if z[i] <= T(0) else T(1)
+        z[i] = T(0) if z[i] < T(0) else z[i]
 
 
-@part
-def _softmax(z, n, row):
-    """Each row z := exp(z) / sum(exp(z)), after its maximum is taken away."""
+def _apply_logistic(z, slope, size, n, row):
+    z, slope = array_at(z, (size,)), array_at(slope, (size,))
+    T = z.dtype.type
+    for i in range(z.size):
+        a = logistic(z[i])
+        slope[i] = a * (T(1) - a)
+        z[i] = a
+
+
+def _apply_tanh(z, slope, size, n, row):
+    z, slope = array_at(z, (size,)), array_at(slope, (size,))
+    T = z.dtype.type
+    for i in range(z.size):
+        a = tanh(z[i])
+        slope[i] = T(1) - a * a
+        z[i] = a
+
+
+def _apply_leaky_relu(z, slope, size, n, row):
+    z, slope = array_at(z, (size,)), array_at(slope, (size,))
+    T = z.dtype.type
+    for i in range(z.size):
+        slope[i] = T(LEAKY_SLOPE) if z[i] <= T(0) else T(1)
+        z[i] *= slope[i]
+
+
+def _apply_elu(z, slope, size, n, row):
+    z, slope = array_at(z, (size,)), array_at(slope, (size,))
+    T = z.dtype.type
+    for i in range(z.size):
+        e = expm1(z[i])
+        slope[i] = e + T(1) if z[i] <= T(0) else T(1)
+        z[i] = e if z[i] <= T(0) else z[i]
+
+
+def _apply_selu(z, slope, size, n, row):
+    z, slope = array_at(z, (size,)), array_at(slope, (size,))
+    T = z.dtype.type
+    for i in range(z.size):
+        e = T(SELU_SCALE * SELU_ALPHA) * expm1(z[i])
+        slope[i] = e + T(SELU_SCALE * SELU_ALPHA) if z[i] <= T(0) else T(SELU_SCALE)
+        z[i] = e if z[i] <= T(0) else T(SELU_SCALE) * z[i]
+
+
+def _apply_softplus(z, slope, size, n, row):
+    z, slope = array_at(z, (size,)), array_at(slope, (size,))
+    for i in range(z.size):
+        x = z[i]
+        z[i], slope[i] = softplus(x), logistic(x)
+
+
+def _apply_gelu(z, slope, size, n, row):
+    z, slope = array_at(z, (size,)), array_at(slope, (size,))
+    for i in range(z.size):
+        z[i], slope[i] = gelu(z[i])
+
+
+def _apply_silu(z, slope, size, n, row):
+    z, slope = array_at(z, (size,)), array_at(slope, (size,))
+    T = z.dtype.type
+    for i in range(z.size):
+        a = logistic(z[i])
+        z[i] *= a
+        slope[i] = a + z[i] * (T(1) - a)
+
+
+def _apply_exp(z, slope, size, n, row):
+    z, slope = array_at(z, (size,)), array_at(slope, (size,))
+    for i in range(z.size):
+        z[i] = exp(z[i])
+        slope[i] = z[i]
+
+
+def _apply_softmax(z, slope, size, n, row):
+    """``exp(z) / sum(exp(z))`` of each row, after its maximum is taken away.
+
+    It has no slope of this kind: losses.py knows what to do with it.
+    """
+    z = array_at(z, (size,))
     for r in range(0, z.size, row):
         x = z[r : r + n]
         largest = x[0]
@@ -540,3 +547,26 @@ def _softmax(z, n, row):
             total += x[j]
         for j in range(n):
             x[j] /= total
+
+
+@cache
+def activation_address(name: str, dtype: str) -> int:
+    """Return the address of the compiled function, for "float32" or "float64"; of identity 0."""
+    if name == "identity":
+        return 0
+    function = globals()[f"_apply_{name}"]
+    if DISABLED:
+        return c_function(partial(_apply_in_python, function, dtype))
+    f, i = types.CPointer(getattr(types, dtype)), types.int64
+    return c_function(function, f, f, i, i, i)
+
+
+def _apply_in_python(function, dtype, z, slope, size, n, row):
+    z, slope = memory_view(z, dtype, (size,)), memory_view(slope, dtype, (size,))
+    function(z, slope, size, n, row)
+
+
+@part
+def activate(function, z, slope, n, row):
+    """Call such a function."""
+    call(function, (address(z, 0), address(slope, 0), z.size, n, row))

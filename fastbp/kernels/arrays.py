@@ -20,6 +20,7 @@ LAYER = np.dtype(
             "n_in",  # inputs
             "n_out",  # outputs
             "activation",  # its code in activations.py
+            "function",  # the address of its compiled function
             "large",  # 1 where BLAS multiplies
             "narrow",  # 1 where the matrix is W.T
             "rows",  # of the matrix, not counting the bias
@@ -91,7 +92,7 @@ class Workspace(NamedTuple):
     column_values: Any
     bounds: Any  # (n_threads + 1,) which panels each thread updates
     team: Any  # team.py
-    addresses: Any  # (10,) of functions, by the names below
+    addresses: Any  # (9,) of functions, by the names below
     loss: int  # losses.py
     rows: int  # rows of a chunk: a larger batch is taken in chunks
     grain: int  # threads share rows in multiples of it
@@ -131,15 +132,14 @@ class Chunk(NamedTuple):
 # The entries of `Workspace.addresses`.
 PRODUCT = 0
 BLAS = 1
-ACTIVATE = 2
-STEP = 3
-YIELD = 4
-FORWARD = 5
-LOSS = 6
-BACKWARD = 7
-SORT = 8
-UPDATE = 9
-N_ADDRESSES = 10
+STEP = 2
+YIELD = 3
+FORWARD = 4
+LOSS = 5
+BACKWARD = 6
+SORT = 7
+UPDATE = 8
+N_ADDRESSES = 9
 
 # The entries of `Workspace.totals`, which last from call to call.
 WEIGHT = 0  # sum of the weights of the batch's samples so far

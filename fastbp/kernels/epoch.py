@@ -6,10 +6,12 @@ weights. A batch of more than ``workspace.rows`` rows comes in chunks of as many
 gradient is summed.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from fastbp.kernels import losses
 from fastbp.kernels.arrays import (
     BACKWARD,
     BATCH_LOSS,
@@ -27,7 +29,6 @@ from fastbp.kernels.arrays import (
 from fastbp.kernels.backward import backward, sort_columns
 from fastbp.kernels.forward import forward
 from fastbp.kernels.jit import call, part
-from fastbp.kernels.losses import differentiate_loss
 from fastbp.kernels.plan import Plan, as_integer, bundles, plan_function
 from fastbp.kernels.shuffle import shuffle
 from fastbp.kernels.team import wait
@@ -172,27 +173,32 @@ def predict(plan, member, size):
                 out[start + i, j] = workspace.activations[o + j]
 
 
-_CALLED = {
-    FORWARD: (forward, 3),
-    LOSS: (differentiate_loss, 3),
-    BACKWARD: (backward, 2),
-    SORT: (sort_columns, 2),
-    UPDATE: (update_panels, 7),
-}
+# All that is called with a plan, and with how many integers besides.
+CALLED = [
+    (forward, 3),
+    *((loss, 3) for loss in losses.FUNCTIONS),
+    (backward, 2),
+    (sort_columns, 2),
+    (update_panels, 7),
+]
 
 
 def compile_training(plan: Plan) -> int:
     """Compile, or load, `train` and what it calls for this type of plan; return its address."""
-    return _compile(plan, train, _CALLED)
+    loss = losses.choose_function(plan.bundles.workspace.loss, plan.bundles.data.labels)
+    called = {FORWARD: forward, LOSS: loss, BACKWARD: backward, UPDATE: update_panels}
+    if plan.bundles.data.indptr.size > 0:
+        called[SORT] = sort_columns
+    return _compile(plan, train, called)
 
 
 def compile_prediction(plan: Plan) -> int:
     """Compile, or load, `predict` and what it calls for this type of plan; return its address."""
-    return _compile(plan, predict, [FORWARD])
+    return _compile(plan, predict, {FORWARD: forward})
 
 
-def _compile(plan: Plan, function: Callable[..., None], called: Iterable[int]) -> int:
-    for index in called:
-        callee, n_integers = _CALLED[index]
-        plan.bundles.workspace.addresses[index] = plan_function(callee, plan.type, n_integers)
+def _compile(plan: Plan, function: Callable[..., None], called: dict[int, Any]) -> int:
+    addresses = plan.bundles.workspace.addresses
+    for index, callee in called.items():
+        addresses[index] = plan_function(callee, plan.type, dict(CALLED)[callee])
     return plan_function(function, plan.type, 2)

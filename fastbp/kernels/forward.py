@@ -36,7 +36,7 @@ def forward(plan, start, low, high):
         last = layer.output + high * layer.output_row
         if layer.activation != IDENTITY and not fused:
             z, slope = workspace.activations[first:last], workspace.slopes[first:last]
-            activate(workspace.addresses, layer.activation, z, slope, layer.n_out, layer.output_row)
+            activate(layer.function, z, slope, layer.n_out, layer.output_row)
             if i + 1 < n_layers and network.layers[i + 1].narrow:
                 _clear_padding(layer, workspace.activations, first, last)
 

@@ -128,11 +128,6 @@ def parallel_kernel(function: Callable[..., Any]) -> Any:
     return _compile(function, parallel=True)
 
 
-def count_compiled(kernel: Any) -> int:
-    """Return for how many types a kernel was compiled, or loaded from the cache, so far."""
-    return len(getattr(kernel, "overloads", ()))
-
-
 _not_cached: set[Any] = set()
 
 
@@ -298,6 +293,10 @@ def call_python(function: int, arguments: tuple[int, ...]) -> None:
 
 if DISABLED:
     call = call_python
+
+    def array_at(array: Any, shape: tuple[int, ...]) -> Any:
+        """Return the array, which stands for a pointer, in this shape."""
+        return array.reshape(shape)
 
     def address(array: Any, index: int) -> int:
         """Address of element `index` of a contiguous array, which must outlive its use."""
