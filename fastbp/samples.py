@@ -45,7 +45,9 @@ class Samples:
         X = self.X
         if scipy.sparse.issparse(X):
             dense = np.empty((0, X.shape[1]), X.dtype)
-            return {"X": dense, "values": X.data, "indices": X.indices, "indptr": X.indptr}
+            parts = X.data, X.indices, X.indptr
+            values, indices, indptr = (np.require(part, requirements="CA") for part in parts)
+            return {"X": dense, "values": values, "indices": indices, "indptr": indptr}
         none = np.empty(0, X.dtype)
         return {"X": X, "values": none, "indices": _NO_INDICES, "indptr": _NO_INDICES}
 

@@ -1,9 +1,7 @@
-"""The one decorator of every kernel, and the disk cache behind it.
+"""How everything is compiled, and the disk cache behind it.
 
-Everything compiled in fastbp goes through `kernel` (one thread) or `parallel_kernel` (its
-`prange` loops over all threads), so that options are decided in one place:
+Whatever is compiled in fastbp goes through this room, so that options are decided in one place:
 
-* ``nogil``: other Python threads run on, and Ctrl-C is seen between two calls;
 * no counting of references, which is atomic: nothing is allocated in a kernel, and the arrays that
   go in outlive the call (hundreds of counts in a step of one sample took longer than the step);
 * ``error_model="numpy"``: without a check for division by zero, which would stop vectorisation;
@@ -104,7 +102,7 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function for one thread, at its first call."""
+    """Compile a function at its first call from Python; the tests' and benchmarks' way in."""
     return _compile(function)
 
 
@@ -155,9 +153,8 @@ def is_ready(kernel: Any, arguments: tuple[Any, ...], compile_it: bool) -> bool:
 
 
 # What Numba links into a caller it optimises again there, and again in the caller's caller. So the
-# three functions with the long loops (the product, the activations, the step of the solvers) are
-# compiled once as C functions, and called through their addresses, which come in as arguments: a
-# kernel that held an address itself could not be cached.
+# larger functions are compiled once, as C functions, and called through their addresses, which come
+# in as arguments: a kernel that held an address itself could not be cached.
 
 
 def c_function(function: Callable[..., Any], *arguments: Any) -> int:

@@ -59,7 +59,11 @@ class Plan:
 
 
 def _integers(value: Any) -> list[int]:
-    return [value.ctypes.data, *value.shape] if isinstance(value, np.ndarray) else [int(value)]
+    if not isinstance(value, np.ndarray):
+        return [int(value)]
+    if not (value.flags.c_contiguous and value.flags.aligned):
+        raise ValueError("A plan holds arrays in C order only.")
+    return [value.ctypes.data, *value.shape]
 
 
 def _kind(value: Any) -> Any:
