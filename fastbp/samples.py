@@ -45,23 +45,30 @@ class Samples:
         X = self.X
         if scipy.sparse.issparse(X):
             dense = np.empty((0, X.shape[1]), X.dtype)
-            parts = X.data, X.indices, X.indptr
-            values, indices, indptr = (np.require(part, requirements="CA") for part in parts)
+            values, indices, indptr = map(_plain, (X.data, X.indices, X.indptr))
             return {"X": dense, "values": values, "indices": indices, "indptr": indptr}
         none = np.empty(0, X.dtype)
-        return {"X": X, "values": none, "indices": _NO_INDICES, "indptr": _NO_INDICES}
+        return {"X": _plain(X), "values": none, "indices": _NO_INDICES, "indptr": _NO_INDICES}
 
     def kind(self) -> tuple[Any, ...]:
         """Return the dtypes of what is stored: functions are compiled for them."""
-        return tuple(array.dtype for array in self.stored().values())
+        X = self.X
+        return (
+            (X.dtype, X.indices.dtype, X.indptr.dtype) if scipy.sparse.issparse(X) else (X.dtype,)
+        )
 
     def bundle(self, order: Array, dtype: np.dtype[Any]) -> Data:
         """Return what the kernels need, the samples in this order."""
         return Data(
             **self.stored(),
-            targets=np.empty((0, 1), dtype) if self.targets is None else self.targets,
-            labels=_NO_INDICES if self.labels is None else self.labels,
-            sample_weight=_NO_WEIGHTS if self.sample_weight is None else self.sample_weight,
+            targets=np.empty((0, 1), dtype) if self.targets is None else _plain(self.targets),
+            labels=_NO_INDICES if self.labels is None else _plain(self.labels),
+            sample_weight=_NO_WEIGHTS if self.sample_weight is None else _plain(self.sample_weight),
             order=order,
             generator=NO_ADDRESSES,
         )
+
+
+def _plain(array: Array) -> Array:
+    """Return the array in C order and aligned: itself, as a rule."""
+    return np.require(array, requirements=["C", "A"])
