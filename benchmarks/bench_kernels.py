@@ -165,10 +165,10 @@ def test_step(
 
 @pytest.mark.parametrize("name", ["small", "mnist"])
 @pytest.mark.parametrize("rows", [1, 512])
-def test_predict_serial(benchmark: Any, measure: Any, dtype: str, rows: int, name: str) -> None:
+def test_predict(benchmark: Any, measure: Any, dtype: str, rows: int, name: str) -> None:
     """The forward pass of a network, with the arrays it needs, but no validation of X."""
     problem = PROBLEMS[name]
-    benchmark.group = f"predict_serial of {name} in {dtype}"
+    benchmark.group = f"predict of {name} in {dtype}"
     weights = Weights(problem.units, dtype)
     output = "softmax" if problem.n_classes > 2 else "logistic"
     names = (*("relu" for _ in problem.hidden), output)
