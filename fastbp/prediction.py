@@ -20,7 +20,8 @@ __all__ = ["Predictor"]
 Array = NDArray[Any]
 
 CHUNK_ROWS = 256  # rows that each thread takes at a time; a multiple of BLAS_ROWS
-FEW_ROWS = 16  # as many take less time than the memory for them, which is therefore kept
+FEW_ROWS = 16  # up to as many have smaller memory of their own
+MOST_KEPT = 1 << 20  # elements of activations whose memory is kept from call to call
 CALLS = 20  # a prediction is worth threads from as many mini-batches' work on
 
 
@@ -66,15 +67,14 @@ class Predictor:
         """
         order = np.arange(X.shape[0]) if order is None else order
         samples = Samples(X)
-        if len(order) <= FEW_ROWS:
-            idle = self._idle.setdefault((names, samples.kind()), [])
-            prepared = idle.pop() if idle else self._prepare(names, samples, FEW_ROWS, 1)
-            out = self._run(prepared, samples, order, 1, compile_it=False)
-            idle.append(prepared)
-            return out
         n_threads = choose_threads(n_jobs, len(order) * self._work / CALLS)
-        prepared = self._prepare(names, samples, min(len(order), CHUNK_ROWS), n_threads)
-        return self._run(prepared, samples, order, n_threads, compile_it=n_jobs is not None)
+        rows = FEW_ROWS if len(order) <= FEW_ROWS else CHUNK_ROWS
+        idle = self._idle.setdefault((names, samples.kind(), rows, n_threads), [])
+        prepared = idle.pop() if idle else self._prepare(names, samples, rows, n_threads)
+        out = self._run(prepared, samples, order, n_threads, compile_it=n_jobs is not None)
+        if prepared.plan.bundles.workspace.activations.size <= MOST_KEPT and not idle:
+            idle.append(prepared)
+        return out
 
     def _prepare(
         self, names: Sequence[str], samples: Samples, rows: int, n_threads: int
@@ -83,10 +83,13 @@ class Predictor:
         network = make_network(self.weights, names, n_threads * rows, training=False)
         workspace = make_workspace(network, self.weights, n_threads * rows, n_threads, loss=0)
         empty = np.empty(0, dtype)
+        blank = {
+            name: np.empty((0,) * part.ndim, part.dtype) for name, part in samples.stored().items()
+        }
         plan = Plan(
             Bundles(
                 network,
-                samples.bundle(np.arange(0), dtype),
+                samples.bundle(np.arange(0), dtype)._replace(**blank),
                 Solver(0, np.zeros((1, N_SETTINGS)), empty, empty),
                 workspace._replace(rows=rows),
                 Run(0, 0, 0, np.zeros(0), np.empty((0, 1), dtype)),
@@ -97,10 +100,11 @@ class Predictor:
     def _run(
         self, prepared: _Prepared, samples: Samples, order: Array, n_threads: int, compile_it: bool
     ) -> Array:
-        plan = prepared.plan
+        plan, blank = prepared.plan, prepared.plan.bundles
         out = np.empty((len(order), self.weights.units[-1]), self.weights.dtype)
         plan.set("data", **samples.stored(), order=order)
         plan.set("run", out=out)
         with single_threaded_blas() if prepared.large else nullcontext():
             run_on_threads(prepared.address, plan, n_threads, compile_it)
+        plan.bundles = blank  # which keeps neither X nor the result alive
         return out

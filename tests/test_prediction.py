@@ -1,5 +1,6 @@
 """Prediction: by single rows, in whole arrays, and from several threads at once."""
 
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -90,6 +91,16 @@ def test_many_threads_on_one_estimator(model):
         actual = pool.map(lambda i: model.predict(X[i : i + 1 + i % 30]), range(256))
         for mine, theirs in zip(actual, expected, strict=True):
             np.testing.assert_array_equal(mine, theirs)
+
+
+def test_x_is_not_kept_alive(model):
+    for n in (1, 100):
+        x = X[:n].copy()
+        gone = weakref.ref(x)
+        outputs = model.predict(x)
+        del x
+        assert gone() is None
+        assert len(outputs) == n
 
 
 def test_what_is_written_into_the_weights_predicts(model):
