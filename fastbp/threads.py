@@ -88,8 +88,8 @@ class Pace:
     """
 
     CALL_SECONDS = 0.1
-    TRIAL_SECONDS = 0.02
-    TRIAL_CALLS = 2  # of which the better counts: the first may start the threads
+    TRIAL_SECONDS = 0.005
+    TRIAL_CALLS = 3  # each as long as the one before lets hope; the best counts
     RETRY = 20.0  # the slower is tried again after as many times what a trial costs
 
     def __init__(self, n_threads: int, patience: float, unit_seconds: float) -> None:
@@ -110,18 +110,26 @@ class Pace:
             n_threads, seconds = self._trials[0], self.TRIAL_SECONDS
         else:
             n_threads, seconds = self._ranked()[0], self.CALL_SECONDS
+            if self.n_threads > 1 and not self._timed[self.n_threads]:
+                left = self.patience - self._since_trial
+                seconds = min(seconds, max(left, self.TRIAL_SECONDS))
         return n_threads, max(1, min(remaining, int(seconds / self._expected(n_threads))))
 
     def record(self, n_threads: int, units: int, seconds: float) -> None:
         """Learn how long such a call took."""
+        timed = self._timed[n_threads]
+        if len(self._trials) == self.TRIAL_CALLS:
+            timed.clear()
+        timed.append(seconds / units)
         if self._trials:
-            if len(self._trials) == self.TRIAL_CALLS:
-                self._timed[n_threads].clear()
             self._trials.pop()
             self._since_trial = 0.0
+            if not self._trials:
+                best = min(timed)
+                timed.clear()
+                timed.append(best)
         else:
             self._since_trial += seconds
-        self._timed[n_threads].append(seconds / units)
 
     def _patience(self) -> float:
         """Seconds until the slower is tried, for the first time or again."""
