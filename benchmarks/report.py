@@ -45,9 +45,7 @@ def shapes(results: Result) -> str:
         ("fastbp over `medium`", lambda cell: _number(cell.get("over_medium"), 2)),
         ("ns per 1000 multiply-adds", _nanoseconds_per_thousand),
     ]
-    tables = []
-    for (group, dtype), cells in groupby(results["cells"], lambda c: (c["group"], c["dtype"])):
-        tables += _titled(f"{group}, {dtype}, 1 thread", _tabulate(columns, list(cells)))
+    tables = _one_for_each_group(results, columns)
     note = (
         "Each row is `medium` (20,000 samples, 50-100-1, mini-batches of 200, ReLU, Adam) with one "
         'thing changed. fastbp trains `medium` beside it in each turn: "over `medium`" is the '
@@ -116,9 +114,7 @@ def scale(results: Result) -> str:
         *_rivals(1e6, of=lambda cell: cell["problem"]["batch_size"]),
         ("fastbp over floor", lambda cell: _number(_of(cell, "fastbp", "over_floor"))),
     ]
-    tables = []
-    for (group, dtype), cells in groupby(results["cells"], lambda c: (c["group"], c["dtype"])):
-        tables += _titled(f"{group}, {dtype}, 1 thread", _tabulate(columns, list(cells)))
+    tables = _one_for_each_group(results, columns)
     note = (
         "More than a million samples are mapped from a file and trained on by fastbp alone. A "
         "sample's time is that of a mini-batch over its size. "
@@ -175,6 +171,14 @@ def _page(title: str, results: Result, lines: list[str], note: str) -> str:
             "",
         ]
     return "\n".join([f"## {title}", "", about, "", *lines, note]).rstrip()
+
+
+def _one_for_each_group(results: Result, columns: list[Column]) -> list[str]:
+    """Return the tables of cells on one thread, one for each group and dtype."""
+    tables: list[str] = []
+    for (group, dtype), cells in groupby(results["cells"], lambda c: (c["group"], c["dtype"])):
+        tables += _titled(f"{group}, {dtype}, 1 thread", _tabulate(columns, list(cells)))
+    return tables
 
 
 def _titled(title: str, lines: list[str]) -> list[str]:

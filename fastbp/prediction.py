@@ -70,7 +70,10 @@ class Predictor:
         n_threads = choose_threads(n_jobs, len(order) * self._work / CALLS)
         rows = FEW_ROWS if len(order) <= FEW_ROWS else CHUNK_ROWS
         idle = self._idle.setdefault((names, samples.kind(), rows, n_threads), [])
-        prepared = idle.pop() if idle else self._prepare(names, samples, rows, n_threads)
+        try:
+            prepared = idle.pop()
+        except IndexError:  # none yet, or another thread has it
+            prepared = self._prepare(names, samples, rows, n_threads)
         out = self._run(prepared, samples, order, n_threads, compile_it=n_jobs is not None)
         if prepared.plan.bundles.workspace.activations.size <= MOST_KEPT and not idle:
             idle.append(prepared)

@@ -80,11 +80,10 @@ def test_the_same_bits(
 
 
 def test_a_team_is_started(eager_threads):
-    """That there is something to test here: the engine and the predictor ask for threads."""
-    if numba.get_num_threads() == 1:
-        pytest.skip("one processor")
+    """That the engine asks for threads; on one processor the team is of one."""
     case = make_case((20, 50, 2), ["relu", "softmax"], "log_loss", 203)
     engine = case.engine(np.float64, 32, n_jobs=2, keep_gradient=False)
+    engine.pace = Pace(2, 0.0, 1e-3)
     engine.pace.plan = lambda remaining: (2, remaining)
     optimizer = make_optimizer()
     optimizer.begin(engine.weights)
@@ -244,7 +243,7 @@ def test_threads_and_forks(layer):
         pytest.skip("this machine has no OpenMP runtime")
     finished = subprocess.run(
         [sys.executable, "-c", CHILD, layer],
-        env={**os.environ, "NUMBA_THREADING_LAYER": layer},
+        env={**os.environ, "NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"},
         capture_output=True,
         text=True,
         timeout=200,

@@ -69,7 +69,7 @@ class Solver(NamedTuple):
     """The rule of the update, and its state."""
 
     code: int  # update.py
-    steps: Any  # (n_steps, N_SETTINGS) float64: what each step of a call goes by, named below
+    steps: Any  # (n_steps, N_SETTINGS) float64: what each step goes by; or one row, for all
     first: Any  # velocity or first moment, like the parameters, or (0,)
     second: Any  # second moment, like the parameters, or (0,)
 

@@ -131,7 +131,7 @@ def _step(network, solver, workspace, step, low, rows, columns, left, right, squ
         right,
         rows,
         columns,
-        address(solver.steps, step * solver.steps.shape[1]),
+        address(solver.steps, min(step, solver.steps.shape[0] - 1) * solver.steps.shape[1]),
         address(workspace.totals, WEIGHT),
         squares,
     )

@@ -98,7 +98,12 @@ class Optimizer:
         return Solver(code, self._next_steps(n_steps), first, second)
 
     def _next_steps(self, n_steps: int) -> NDArray[Any]:
-        """Settings of the next steps, of shape (n_steps, N_SETTINGS); made for many at a time."""
+        """Settings of the next steps, (n_steps, N_SETTINGS), made for many at a time.
+
+        One row, (1, N_SETTINGS), where all are alike.
+        """
+        if self.solver not in ("adam", "adamw"):
+            return self._make_steps(1)
         begin = self.steps_taken - self._made_from
         made_for = (self.learning_rate, self.alpha)
         if begin < 0 or begin + n_steps > len(self._made) or made_for != self._made_for:
