@@ -86,9 +86,8 @@ class Predictor:
         network = make_network(self.weights, names, n_threads * rows, training=False)
         workspace = make_workspace(network, self.weights, n_threads * rows, n_threads, loss=0)
         empty = np.empty(0, dtype)
-        blank = {
-            name: np.empty((0,) * part.ndim, part.dtype) for name, part in samples.stored().items()
-        }
+        stored = samples.stored()
+        blank = {name: np.empty((0,) * part.ndim, part.dtype) for name, part in stored.items()}
         plan = Plan(
             Bundles(
                 network,
@@ -98,7 +97,8 @@ class Predictor:
                 Run(0, 0, 0, np.zeros(0), np.empty((0, 1), dtype)),
             )
         )
-        return _Prepared(plan, epoch.compile_prediction(plan), has_large(network))
+        address = epoch.compile_prediction(plan, sparse=stored["indptr"].size > 0)
+        return _Prepared(plan, address, has_large(network))
 
     def _run(
         self, prepared: _Prepared, samples: Samples, order: Array, n_threads: int, compile_it: bool

@@ -92,7 +92,7 @@ class Workspace(NamedTuple):
     column_values: Any
     bounds: Any  # (n_threads + 1,) which panels each thread updates
     team: Any  # team.py
-    addresses: Any  # (9,) of functions, by the names below
+    addresses: Any  # (11,) of functions, by the names below
     loss: int  # losses.py
     rows: int  # rows of a chunk: a larger batch is taken in chunks
     grain: int  # threads share rows in multiples of it
@@ -137,9 +137,11 @@ YIELD = 3
 FORWARD = 4
 LOSS = 5
 BACKWARD = 6
-SORT = 7
-UPDATE = 8
-N_ADDRESSES = 9
+UPDATE = 7
+MULTIPLY_SPARSE = 8
+SORT = 9
+DIFFERENTIATE_SPARSE = 10
+N_ADDRESSES = 11
 
 # The entries of `Workspace.totals`, which last from call to call.
 WEIGHT = 0  # sum of the weights of the batch's samples so far

@@ -85,10 +85,11 @@ def _sum_products(workspace, begins, left, right, shape, gradient, at, row):
     product(workspace.addresses, False, left, right, result, start, p.STORE, result, shape)
 
 
-@part
-def differentiate_sparse(network, workspace, begins, first, last, gradient, at):
+def differentiate_sparse(plan, begins, first, last, at):
     """`differentiate` for the first layer of sparse X, from the chunk sorted by columns."""
-    layer = network.layers[0]
+    b = bundles(plan)
+    workspace, layer = b.workspace, b.network.layers[0]
+    gradient = workspace.gradient if workspace.gradient.size > 0 else workspace.scratch
     n, starts = layer.n_out, workspace.column_starts
     for feature in range(first, last):
         o = at + (feature - first) * layer.weights_row

@@ -15,9 +15,11 @@ from fastbp.kernels import losses
 from fastbp.kernels.arrays import (
     BACKWARD,
     BATCH_LOSS,
+    DIFFERENTIATE_SPARSE,
     EPOCH_LOSS,
     FORWARD,
     LOSS,
+    MULTIPLY_SPARSE,
     PENALTY,
     SORT,
     SQUARES,
@@ -26,8 +28,8 @@ from fastbp.kernels.arrays import (
     YIELD,
     Chunk,
 )
-from fastbp.kernels.backward import backward, sort_columns
-from fastbp.kernels.forward import forward
+from fastbp.kernels.backward import backward, differentiate_sparse, sort_columns
+from fastbp.kernels.forward import forward, multiply_sparse
 from fastbp.kernels.jit import call, part
 from fastbp.kernels.plan import Plan, as_integer, bundles, plan_function
 from fastbp.kernels.shuffle import shuffle
@@ -178,8 +180,10 @@ CALLED = [
     (forward, 3),
     *((loss, 3) for loss in losses.FUNCTIONS),
     (backward, 2),
-    (sort_columns, 2),
     (update_panels, 7),
+    (multiply_sparse, 3),
+    (sort_columns, 2),
+    (differentiate_sparse, 4),
 ]
 
 
@@ -188,13 +192,15 @@ def compile_training(plan: Plan) -> int:
     loss = losses.choose_function(plan.bundles.workspace.loss, plan.bundles.data.labels)
     called = {FORWARD: forward, LOSS: loss, BACKWARD: backward, UPDATE: update_panels}
     if plan.bundles.data.indptr.size > 0:
-        called[SORT] = sort_columns
+        called[MULTIPLY_SPARSE], called[SORT] = multiply_sparse, sort_columns
+        called[DIFFERENTIATE_SPARSE] = differentiate_sparse
     return _compile(plan, train, called)
 
 
-def compile_prediction(plan: Plan) -> int:
+def compile_prediction(plan: Plan, sparse: bool) -> int:
     """Compile, or load, `predict` and what it calls for this type of plan; return its address."""
-    return _compile(plan, predict, {FORWARD: forward})
+    called = {FORWARD: forward, MULTIPLY_SPARSE: multiply_sparse}
+    return _compile(plan, predict, called if sparse else {FORWARD: forward})
 
 
 def _compile(plan: Plan, function: Callable[..., None], called: dict[int, Any]) -> int:

@@ -1,8 +1,9 @@
 """The forward pass: ``z[l] = a[l-1] @ W[l] + b[l]``, ``a[l] = f(z[l])``."""
 
 from fastbp.kernels.activations import IDENTITY, RELU, activate
-from fastbp.kernels.jit import address, inner_kernel, matrix_view, part, prefetch
-from fastbp.kernels.plan import bundles
+from fastbp.kernels.arrays import MULTIPLY_SPARSE
+from fastbp.kernels.jit import address, call, inner_kernel, matrix_view, part, prefetch
+from fastbp.kernels.plan import as_integer, bundles
 from fastbp.matmul import product as p
 from fastbp.matmul.product import Matrix, product
 
@@ -26,7 +27,7 @@ def forward(plan, start, low, high):
     for i in range(n_layers):
         layer = network.layers[i]
         if i == 0 and sparse:
-            _multiply_sparse(network, data, workspace, start, low, high)
+            call(workspace.addresses[MULTIPLY_SPARSE], (as_integer(plan), start, low, high))
             fused = False
         else:
             # The slope of a hidden ReLU is read off its output, that of an output is not.
@@ -84,9 +85,10 @@ def _multiply(network, workspace, i, relu, low, high):
     )  # fmt: skip
 
 
-@inner_kernel
-def _multiply_sparse(network, data, workspace, start, low, high):
+def multiply_sparse(plan, start, low, high):
     """a[1] := X @ W[1] + b[1], at the cost of X's stored values."""
+    b = bundles(plan)
+    network, data, workspace = b.network, b.data, b.workspace
     layer = network.layers[0]
     w, row, n = network.parameters, layer.weights_row, layer.n_out
     bias = w[layer.weights + layer.n_in * row :][:n]

@@ -15,6 +15,7 @@ from fastbp.kernels.arrays import (
     BETA_1,
     BETA_2,
     DECAY,
+    DIFFERENTIATE_SPARSE,
     EPSILON,
     N_SETTINGS,
     PENALTY,
@@ -24,7 +25,7 @@ from fastbp.kernels.arrays import (
     STEP,
     WEIGHT,
 )
-from fastbp.kernels.backward import differentiate, differentiate_bias, differentiate_sparse
+from fastbp.kernels.backward import differentiate, differentiate_bias
 from fastbp.kernels.jit import (
     DISABLED,
     address,
@@ -35,7 +36,7 @@ from fastbp.kernels.jit import (
     part,
     store,
 )
-from fastbp.kernels.plan import bundles
+from fastbp.kernels.plan import as_integer, bundles
 from fastbp.matmul.tile import TILE_ROWS
 from fastbp.matmul.transpose import transpose
 
@@ -85,7 +86,8 @@ def update_panels(plan, step, n_rows, begins, ends, first, last, member):
             if workspace.gradient.size > 0:
                 at, gradient = low, workspace.gradient
             if sparse:
-                differentiate_sparse(network, workspace, begins, row, end, gradient, at)
+                function = workspace.addresses[DIFFERENTIATE_SPARSE]
+                call(function, (as_integer(plan), begins, row, end, at))
             else:
                 differentiate(network, workspace, n_rows, begins, i, row, end, gradient, at)
             if with_bias:
