@@ -84,7 +84,9 @@ class Predictor:
     ) -> _Prepared:
         dtype = self.weights.dtype
         network = make_network(self.weights, names, n_threads * rows, training=False)
-        workspace = make_workspace(network, self.weights, n_threads * rows, n_threads, loss=0)
+        workspace = make_workspace(
+            network, self.weights, n_threads * rows, n_threads, loss=0, training=False
+        )
         empty = np.empty(0, dtype)
         stored = samples.stored()
         blank = {name: np.empty((0,) * part.ndim, part.dtype) for name, part in stored.items()}
@@ -94,7 +96,7 @@ class Predictor:
                 samples.bundle(np.arange(0), dtype)._replace(**blank),
                 Solver(0, np.zeros((1, N_SETTINGS)), empty, empty),
                 workspace._replace(rows=rows),
-                Run(0, 0, 0, np.zeros(0), np.empty((0, 1), dtype)),
+                Run(0, 0, 0, np.zeros(0), np.zeros(0), np.empty((0, 1), dtype)),
             )
         )
         address = epoch.compile_prediction(plan, sparse=stored["indptr"].size > 0)

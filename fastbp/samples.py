@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastbp.kernels.arrays import Data
 
-__all__ = ["NO_ADDRESSES", "Samples"]
+__all__ = ["NO_ADDRESSES", "Rows", "Samples"]
 
 Array = NDArray[Any]
 
@@ -36,9 +36,9 @@ class Samples:
     labels: Array | None = None
     sample_weight: Array | None = None
 
-    def total_weight(self) -> float:
-        """Return the sum of the weights, the number of samples where there are none."""
-        return float(self.X.shape[0] if self.sample_weight is None else self.sample_weight.sum())
+    def total_weight(self, rows: Array) -> float:
+        """Return the sum of the weights of some rows, their number where there are none."""
+        return float(len(rows) if self.sample_weight is None else self.sample_weight[rows].sum())
 
     def stored(self) -> dict[str, Array]:
         """Return X, dense or CSR, as fields of `Data`."""
@@ -67,6 +67,17 @@ class Samples:
             order=order,
             generator=NO_ADDRESSES,
         )
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of data that have been checked, for an estimator to predict without a copy."""
+
+    X: Any
+    numbers: Array
+
+    def __len__(self) -> int:
+        return len(self.numbers)
 
 
 def _plain(array: Array) -> Array:

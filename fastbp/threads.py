@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import numba
@@ -22,9 +23,13 @@ from fastbp.kernels.plan import Plan, run
 from fastbp.kernels.team import run_team
 
 __all__ = [
+    "Cancelled",
     "Pace",
+    "cancelled_by",
     "choose_threads",
+    "count_workers",
     "parallel_region",
+    "raise_if_cancelled",
     "run_on_threads",
     "single_threaded_blas",
     "start_layer",
@@ -67,6 +72,44 @@ def choose_threads(n_jobs: int | None, work: float) -> int:
         main = threading.current_thread() is threading.main_thread()
         return most if main and work >= WORK_PER_BATCH else 1
     return min(n_jobs, most) if n_jobs > 0 else max(1, most + 1 + n_jobs)
+
+
+def count_workers(n_jobs: int | None) -> int:
+    """Return how many networks may be trained at a time, each on one thread.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        As the estimators' parameter. None is all, in the main thread, and 1 elsewhere.
+    """
+    most = int(numba.get_num_threads())
+    if n_jobs is None:
+        return most if threading.current_thread() is threading.main_thread() else 1
+    return n_jobs if n_jobs > 0 else max(1, most + 1 + n_jobs)
+
+
+class Cancelled(Exception):  # noqa: N818
+    """A training or prediction was given up because its thread was asked to."""
+
+
+_cancelled: ContextVar[threading.Event | None] = ContextVar("cancelled", default=None)
+
+
+@contextmanager
+def cancelled_by(event: threading.Event) -> Iterator[None]:
+    """Give up what this thread trains inside, by `Cancelled`, once the event is set."""
+    token = _cancelled.set(event)
+    try:
+        yield
+    finally:
+        _cancelled.reset(token)
+
+
+def raise_if_cancelled() -> None:
+    """Raise Cancelled where this thread was asked to give up."""
+    event = _cancelled.get()
+    if event is not None and event.is_set():
+        raise Cancelled
 
 
 class Pace:

@@ -19,7 +19,7 @@ from fastbp.kernels.team import make_team, yield_address
 from fastbp.kernels.update import step_address
 from fastbp.matmul.product import BLAS_ROWS, product_addresses
 from fastbp.matmul.tile import TILE_ROWS
-from fastbp.network import Weights, aligned_zeros
+from fastbp.network import Weights, aligned_zeros, plain
 
 __all__ = ["count_weights", "has_large", "make_workspace"]
 
@@ -33,7 +33,7 @@ def count_weights(weights: Weights) -> int:
 
 def has_large(network: Network) -> bool:
     """Tell whether BLAS multiplies in one of the layers."""
-    return bool(network.layers.large.any())
+    return bool(plain(network.layers)["large"].any())
 
 
 def make_workspace(
@@ -44,14 +44,15 @@ def make_workspace(
     loss: int,
     keep_gradient: bool = False,
     sparse: Any = None,
+    training: bool = True,
 ) -> Workspace:
     """Allocate all the memory that a call may need."""
     dtype = weights.dtype
-    layers = network.layers
+    layers = plain(network.layers)
     last = layers[-1]
-    size = int(last.output + rows * last.output_row)
-    widest = int(max(layers.weights_row.max(), layers.transposed_row.max(), layers.input_row.max()))
-    per_thread = int((layers.panel_rows * layers.weights_row).sum())
+    size = int(last["output"] + rows * last["output_row"])
+    widest = max(int(layers[f"{kind}_row"].max()) for kind in ("weights", "transposed", "input"))
+    per_thread = int((layers["panel_rows"] * layers["weights_row"]).sum())
     large = has_large(network)
     n_entries = 0
     if sparse is not None:
@@ -60,13 +61,13 @@ def make_workspace(
     return Workspace(
         activations=aligned_zeros(size, dtype),
         slopes=aligned_zeros(size, dtype),
-        deltas=aligned_zeros(size, dtype),
+        deltas=aligned_zeros(size * training, dtype),
         gradient=weights.zeros() if keep_gradient else np.empty(0, dtype),
-        scratch=aligned_zeros(n_threads * per_thread, dtype),
+        scratch=aligned_zeros(n_threads * per_thread * training, dtype),
         zeros=aligned_zeros(widest, dtype),
         one=np.ones(1, dtype),
         row_losses=np.zeros(rows),
-        squares=np.zeros(int(last.last_panel)),
+        squares=np.zeros(int(last["last_panel"])),
         totals=np.zeros(4),
         column_starts=np.zeros(weights.units[0] + 1 if sparse is not None else 0, np.int64),
         column_rows=np.zeros(n_entries, np.int64),
@@ -91,10 +92,12 @@ def _addresses(dtype: str) -> Array:
 
 def _share_panels(layers: Any, n_threads: int) -> Array:
     """Return the bounds of each thread's panels, of about the same work."""
+    if n_threads == 1:
+        return np.array([0, layers[-1]["last_panel"]])
     cost = [
-        min(layer.panel_rows, layer.rows + 1 - first) * layer.weights_row
+        min(layer["panel_rows"], layer["rows"] + 1 - first) * layer["weights_row"]
         for layer in layers
-        for first in range(0, layer.rows + 1, layer.panel_rows)
+        for first in range(0, layer["rows"] + 1, layer["panel_rows"])
     ]
     done = np.concatenate([[0], np.cumsum(cost)])
     shares = np.linspace(0, done[-1], n_threads + 1)

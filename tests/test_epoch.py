@@ -1,5 +1,7 @@
 """Epochs of training against the oracle: drawn shapes, both dtypes, both matmul paths, chunks."""
 
+from itertools import chain
+
 import naive
 import numpy as np
 import pytest
@@ -65,7 +67,7 @@ def check_epochs(case, solver, batch_size, dtype=np.float64, n_epochs=2, alpha=1
     rng = np.random.default_rng(0)
     for _ in range(n_epochs):
         order = rng.permutation(len(case.X))
-        (loss,) = engine.train(order, 1, optimizer)
+        ((loss,),) = engine.train(order, 1, optimizer)
         expected = naive.train_epoch(
             coefs, intercepts, case.names, case.loss, case.X, case.y, order, batch_size, oracle,
             case.weight, np.finfo(dtype).eps,
@@ -144,7 +146,8 @@ def test_calls_are_cut_short_without_a_trace():
         engine.pace.plan = lambda remaining, most=chunks_per_call: (1, min(remaining, most))
         optimizer = make_optimizer()
         optimizer.begin(engine.weights)
-        losses = list(engine.train(np.arange(40), 3, optimizer, np.random.RandomState(5)))
+        generator = np.random.RandomState(5)
+        losses = list(chain.from_iterable(engine.train(np.arange(40), 3, optimizer, generator)))
         results.append((losses, engine.weights.flat.copy(), optimizer.steps_taken))
     for losses, flat, steps in results[1:]:
         assert losses == results[0][0]

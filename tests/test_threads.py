@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+from itertools import chain
 
 import numba
 import numpy as np
@@ -56,7 +57,7 @@ def train(case, dtype, n_threads, batch_size, monkeypatch, n_epochs=3):
     optimizer = make_optimizer()
     optimizer.begin(engine.weights)
     order = np.random.default_rng(0).permutation(len(case.X))
-    losses = list(engine.train(order, n_epochs, optimizer))
+    losses = list(chain.from_iterable(engine.train(order, n_epochs, optimizer)))
     predictor = prediction.Predictor(engine.weights)
     outputs = predictor(engine.names, engine.samples.X, n_threads)
     return losses, engine.weights.flat.copy(), outputs

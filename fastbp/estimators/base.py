@@ -21,7 +21,7 @@ from fastbp.estimators.documentation import SHARED_ATTRIBUTES, SHARED_PARAMETERS
 from fastbp.kernels import activations
 from fastbp.network import INITS, Weights, draw_weights
 from fastbp.prediction import Predictor
-from fastbp.samples import Samples
+from fastbp.samples import Rows, Samples
 from fastbp.training import lbfgs, stochastic
 from fastbp.training.engine import Engine
 from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
@@ -102,22 +102,35 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
     ) -> Self:
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
-        if isinstance(self.n_jobs, bool):
-            raise ValueError(f"n_jobs must be None or an integer, got {self.n_jobs}.")
-        hidden = self._check_hidden_layer_sizes()
-        names = self._check_activation(len(hidden))
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
+        self._check_network()
+        samples = self._take_in(X, y, sample_weight, first_pass, incremental)
+        random_state = check_random_state(self.random_state)
+        weights = self._begin(samples, random_state, first_pass, coef_init, intercept_init)
+        state = stochastic.State(np.arange(samples.X.shape[0]), random_state)
+        return self._learn(samples, weights, state, incremental)
+
+    def _take_in(
+        self, X: Any, y: Any, sample_weight: Any, first_pass: bool, incremental: bool = False
+    ) -> Samples:
+        """Check the data, and set the attributes that tell of them."""
         X, y = self._validate_data(X, y, reset=first_pass)
         dtype = self._choose_dtype(X, first_pass)
         targets, labels = self._validate_targets(X, y, dtype, incremental)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True
-            )
-        samples = Samples(X, targets, labels, sample_weight)
-        random_state = check_random_state(self.random_state)
+        return Samples(X, targets, labels, check_weights(sample_weight, X))
 
-        units = (X.shape[1], *hidden, self.n_outputs_)
+    def _begin(
+        self,
+        samples: Samples,
+        random_state: np.random.RandomState,
+        first_pass: bool = True,
+        coef_init: Sequence[ArrayLike] | None = None,
+        intercept_init: Sequence[ArrayLike] | None = None,
+    ) -> Weights:
+        """Return the weights to start from."""
+        hidden, names = self._check_network()
+        dtype = self._choose_dtype(samples.X, first_pass)
+        units = (samples.X.shape[1], *hidden, self.n_outputs_)
         if first_pass:
             # As in scikit-learn the output's draw takes after the hidden units' activation.
             styles = (self.activation,) if isinstance(self.activation, str) else names
@@ -127,12 +140,21 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         else:
             weights = self._go_on_from(units, dtype)
             _start_from(weights, coef_init, intercept_init)
-        names = (*names, self.out_activation_)
+        return weights
 
+    def _learn(
+        self,
+        samples: Samples,
+        weights: Weights,
+        state: stochastic.State,
+        incremental: bool = False,
+    ) -> Self:
+        """Train on some rows of the samples, from the state on."""
+        names = (*self._check_network()[1], self.out_activation_)
         if self.solver == "lbfgs":
-            self._fit_lbfgs(samples, weights, names)
+            self._fit_lbfgs(samples, weights, names, state.rows)
         else:
-            self._fit_stochastic(samples, weights, names, random_state, incremental)
+            self._fit_stochastic(samples, weights, names, state, incremental)
         if not np.isfinite(weights.flat).all():
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large"
@@ -178,7 +200,13 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         self.coefs_ = list(weights.coefs)
         self.intercepts_ = list(weights.intercepts)
 
-    def _fit_lbfgs(self, samples: Samples, weights: Weights, names: tuple[str, ...]) -> None:
+    def _fit_lbfgs(
+        self,
+        samples: Samples,
+        weights: Weights,
+        names: tuple[str, ...],
+        rows: Array,
+    ) -> None:
         # scipy's line search needs float64, whatever the model is kept in.
         exact = weights
         if weights.dtype != np.float64:
@@ -186,13 +214,12 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
             if samples.targets is not None:
                 targets = samples.targets.astype(np.float64)
                 samples = Samples(samples.X, targets, None, samples.sample_weight)
-        n_samples = samples.X.shape[0]
         engine = Engine(
-            exact, names, self.loss, samples, n_samples, self.n_jobs, keep_gradient=True
+            exact, names, self.loss, samples, len(rows), self.n_jobs, keep_gradient=True
         )
         self.n_iter_, self.loss_ = lbfgs.minimize(
             engine,
-            np.arange(n_samples),
+            rows,
             self.alpha,
             max_iter=self.max_iter,
             max_fun=self.max_fun,
@@ -208,18 +235,19 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         samples: Samples,
         weights: Weights,
         names: tuple[str, ...],
-        random_state: np.random.RandomState,
+        state: stochastic.State,
         incremental: bool,
     ) -> None:
         optimizer = getattr(self, "_optimizer", None)
-        if optimizer is None or not incremental:
+        if optimizer is None or not (incremental or state.n_iter > 0):
             optimizer = self._make_optimizer()
         optimizer.alpha = self.alpha  # in partial_fit all else is the first call's, this is not
         self._optimizer = optimizer
-        rows = np.arange(samples.X.shape[0])
         score = None
         if self.early_stopping:
-            rows, held_out = self._split(samples, random_state)
+            if state.held_out is None:
+                state.order, state.held_out = self._split(samples, state.rows, state.random_state)
+            held_out = state.held_out
             if samples.sample_weight is not None and not samples.sample_weight[held_out].any():
                 raise ValueError(
                     "sample_weight is 0 for all of the validation set; the weights of some of it "
@@ -230,9 +258,9 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
             def score() -> float:
                 return judge(self._predictor(names, samples.X, self.n_jobs, held_out))
 
-        engine = Engine(
-            weights, names, self.loss, samples, self._choose_batch_size(len(rows)), self.n_jobs
-        )
+        order = state.rows if state.order is None else state.order
+        batch_size = self._choose_batch_size(len(order))
+        engine = Engine(weights, names, self.loss, samples, batch_size, self.n_jobs)
         rules = stochastic.Rules(
             max_iter=self.max_iter,
             shuffle=self.shuffle,
@@ -243,18 +271,18 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         )
         progress = self._take_up_progress()
         try:
-            self.n_iter_ = stochastic.train(
-                engine, optimizer, progress, rules, rows, random_state, score
-            )
+            stochastic.train(engine, optimizer, progress, rules, state, score)
+            self.n_iter_ = state.n_iter
         finally:
             self._keep_progress(progress)
 
-    def _split(self, samples: Samples, random_state: np.random.RandomState) -> tuple[Array, Array]:
+    def _split(
+        self, samples: Samples, rows: Array, random_state: np.random.RandomState
+    ) -> tuple[Array, Array]:
         """Return row numbers to train on and to validate with, drawn as scikit-learn draws them."""
-        rows = np.arange(samples.X.shape[0])
         stratify = None
         if samples.targets is not None and hasattr(self, "classes_") and self.n_outputs_ == 1:
-            stratify = samples.targets.astype(bool)
+            stratify = samples.targets[rows].astype(bool)
         rows, held_out = train_test_split(
             rows, random_state=random_state, test_size=self.validation_fraction, stratify=stratify
         )
@@ -312,6 +340,13 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
             self.loss_ = progress.loss_curve[-1]
 
     # Checks ----------------------------------------------------------------------------------
+
+    def _check_network(self) -> tuple[list[int], tuple[str, ...]]:
+        """Return the units of the hidden layers, and their activations."""
+        if isinstance(self.n_jobs, bool):
+            raise ValueError(f"n_jobs must be None or an integer, got {self.n_jobs}.")
+        hidden = self._check_hidden_layer_sizes()
+        return hidden, self._check_activation(len(hidden))
 
     def _check_hidden_layer_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
@@ -391,16 +426,12 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _predict_outputs(self, X: Any) -> Array:
         """Return the activations of the output layer, of shape (n_samples, n_outputs)."""
-        if not self._may_skip_validation(X):
+        rows = None
+        if isinstance(X, Rows):
+            X, rows = X.X, X.numbers
+        elif not self._may_skip_validation(X):
             check_is_fitted(self)
-            X = validate_data(
-                self,
-                _native(X),
-                accept_sparse="csr",
-                dtype=self._input_dtypes(),
-                order="C",
-                reset=False,
-            )
+            X = self._check_input(X)
         predictor, weights = self._predictor, self._weights
         if not weights.seen_as(self.coefs_, self.intercepts_):
             # somebody put other arrays there
@@ -408,10 +439,21 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
             weights = Weights.of([np.asarray(w) for w in self.coefs_], self.intercepts_, dtype)
             predictor = Predictor(weights)
         names = (*self._check_activation(len(weights.units) - 2), self.out_activation_)
-        outputs = predictor(names, X, self.n_jobs)
+        outputs = predictor(names, X, self.n_jobs, rows)
         if X.dtype != weights.dtype and not np.isfinite(outputs).all():
             raise ValueError(f"Input X contains a value too large for {weights.dtype!r}.")
         return outputs
+
+    def _check_input(self, X: Any) -> Any:
+        """Return the X of a prediction as the kernels take it."""
+        return validate_data(
+            self,
+            _native(X),
+            accept_sparse="csr",
+            dtype=self._input_dtypes(),
+            order="C",
+            reset=False,
+        )
 
     def _may_skip_validation(self, X: Any) -> bool:
         """Tell whether X is a small array that validation would let through as it is.
@@ -452,6 +494,16 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def check_weights(sample_weight: Any, X: Any) -> Array | None:
+    """Return the weights of the samples as the kernels take them, None where there are none."""
+    if sample_weight is None:
+        return None
+    weights: Array = _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+    return weights
 
 
 def _native(X: Any) -> Any:

@@ -105,6 +105,7 @@ class Run(NamedTuple):
     first: int  # chunks first..last, counted from epoch to epoch, are trained on
     last: int
     losses: Any  # (n_epochs,) float64: the mean loss of each epoch that ends
+    watch: Any  # (6,) float64: when the loss brings a halt, by the names below
     out: Any  # (n_samples, n_outputs) of a prediction, or (0, 1)
 
 
@@ -148,6 +149,15 @@ WEIGHT = 0  # sum of the weights of the batch's samples so far
 BATCH_LOSS = 1  # sum of the weighted losses of the batch's samples so far
 EPOCH_LOSS = 2  # sum over the epoch's batches so far of the mean loss times the samples
 SQUARES = 3  # sum of the squared weights
+
+# The entries of `Run.watch`: training halts when the loss has not fallen below the best one so far,
+# less the tolerance, for more than so many epochs, or is not finite.
+BEST_LOSS = 0
+WAITED = 1  # epochs since it has
+TOLERANCE = 2
+PATIENCE = 3
+ENDED = 4  # epochs since the order was set
+HALTED = 5  # 1 after a halt
 
 # The columns of `Solver.steps`.
 PENALTY = 0  # alpha of the L2 penalty in the loss

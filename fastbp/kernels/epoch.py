@@ -6,6 +6,7 @@ weights. A batch of more than ``workspace.rows`` rows comes in chunks of as many
 gradient is summed.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,15 +16,21 @@ from fastbp.kernels import losses
 from fastbp.kernels.arrays import (
     BACKWARD,
     BATCH_LOSS,
+    BEST_LOSS,
     DIFFERENTIATE_SPARSE,
+    ENDED,
     EPOCH_LOSS,
     FORWARD,
+    HALTED,
     LOSS,
     MULTIPLY_SPARSE,
+    PATIENCE,
     PENALTY,
     SORT,
     SQUARES,
+    TOLERANCE,
     UPDATE,
+    WAITED,
     WEIGHT,
     YIELD,
     Chunk,
@@ -95,12 +102,13 @@ def _add_losses(data, workspace, chunk):
 
 
 @part
-def _finish_batch(solver, workspace, chunk, batch_size, n_samples, losses):
+def _finish_batch(solver, workspace, chunk, n_samples, run):
     """The batch's mean loss, with the penalty of the weights it began with, into the epoch's.
 
-    A batch whose weights sum to 0 has no mean: it counts nothing and has changed nothing. `losses`
-    gets that of an epoch at its end.
+    A batch whose weights sum to 0 has no mean: it counts nothing and has changed nothing. At its
+    end the epoch's loss is noted, and judged.
     """
+    batch_size = run.batch_size
     totals = workspace.totals
     end = chunk.start + chunk.rows
     size = end % batch_size if end % batch_size > 0 else batch_size
@@ -111,11 +119,21 @@ def _finish_batch(solver, workspace, chunk, batch_size, n_samples, losses):
     totals[BATCH_LOSS] = 0
     totals[WEIGHT] = 0
     if end == n_samples:
-        losses[chunk.epoch] = totals[EPOCH_LOSS] / n_samples
+        loss, watch = totals[EPOCH_LOSS] / n_samples, run.watch
+        run.losses[chunk.epoch] = loss
+        watch[ENDED] = chunk.epoch + 1
+        if loss > watch[BEST_LOSS] - watch[TOLERANCE]:
+            watch[WAITED] += 1
+        else:
+            watch[WAITED] = 0
+        if loss < watch[BEST_LOSS]:
+            watch[BEST_LOSS] = loss
+        if watch[WAITED] > watch[PATIENCE] or not math.isfinite(loss):
+            watch[HALTED] = 1
 
 
 def train(plan, member, size):
-    """Chunks ``run.first`` to ``run.last``, by one thread of a team of so many.
+    """Chunks ``run.first`` to ``run.last``, or to a halt, by one thread of a team of so many.
 
     The first thread does what is not shared. ``solver.steps[0]`` belongs to the first chunk.
     """
@@ -133,9 +151,11 @@ def train(plan, member, size):
         if chunk.rows <= 0:
             continue
         if chunk.start == 0:
-            if leads:
+            if leads and b.run.watch[HALTED] == 0:
                 _begin_epoch(data, workspace)
             wait(workspace.team, size, addresses[YIELD])  # for the order
+            if b.run.watch[HALTED] != 0:
+                break
         if leads:
             if data.indptr.size > 0:
                 call(addresses[SORT], (this, chunk.start, chunk.rows))
@@ -153,7 +173,7 @@ def train(plan, member, size):
         call(addresses[UPDATE], (this, *shared))
         wait(workspace.team, size, addresses[YIELD])
         if leads and chunk.ends:
-            _finish_batch(b.solver, workspace, chunk, batch_size, n_samples, b.run.losses)
+            _finish_batch(b.solver, workspace, chunk, n_samples, b.run)
 
 
 def predict(plan, member, size):

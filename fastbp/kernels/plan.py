@@ -45,7 +45,7 @@ class Plan:
                 integers += _integers(value)
         self._memory = np.array(integers, np.int64)
         self.address = int(self._memory.ctypes.data)
-        self.type = _type_of(tuple(_kind(v) for bundle in bundles for v in bundle))
+        self.type = _number_of(tuple(_kind(v) for bundle in bundles for v in bundle))
         _alive[self.address] = self
 
     def set(self, name: str, **fields: Any) -> None:
@@ -70,9 +70,12 @@ def _kind(value: Any) -> Any:
     return (value.dtype, value.ndim) if isinstance(value, np.ndarray) else int
 
 
+_types: list[Any] = []  # Numba's types of bundles, which take long to compare
+
+
 @cache
-def _type_of(kinds: tuple[Any, ...]) -> Any:
-    """Numba's type of bundles of such values, which come as (dtype, ndim) or int."""
+def _number_of(kinds: tuple[Any, ...]) -> int:
+    """Return the number of the type of such bundles; their values come as (dtype, ndim) or int."""
     left = iter(kinds)
     bundles = []
     for bundle in Bundles.__annotations__.values():
@@ -84,13 +87,14 @@ def _type_of(kinds: tuple[Any, ...]) -> Any:
                 types.Array(numba.from_dtype(kind[0]), kind[1], "C") if is_array else types.int64
             )
         bundles.append(types.NamedTuple(members, bundle))
-    return types.NamedTuple(bundles, Bundles)
+    _types.append(types.NamedTuple(bundles, Bundles))
+    return len(_types) - 1
 
 
 @cache
-def plan_function(function: Callable[..., Any], plan_type: Any, n_integers: int) -> int:
+def plan_function(function: Callable[..., Any], plan_type: int, n_integers: int) -> int:
     """Compile a function of a plan of this type and of integers, or load it; return its address."""
-    return c_function(function, types.CPointer(plan_type), *[types.int64] * n_integers)
+    return c_function(function, types.CPointer(_types[plan_type]), *[types.int64] * n_integers)
 
 
 @cache

@@ -15,22 +15,41 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 
 from fastbp.kernels import epoch, losses
-from fastbp.kernels.arrays import N_SETTINGS, PENALTY, SQUARES, Bundles, Run, Solver
+from fastbp.kernels.arrays import (
+    BEST_LOSS,
+    ENDED,
+    HALTED,
+    N_SETTINGS,
+    PATIENCE,
+    PENALTY,
+    SQUARES,
+    TOLERANCE,
+    WAITED,
+    Bundles,
+    Run,
+    Solver,
+)
 from fastbp.kernels.plan import Plan
 from fastbp.kernels.shuffle import generator_addresses
 from fastbp.kernels.update import GRADIENT_ONLY
 from fastbp.network import Weights, make_network, transpose_weights
 from fastbp.samples import NO_ADDRESSES, Samples
-from fastbp.threads import Pace, choose_threads, run_on_threads, single_threaded_blas
+from fastbp.threads import (
+    Pace,
+    choose_threads,
+    raise_if_cancelled,
+    run_on_threads,
+    single_threaded_blas,
+)
 from fastbp.training.solvers import Optimizer
 from fastbp.workspace import count_weights, has_large, make_workspace
 
-__all__ = ["Engine"]
+__all__ = ["Engine", "make_watch"]
 
 Array = NDArray[Any]
 
 CHUNK_ROWS = 512  # rows of activations kept: more would leave the cache and use memory
-PATIENCE = 0.2  # seconds on one thread before others are started, where n_jobs is None
+OWN_PATIENCE = 0.2  # seconds on one thread before others are started, where n_jobs is None
 ASKED_PATIENCE = 0.01  # ... and where it asks for them
 COMPILE_PATIENCE = 10.0  # ... and before the kernels for them are compiled, if they are in no cache
 SLOWEST = 2e9  # multiply-adds a second: below what is reached anywhere
@@ -72,7 +91,7 @@ class Engine:
         self.work = 3.0 * rows * count_weights(weights)
         self.n_jobs = n_jobs
         n_threads = choose_threads(n_jobs, self.work)
-        patience = PATIENCE if n_jobs is None else ASKED_PATIENCE
+        patience = OWN_PATIENCE if n_jobs is None else ASKED_PATIENCE
         self.pace = Pace(n_threads, patience, self.work / SLOWEST)
         self.seconds = 0.0  # of compiled calls so far
         network = make_network(weights, names, rows)
@@ -89,7 +108,7 @@ class Engine:
                 samples.bundle(np.arange(0), weights.dtype),
                 Solver(GRADIENT_ONLY, np.zeros((1, N_SETTINGS)), empty, empty),
                 workspace,
-                Run(batch_size, 0, 0, np.zeros(0), np.empty((0, 1), weights.dtype)),
+                Run(batch_size, 0, 0, np.zeros(0), make_watch(), np.empty((0, 1), weights.dtype)),
             )
         )
         self.address = epoch.compile_training(self.plan)
@@ -102,47 +121,54 @@ class Engine:
         n_epochs: int,
         optimizer: Optimizer,
         generator: RandomState | None = None,
-    ) -> Iterator[float]:
+        watch: Array | None = None,
+    ) -> Iterator[list[float]]:
         """Train for some epochs, at one learning rate; give the mean loss of each.
 
-        The loss is that of each batch before its step.
+        An epoch's loss is the mean of its batches', each before its step.
 
         Parameters
         ----------
         order : ndarray of int64
             The samples to train on, in their order; shuffled in place before each epoch.
         n_epochs : int
+            The most.
         optimizer : Optimizer
         generator : RandomState, default=None
             What the shuffles are drawn from; None for no shuffling.
+        watch : ndarray of shape (6,), default=None
+            When to halt, from `make_watch`; it is kept up to date.
 
         Yields
         ------
-        float
-            As soon as the compiled call that ends the epoch is back. KeyboardInterrupt comes
-            through between two calls, after a whole number of steps.
+        list of float
+            The losses of the epochs that have ended, after each compiled call that ends some.
+            KeyboardInterrupt comes through between two calls, after a whole number of steps.
         """
         addresses = generator_addresses(generator) if generator else NO_ADDRESSES
         totals = self.workspace.totals
         totals[:SQUARES] = 0
         losses = np.zeros(n_epochs)
+        watch = make_watch() if watch is None else watch
+        watch[ENDED] = 0
         self.plan.set("data", order=order, generator=addresses)
-        self.plan.set("run", losses=losses)
+        self.plan.set("run", losses=losses, watch=watch)
         per_epoch = -(-len(order) // self.batch_size) * self.chunks_per_batch
-        first = ended = 0
-        while ended < n_epochs:
-            n_threads, n_units = self.pace.plan(per_epoch * n_epochs - first)
-            last = first + n_units
+        first = given = 0
+        last = per_epoch * n_epochs
+        while first < last and not watch[HALTED]:
+            n_threads, n_units = self.pace.plan(last - first)
             first_batch = first // self.chunks_per_batch
-            solver = optimizer.bundle(-(-last // self.chunks_per_batch) - first_batch)
+            end_batch = -(-(first + n_units) // self.chunks_per_batch)
+            solver = optimizer.bundle(end_batch - first_batch)
             self.plan.set("solver", **solver._asdict())
             with generator._bit_generator.lock if generator else nullcontext():
-                self._run(first, last, n_threads)
-            optimizer.steps_taken += last // self.chunks_per_batch - first_batch
-            first = last
-            while ended < first // per_epoch:
-                ended += 1
-                yield float(losses[ended - 1])
+                first = self._run(first, first + n_units, n_threads)
+            optimizer.steps_taken += first // self.chunks_per_batch - first_batch
+            ended = first // per_epoch
+            if ended > given:
+                yield losses[given:ended].tolist()
+                given = ended
 
     def gradient(self, order: Array, alpha: float) -> tuple[float, Array, float]:
         """Return objective, its gradient in the flat layout, and the loss, all samples in a batch.
@@ -154,18 +180,17 @@ class Engine:
         totals = self.workspace.totals
         totals[:SQUARES] = 0
         totals[SQUARES] = self._sum_squares()
-        penalty = alpha / 2 * totals[SQUARES] / self.samples.total_weight()
+        penalty = alpha / 2 * totals[SQUARES] / self.samples.total_weight(order)
         transpose_weights(self.plan.bundles.network)
         steps, losses = np.zeros((1, N_SETTINGS)), np.zeros(1)
         steps[0, PENALTY] = alpha
         self.plan.set("data", order=order)
         self.plan.set("solver", code=GRADIENT_ONLY, steps=steps)
-        self.plan.set("run", losses=losses)
+        self.plan.set("run", losses=losses, watch=make_watch())
         first = 0
         while first < self.chunks_per_batch:
             n_threads, n_units = self.pace.plan(self.chunks_per_batch - first)
-            self._run(first, first + n_units, n_threads)
-            first += n_units
+            first = self._run(first, first + n_units, n_threads)
         loss = float(losses[0])
         outputs = self.weights.units[-1] if self.loss == "squared_error" else 1
         return outputs * (loss - penalty) + penalty, self.workspace.gradient, loss
@@ -173,13 +198,28 @@ class Engine:
     def _sum_squares(self) -> float:
         return sum(float(np.vdot(w, w)) for w in self.weights.coefs)
 
-    def _run(self, first: int, last: int, n_threads: int) -> None:
-        """Train on chunks first..last in one compiled call, and time it."""
+    def _run(self, first: int, last: int, n_threads: int) -> int:
+        """Train on chunks first..last, or to a halt, in one call; return where it ended."""
+        raise_if_cancelled()
         self.plan.set("run", first=first, last=last)
         with single_threaded_blas() if self.has_large else nullcontext():
             worth_it = self.n_jobs is not None or self.seconds > COMPILE_PATIENCE
             began = perf_counter()
             n_threads = run_on_threads(self.address, self.plan, n_threads, worth_it)
             seconds = perf_counter() - began
+        run, data = self.plan.bundles.run, self.plan.bundles.data
+        if run.watch[HALTED]:
+            per_epoch = -(-len(data.order) // self.batch_size) * self.chunks_per_batch
+            last = int(run.watch[ENDED]) * per_epoch
         self.pace.record(n_threads, last - first, seconds)
         self.seconds += seconds
+        return last
+
+
+def make_watch(
+    best_loss: float = np.inf, waited: int = 0, tolerance: float = 0.0, patience: float = np.inf
+) -> Array:
+    """Return what says when the loss brings a halt: never, by default."""
+    watch = np.zeros(6)
+    watch[[BEST_LOSS, WAITED, TOLERANCE, PATIENCE]] = best_loss, waited, tolerance, patience
+    return watch

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from fastbp.training.engine import Engine
+from fastbp.kernels.arrays import BEST_LOSS, WAITED
+from fastbp.training.engine import Engine, make_watch
 from fastbp.training.solvers import Optimizer
 
-__all__ = ["Progress", "Rules", "train"]
+__all__ = ["Progress", "Rules", "State", "train"]
 
 Array = NDArray[Any]
 
@@ -37,6 +38,20 @@ class Progress:
         return cls(best_loss=None, validation_scores=[], best_validation_score=-np.inf)
 
 
+@dataclass
+class State:
+    """Where a training stands, beside its weights, solver and progress; it can go on from here."""
+
+    rows: Array  # the samples it was given, to train on and to validate with
+    random_state: np.random.RandomState
+    order: Array | None = None  # the samples it trains on, as they were shuffled last
+    held_out: Array | None = None  # those it validates with
+    n_iter: int = 0  # epochs so far
+    goes_on: bool = True  # it has not come to a halt of its own
+    best: Array | None = None  # the best weights, where a score decides, and the latest
+    latest: Array | None = None
+
+
 @dataclass(frozen=True)
 class Rules:
     """How long to train, and in which order; named as the estimators' parameters."""
@@ -54,10 +69,9 @@ def train(
     optimizer: Optimizer,
     progress: Progress,
     rules: Rules,
-    rows: Array,
-    random_state: np.random.RandomState,
+    state: State,
     score: Callable[[], float] | None = None,
-) -> int:
+) -> None:
     """Train until the loss, or the score, has not improved for long enough.
 
     Parameters
@@ -68,50 +82,63 @@ def train(
     progress : Progress
         Goes on from here.
     rules : Rules
-    rows : ndarray of int64
-        The samples to train on.
-    random_state : RandomState
-        Draws one permutation an epoch.
+    state : State
+        Goes on from here, too; its `random_state` draws one permutation an epoch.
     score : callable, default=None
         The score on the validation set. With it the weights of the best epoch are kept in the end.
 
-    Returns
-    -------
-    int
-        The number of epochs. Ctrl-C ends training with a warning, after a whole step.
+    Ctrl-C ends training with a warning, after a whole step.
     """
     optimizer.begin(engine.weights)
-    best = engine.weights.flat.copy() if score else None
-    order = rows.copy()
+    if state.order is None:
+        state.order = state.rows.copy()
+    if state.latest is not None:
+        engine.weights.flat[...] = state.latest
+    elif score:
+        state.best = engine.weights.flat.copy()
     limit = 1 if rules.one_epoch else rules.max_iter
-    n_iter = 0
-    goes_on = True
+    generator = state.random_state if rules.shuffle else None
     try:
-        while goes_on and n_iter < limit:
-            n_epochs = 1
-            if score is None and optimizer.keeps_its_rate:
-                n_epochs = min(limit - n_iter, _epochs_before_a_halt(progress, rules))
-            generator = random_state if rules.shuffle else None
-            for loss in engine.train(order, n_epochs, optimizer, generator):
-                n_iter += 1
-                progress.loss_curve.append(loss)
-                progress.samples_seen += len(rows)
-                if rules.verbose:
-                    print(f"Iteration {n_iter}, loss = {loss:.8f}")
-                if score is None:
-                    _judge_loss(progress, rules, loss)
-                elif _judge_score(progress, rules, score()):
-                    best = engine.weights.flat.copy()
-                optimizer.end_epoch(progress.samples_seen)
-            if score is None and not isfinite(loss) and not np.isfinite(engine.weights.flat).all():
+        while state.goes_on and state.n_iter < limit:
+            n_epochs, watch = 1, None
+            if score is None:
+                if optimizer.keeps_its_rate:
+                    n_epochs = min(limit - state.n_iter, MOST_EPOCHS)
+                assert progress.best_loss is not None
+                watch = make_watch(
+                    progress.best_loss,
+                    progress.epochs_without_improvement,
+                    rules.tol,
+                    rules.n_iter_no_change,
+                )
+            try:
+                for losses in engine.train(state.order, n_epochs, optimizer, generator, watch):
+                    if rules.verbose:
+                        for n_iter, loss in enumerate(losses, state.n_iter + 1):
+                            print(f"Iteration {n_iter}, loss = {loss:.8f}")
+                    state.n_iter += len(losses)
+                    progress.loss_curve += losses
+                    progress.samples_seen += len(losses) * len(state.order)
+                    if score is not None and _judge_score(progress, rules, score()):
+                        state.best = engine.weights.flat.copy()
+                    optimizer.end_epoch(progress.samples_seen)
+            finally:
+                if watch is not None:
+                    progress.best_loss = float(watch[BEST_LOSS])
+                    progress.epochs_without_improvement = int(watch[WAITED])
+            if (
+                score is None
+                and not isfinite(losses[-1])
+                and not np.isfinite(engine.weights.flat).all()
+            ):
                 break  # nothing can come of it; the caller says so
             if progress.epochs_without_improvement > rules.n_iter_no_change:
-                goes_on, what = optimizer.goes_on()
+                state.goes_on, what = optimizer.goes_on()
                 if rules.verbose:
                     print(_halt_message(rules, score is not None), what)
-                if goes_on:
+                if state.goes_on:
                     progress.epochs_without_improvement = 0
-            if goes_on and n_iter == rules.max_iter and not rules.one_epoch:
+            if state.goes_on and state.n_iter == rules.max_iter and not rules.one_epoch:
                 warnings.warn(
                     f"Stochastic Optimizer: Maximum iterations ({rules.max_iter}) reached and the "
                     "optimization hasn't converged yet.",
@@ -120,24 +147,9 @@ def train(
                 )
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
-    if best is not None:
-        engine.weights.flat[...] = best
-    return n_iter
-
-
-def _epochs_before_a_halt(progress: Progress, rules: Rules) -> int:
-    """Return how many epochs there will be at least before the loss can bring a halt."""
-    patience = rules.n_iter_no_change - progress.epochs_without_improvement
-    return 1 + int(min(max(patience, 0), MOST_EPOCHS))
-
-
-def _judge_loss(progress: Progress, rules: Rules, loss: float) -> None:
-    assert progress.best_loss is not None
-    if loss > progress.best_loss - rules.tol:
-        progress.epochs_without_improvement += 1
-    else:
-        progress.epochs_without_improvement = 0
-    progress.best_loss = min(progress.best_loss, loss)
+    if state.best is not None:
+        state.latest = engine.weights.flat.copy()
+        engine.weights.flat[...] = state.best
 
 
 def _judge_score(progress: Progress, rules: Rules, score: float) -> bool:

@@ -1,0 +1,278 @@
+"""A backend of joblib's that does the fits of a search side by side in this process.
+
+scikit-learn hands each fit to joblib as a task. This backend waits until it has all of them, then
+trains the networks on threads, each network on one, the longest first: compiled calls do not hold
+Python's lock, so the threads run at once. Where the user has chosen a backend of processes or of a
+cluster, the fits go there in batches, and are done so by each worker.
+"""
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed, parallel_config
+from joblib._parallel_backends import ParallelBackendBase, SequentialBackend, ThreadingBackend
+from joblib.parallel import get_active_backend
+from sklearn import config_context, get_config
+from sklearn.exceptions import FitFailedWarning
+from sklearn.metrics._scorer import _MultimetricScorer
+
+from fastbp.model_selection.evaluation import Evaluator, Fit
+from fastbp.model_selection.progress import Progress
+from fastbp.threads import Cancelled, cancelled_by, count_workers
+
+__all__ = ["SideBySide"]
+
+ALL = 100_000  # tasks that joblib hands over before it waits for the first
+BATCHES_PER_WORKER = 4  # so that one whose networks were faster gets more
+
+Results = list[dict[str, Any]]
+
+
+class SideBySide(ParallelBackendBase):  # type: ignore[misc]
+    """The backend; made in the context that the user has set, and used inside it.
+
+    Parameters
+    ----------
+    n_jobs : int or None
+        Networks trained at a time. None is all processors, in the main thread.
+    resource : str or None
+        As `Evaluator`'s.
+    verbose : int
+        0 for silence.
+    """
+
+    supports_retrieve_callback = True
+    supports_sharedmem = True
+    uses_threads = True
+
+    def __init__(self, n_jobs: int | None, resource: str | None, verbose: int) -> None:
+        super().__init__(nesting_level=0)
+        outer, n_outer = get_active_backend(prefer="threads")
+        self._elsewhere = not isinstance(outer, (ThreadingBackend, SequentialBackend))
+        self._outer = outer
+        if isinstance(outer, SequentialBackend):
+            n_outer = 1
+        self._n_jobs = n_outer if n_jobs is None else n_jobs
+        self._resource, self._verbose = resource, verbose
+        self._evaluator = Evaluator(resource)
+        self._queued: list[tuple[Any, Future[Any]]] = []
+        self._lock = threading.Lock()
+        self.interrupted = False
+        self.n_done = self.n_asked = 0
+
+    # What joblib asks of a backend ------------------------------------------------------------
+
+    def effective_n_jobs(self, n_jobs: int) -> int:
+        """Return so many that joblib hands over all tasks, one by one."""
+        return ALL
+
+    def submit(self, func: Any, callback: Callable[[Any], None]) -> Future[Any]:
+        """Queue a batch of tasks, which is of one."""
+        future: Future[Any] = Future()
+        future.add_done_callback(callback)
+        with self._lock:
+            self._queued.append((func, future))
+        return future
+
+    def retrieve_result_callback(self, out: Future[Any]) -> Any:
+        """Return what a task has returned, or raise what it has raised."""
+        return out.result()
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        """Forget the tasks."""
+        with self._lock:
+            self._queued.clear()
+
+    @contextmanager
+    def retrieval_context(self) -> Iterator[None]:
+        """Do what is queued, and what joblib queues as tasks are done; then it collects."""
+        while self._queued:
+            with self._lock:
+                taken, self._queued = self._queued, []
+            self._do(taken)
+        yield
+
+    # What is done ----------------------------------------------------------------------------
+
+    def _do(self, taken: list[tuple[Any, Future[Any]]]) -> None:
+        fits, futures = [], []
+        for batch, future in taken:
+            for function, (estimator, X, y), asked in batch.items:
+                fits.append(Fit(function, estimator, X, y, asked))
+                futures.append(future)
+        self.n_asked += len(fits)
+        failed: dict[str, str] = {}  # errors of candidates
+        with Progress(len(fits), self._verbose) as progress:
+
+            def done(index: int, result: Any, error: BaseException | None = None) -> None:
+                self.n_done += 1
+                progress.advance()
+                if result is not None and result["fit_error"]:
+                    failed[str(fits[index].parameters)] = result["fit_error"]
+                if error is None:
+                    futures[index].set_result([result])
+                else:
+                    futures[index].set_exception(error)
+
+            if self._elsewhere:
+                self._send(fits, done)
+            else:
+                self.interrupted |= run_on_workers(
+                    self._evaluator, fits, count_workers(self._n_jobs), done
+                )
+        if failed:
+            lines = [f"{who}: {error.strip().splitlines()[-1]}" for who, error in failed.items()]
+            warnings.warn("\n".join(["Failed candidates:", *lines]), FitFailedWarning, stacklevel=2)
+        for fit, future in zip(fits, futures, strict=True):
+            if not future.done():  # interrupted
+                future.set_result([_not_done(fit)])
+
+    def _send(self, fits: list[Fit], done: Callable[..., None]) -> None:
+        """Share the fits out over the workers of the user's own backend."""
+        as_done = "generator_unordered" if self._outer.supports_return_generator else "list"
+        with parallel_config(backend=self._outer, n_jobs=self._n_jobs):
+            parallel = Parallel(return_as=as_done)
+            n_workers = self._outer.effective_n_jobs(parallel.n_jobs)
+            X, y = fits[0].X, fits[0].y
+            calls = (
+                delayed(evaluate_batch)(
+                    X, y, [(i, fits[i].without_data()) for i in batch], self._resource, get_config()
+                )
+                for batch in cut(fits, n_workers * BATCHES_PER_WORKER)
+            )
+            try:
+                for results in parallel(calls):
+                    for index, result in results:
+                        done(index, result)
+            except KeyboardInterrupt:
+                self.interrupted = True
+
+
+def cut(fits: Sequence[Fit], n_batches: int) -> list[list[int]]:
+    """Cut fits, by their numbers, into batches of about the same work, the data of each the same.
+
+    Returns
+    -------
+    list of list of int
+        The largest first.
+    """
+    groups: dict[Any, list[int]] = {}
+    for i, fit in enumerate(fits):
+        groups.setdefault(fit.key_of_fold() if fit.has_steps else None, []).append(i)
+    each = max(1, round(n_batches / len(groups)))
+    batches = []
+    for group in groups.values():
+        bins: list[tuple[float, list[int]]] = [(0.0, []) for _ in range(min(each, len(group)))]
+        for i in sorted(group, key=lambda i: -fits[i].cost()):
+            at = min(range(len(bins)), key=lambda b: bins[b][0])
+            bins[at] = (bins[at][0] + fits[i].cost(), [*bins[at][1], i])
+        batches += bins
+    return [batch for _, batch in sorted(batches, key=lambda batch: -batch[0])]
+
+
+def evaluate_batch(
+    X: Any, y: Any, fits: list[tuple[int, Fit]], resource: str | None, config: dict[str, Any]
+) -> list[tuple[int, dict[str, Any]]]:
+    """Do some fits in a worker of another backend; returns their results by their numbers."""
+    evaluator = Evaluator(resource)
+    evaluator.expect(fit for _, fit in fits)
+    results = []
+    with config_context(**config):
+        for i, fit in fits:
+            fit.X, fit.y = X, y
+            results.append((i, evaluator.evaluate(fit)))
+    return results
+
+
+def run_on_workers(
+    evaluator: Evaluator,
+    fits: Sequence[Fit],
+    n_workers: int,
+    done: Callable[..., None],
+) -> bool:
+    """Do fits on threads, longest first; call ``done(index, result, error)`` after each.
+
+    Of fits with steps before the network, those of one fold and setting come together, so that the
+    data of one fold only are in memory.
+
+    Returns
+    -------
+    bool
+        Whether Ctrl-C came in between: then some are not done.
+    """
+    evaluator.expect(fits)
+    groups: dict[Any, list[int]] = {}
+    for i, fit in enumerate(fits):
+        groups.setdefault(fit.key_of_fold() if fit.has_steps else None, []).append(i)
+    for group in groups.values():
+        group.sort(key=lambda i: -fits[i].cost())
+        if run_group(evaluator, fits, group, n_workers, done):
+            return True
+        evaluator.forget_folds()
+    return False
+
+
+def run_group(
+    evaluator: Evaluator,
+    fits: Sequence[Fit],
+    group: list[int],
+    n_workers: int,
+    done: Callable[..., None],
+) -> bool:
+    """Do the fits of these numbers, in this order; see `run_on_workers`."""
+    left = iter(group)
+    lock = threading.Lock()
+    stop = threading.Event()
+    config = get_config()
+
+    def work() -> None:
+        with config_context(**config), cancelled_by(stop):
+            while not stop.is_set():
+                with lock:
+                    index = next(left, None)
+                if index is None:
+                    return
+                try:
+                    result, error = evaluator.evaluate(fits[index]), None
+                except Cancelled:
+                    return
+                except BaseException as e:
+                    result, error = None, e
+                with lock:
+                    done(index, result, error)
+
+    workers = [threading.Thread(target=work) for _ in range(min(n_workers, len(group)))]
+    for worker in workers:
+        worker.start()
+    try:
+        for worker in workers:
+            worker.join()
+    except KeyboardInterrupt:
+        stop.set()
+        for worker in workers:
+            worker.join()
+        return True
+    return False
+
+
+def _not_done(fit: Fit) -> dict[str, Any]:
+    """Return the result of a fit that was not done: scores of NaN."""
+    scorer = fit.asked["scorer"]
+    scores: Any = np.nan
+    if isinstance(scorer, _MultimetricScorer):
+        scores = dict.fromkeys(scorer._scorers, np.nan)
+    return {
+        "fit_error": None,
+        "test_scores": scores,
+        "train_scores": scores,
+        "n_test_samples": len(fit.asked["test"]),
+        "fit_time": 0.0,
+        "score_time": 0.0,
+        "parameters": fit.parameters,
+        "estimator": fit.estimator,
+    }

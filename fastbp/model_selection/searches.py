@@ -1,0 +1,122 @@
+"""The searches and `cross_validate`, as scikit-learn has them."""
+
+import inspect
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import wraps
+from typing import Any, Self
+
+import sklearn.model_selection
+from joblib import parallel_config
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+
+from fastbp.model_selection.backend import SideBySide
+from fastbp.model_selection.evaluation import why_not
+
+__all__ = [
+    "GridSearchCV",
+    "HalvingGridSearchCV",
+    "HalvingRandomSearchCV",
+    "RandomizedSearchCV",
+    "cross_validate",
+]
+
+
+DIFFERENCE = """
+fastbp's networks, alone or at the end of a Pipeline, are trained side by side on threads of this
+process: X is there once, the steps before them are fitted once for each fold and setting, and
+`n_jobs=None` is all processors. In a halving search with `resource="max_iter"` they go on from the
+round before. Inside ``joblib.parallel_config`` with a backend of processes or of a cluster the fits
+are shared out in batches. Ctrl-C leaves in `cv_results_` what is finished. Any other estimator is
+left to scikit-learn. The rest of this text is scikit-learn's.
+"""
+
+
+def _enter(
+    contexts: ExitStack,
+    estimator: Any,
+    n_jobs: int | None,
+    verbose: int,
+    resource: str | None = None,
+) -> SideBySide | None:
+    """Have the fits of a search done by `SideBySide`, where the estimator allows it."""
+    reason = why_not(estimator)
+    if reason:
+        if verbose:
+            print(f"fastbp leaves this to scikit-learn: {reason}.")
+        return None
+    backend = SideBySide(n_jobs, resource, verbose)
+    contexts.enter_context(parallel_config(backend=backend))
+    return backend
+
+
+class _Search:
+    """A search of scikit-learn's whose fits are done side by side."""
+
+    estimator: Any
+    n_jobs: int | None
+    verbose: int
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
+        with ExitStack() as self._contexts:
+            resource = getattr(self, "resource", None)
+            self._backend = _enter(
+                self._contexts, self.estimator, self.n_jobs, self.verbose, resource
+            )
+            try:
+                return super().fit(X, y, **params)  # type: ignore[misc,no-any-return]
+            finally:
+                del self._backend, self._contexts
+
+    def _run_search(self, evaluate_candidates: Callable[..., Any], *, callback_ctx: Any) -> None:
+        def evaluate(*args: Any, **kwargs: Any) -> Any:
+            results = evaluate_candidates(*args, **kwargs)
+            backend = self._backend
+            if backend is not None and backend.interrupted:
+                self.cv_results_ = results
+                raise KeyboardInterrupt(
+                    f"{backend.n_done} of {backend.n_asked} fits were done; they are in cv_results_"
+                )
+            return results
+
+        super()._run_search(evaluate, callback_ctx=callback_ctx)  # type: ignore[misc]
+        self._contexts.close()  # what comes now is the last fit, which is not shared
+
+
+def _as_in_scikit_learn(search: type) -> type:
+    """Give a search the docstring of scikit-learn's, and what differs."""
+    doc = inspect.cleandoc(search.__mro__[2].__doc__ or "")
+    summary, rest = doc.split("\n", 1)
+    search.__doc__ = f"{summary}\n\n{DIFFERENCE}\n{rest}"
+    return search
+
+
+@_as_in_scikit_learn
+class GridSearchCV(_Search, sklearn.model_selection.GridSearchCV):  # type: ignore[misc]  # noqa: D101
+    pass
+
+
+@_as_in_scikit_learn
+class RandomizedSearchCV(_Search, sklearn.model_selection.RandomizedSearchCV):  # type: ignore[misc]  # noqa: D101
+    pass
+
+
+@_as_in_scikit_learn
+class HalvingGridSearchCV(_Search, sklearn.model_selection.HalvingGridSearchCV):  # type: ignore[misc]  # noqa: D101
+    pass
+
+
+@_as_in_scikit_learn
+class HalvingRandomSearchCV(_Search, sklearn.model_selection.HalvingRandomSearchCV):  # type: ignore[misc]  # noqa: D101
+    pass
+
+
+@wraps(sklearn.model_selection.cross_validate)
+def cross_validate(  # noqa: D103
+    estimator: Any, *args: Any, n_jobs: int | None = None, verbose: int = 0, **kwargs: Any
+) -> Any:
+    with ExitStack() as contexts:
+        _enter(contexts, estimator, n_jobs, verbose)
+        return sklearn.model_selection.cross_validate(
+            estimator, *args, n_jobs=n_jobs, verbose=verbose, **kwargs
+        )

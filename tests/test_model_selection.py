@@ -1,0 +1,476 @@
+"""fastbp.model_selection against scikit-learn's own searches over the same estimators."""
+
+import os
+import signal
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import sklearn.model_selection
+from joblib import parallel_config
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_digits, load_iris, make_multilabel_classification, make_regression
+from sklearn.exceptions import FitFailedWarning, NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import make_scorer
+from sklearn.model_selection import GroupKFold, KFold, PredefinedSplit
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+import fastbp.model_selection
+from fastbp import BPClassifier, BPRegressor
+from fastbp.model_selection import backend
+from fastbp.training.engine import Engine
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite"),
+]
+
+STOCK, OURS = sklearn.model_selection, fastbp.model_selection
+
+
+def small_iris():
+    X, y = load_iris(return_X_y=True)
+    return X[::2], y[::2]
+
+
+def equal(mine, theirs):
+    """Whether two entries of cv_results_ hold the same, bit for bit."""
+    return str(np.ma.asarray(mine).tolist()) == str(np.ma.asarray(theirs).tolist())
+
+
+def assert_same(mine, theirs):
+    """Of two dicts of results, all but the times."""
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        if "_time" not in name:
+            assert equal(mine[name], theirs[name]), name
+
+
+def search_twice(estimator, grid, X, y, name="GridSearchCV", fit=None, **parameters):
+    """Stock search and ours; asserts that they say the same."""
+    searches = []
+    for module in (STOCK, OURS):
+        search = getattr(module, name)(clone(estimator), grid, **parameters)
+        searches.append(search.fit(X, y, **(fit or {})))
+    stock, ours = searches
+    assert_same(ours.cv_results_, stock.cv_results_)
+    assert ours.n_splits_ == stock.n_splits_
+    if ours.refit:
+        assert str(ours.best_params_) == str(stock.best_params_)
+        assert equal(ours.best_score_, stock.best_score_)
+        np.testing.assert_array_equal(ours.predict(X), stock.predict(X))
+    return ours
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """The fits that are done side by side, not left to scikit-learn."""
+    done = []
+    original = backend.Evaluator._evaluate
+
+    def evaluate(self, fit):
+        result = original(self, fit)
+        done.append(fit)
+        return result
+
+    monkeypatch.setattr(backend.Evaluator, "_evaluate", evaluate)
+    return done
+
+
+CLASSIFIER = BPClassifier(hidden_layer_sizes=(5,), max_iter=8, random_state=0)
+REGRESSOR = BPRegressor(hidden_layer_sizes=(5,), max_iter=8, random_state=0)
+GRIDS = {
+    "sizes": {"hidden_layer_sizes": [(3,), (4, 4), ()], "activation": ["relu", "tanh"]},
+    "solvers": {"solver": ["adam", "sgd", "adamw", "adagrad", "rmsprop", "lbfgs"]},
+    "rates": [
+        {"solver": ["sgd"], "learning_rate": ["adaptive", "invscaling"], "tol": [0.1]},
+        {"learning_rate_init": [0.1, 0.001], "batch_size": [7, "full"], "shuffle": [True, False]},
+    ],
+    "stopping": {"early_stopping": [True], "n_iter_no_change": [1, 3], "random_state": [1, 2]},
+    "kinds": {"dtype": ["float32", "float64"], "loss": ["log_loss", "squared_error"]},
+}
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_the_same_results(grid, n_jobs, fits):
+    X, y = small_iris()
+    search = search_twice(CLASSIFIER, GRIDS[grid], X, y, cv=3, n_jobs=n_jobs)
+    assert len(fits) == 3 * len(search.cv_results_["params"])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32])
+def test_the_same_results_on_data_of_any_kind(dtype, fits):
+    X, y = small_iris()
+    grid = {"alpha": [0.1, 1e-3]}
+    search_twice(CLASSIFIER, grid, X.astype(dtype), y, cv=2, return_train_score=True)
+    search_twice(CLASSIFIER, grid, scipy.sparse.csc_matrix(X.astype(dtype)), y, cv=2)
+    search_twice(CLASSIFIER, grid, pd.DataFrame(X.astype(dtype)), pd.Series(y).map(str), cv=2)
+    search_twice(CLASSIFIER, grid, X.tolist(), y.tolist(), cv=2)
+    search_twice(CLASSIFIER, grid, X, y > 1, cv=2)
+    assert len(fits) == 20
+
+
+def test_the_same_results_of_other_tasks(fits):
+    X, Y = make_multilabel_classification(60, 6, random_state=0)
+    search_twice(CLASSIFIER, {"alpha": [0.1, 1e-3]}, X, Y, cv=2)
+    X, Y = make_regression(60, 6, n_targets=3, random_state=0)
+    grid = {"solver": ["adam", "lbfgs"], "early_stopping": [False, True]}
+    search_twice(REGRESSOR, grid, X, Y, cv=2, return_train_score=True)
+    poisson = {"loss": ["squared_error", "poisson"]}
+    search_twice(REGRESSOR, poisson, X, np.abs(Y[:, 0]) // 50, cv=2)
+    assert len(fits) == 16
+
+
+@pytest.mark.parametrize(
+    "scoring",
+    [
+        "neg_log_loss",
+        ["accuracy", "roc_auc_ovr"],
+        make_scorer(lambda y, p: float((y == p).sum())),
+        lambda model, X, y: float(X.shape[0] + model.score(X, y)),
+        lambda model, X, y: {"accuracy": model.score(X, y), "first": float(X[0, 0])},
+    ],
+)
+def test_the_same_results_for_any_scoring(scoring, fits):
+    X, y = small_iris()
+    parameters = {"scoring": scoring, "refit": "accuracy", "return_train_score": True}
+    if not isinstance(scoring, list):
+        parameters["refit"] = False
+    search_twice(CLASSIFIER, {"alpha": [0.1, 1.0]}, X, y, cv=2, **parameters)
+    assert len(fits) == 4
+
+
+def test_sample_weight_and_folds_of_any_kind(fits):
+    X, y = small_iris()
+    weight = np.random.default_rng(0).random(len(y))
+    grid = {"alpha": [0.1, 1.0], "early_stopping": [False, True]}
+    search_twice(CLASSIFIER, grid, X, y, cv=2, fit={"sample_weight": weight})
+    groups = np.arange(len(y)) % 4
+    search_twice(CLASSIFIER, grid, X, y, cv=GroupKFold(3), fit={"groups": groups})
+    bootstrap = [(np.arange(len(y)).repeat(2)[::3], np.arange(20)), (np.arange(60), np.arange(5))]
+    search_twice(CLASSIFIER, grid, X, y, cv=bootstrap)
+    search_twice(CLASSIFIER, grid, X, y, cv=PredefinedSplit(groups == 0))
+    assert len(fits) == 8 + 12 + 8 + 8
+    pipeline = Pipeline([("scale", StandardScaler()), ("net", CLASSIFIER)])
+    grid = {"net__alpha": [0.1, 1.0]}
+    search_twice(pipeline, grid, X, y, cv=2, fit={"net__sample_weight": weight})
+    assert len(fits) == 40
+
+
+class Counting(TransformerMixin, BaseEstimator):
+    """Multiplies, and counts its fits."""
+
+    fits = 0
+
+    def __init__(self, factor=1.0):
+        self.factor = factor
+
+    def fit(self, X, y=None):
+        Counting.fits += 1
+        self.fitted_ = True
+        return self
+
+    def transform(self, X):
+        return X * self.factor
+
+
+def test_a_pipelines_steps_are_fitted_once_for_a_setting_and_fold(fits):
+    X, y = small_iris()
+    pipeline = Pipeline([("times", Counting()), ("scale", StandardScaler()), ("net", CLASSIFIER)])
+    grid = {"times__factor": [1.0, 2.0], "net__alpha": [0.1, 1.0, 10.0]}
+    search_twice(pipeline, grid, X, y, cv=3)
+    Counting.fits = 0
+    OURS.GridSearchCV(pipeline, grid, cv=3, refit=False).fit(X, y)
+    assert Counting.fits == 2 * 3
+    assert len(fits) == 2 * 18
+
+
+def test_a_pipeline_of_columns(fits):
+    X, y = small_iris()
+    table = pd.DataFrame(X, columns=list("abcd")).assign(e=np.where(X[:, 0] > 5, "long", "short"))
+    columns = make_column_transformer(
+        (StandardScaler(), ["a", "b"]), (OneHotEncoder(), ["e"]), remainder="drop"
+    )
+    pipeline = make_pipeline(columns, CLASSIFIER)
+    grid = {"bpclassifier__hidden_layer_sizes": [(3,), (6,)]}
+    search_twice(pipeline, grid, table, y, cv=2, scoring=["accuracy", "neg_log_loss"], refit=False)
+    search_twice(pipeline, grid, table, y, cv=2, scoring=lambda m, X, y: float(X["a"].sum()))
+    search_twice(Pipeline([("bpclassifier", CLASSIFIER)]), grid, X, y, cv=2)
+    assert len(fits) == 12
+
+
+def test_x_is_not_copied():
+    rng = np.random.default_rng(0)
+    X, y = rng.random((20_000, 300), np.float32), rng.integers(0, 2, 20_000)
+    model = BPClassifier(hidden_layer_sizes=(2,), max_iter=1, random_state=0)
+    search = OURS.GridSearchCV(model, {"alpha": [0.1, 1.0]}, cv=5, refit=False, n_jobs=2)
+    search.fit(X, y)
+    tracemalloc.start()
+    search.fit(X, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.2 * X.nbytes
+
+
+def test_x_of_a_pipeline_is_there_once_at_a_time():
+    rng = np.random.default_rng(0)
+    X, y = rng.random((20_000, 300), np.float32), rng.integers(0, 2, 20_000)
+    model = BPClassifier(hidden_layer_sizes=(2,), max_iter=1, random_state=0)
+    pipeline = Pipeline([("times", Counting(2.0)), ("net", model)])
+    search = OURS.GridSearchCV(pipeline, {"net__alpha": [0.1, 1.0]}, cv=5, refit=False, n_jobs=2)
+    search.fit(X, y)
+    tracemalloc.start()
+    search.fit(X, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.1 * X.nbytes  # of a fold, before and after the step
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("RandomizedSearchCV", {"n_iter": 4, "random_state": 0}),
+        ("HalvingGridSearchCV", {"random_state": 0, "factor": 2, "min_resources": 24}),
+        ("HalvingRandomSearchCV", {"random_state": 0, "factor": 2, "min_resources": 24}),
+    ],
+)
+def test_other_searches(name, parameters, fits):
+    X, y = small_iris()
+    grid = {"alpha": [1e-3, 0.1, 1.0, 10.0], "hidden_layer_sizes": [(3,), (4,)]}
+    search_twice(CLASSIFIER, grid, X, y, name, cv=2, n_jobs=2, **parameters)
+    assert len(fits) > 0
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("prefix", ["", "net__"])
+def test_halving_goes_on_from_the_round_before(prefix, dtype, monkeypatch):
+    """The same bits as from scratch, at the cost of the difference."""
+    epochs = []
+    original = Engine.train
+
+    def train(self, order, n_epochs, optimizer, generator=None, watch=None):
+        for losses in original(self, order, n_epochs, optimizer, generator, watch):
+            epochs.extend(losses)
+            yield losses
+
+    monkeypatch.setattr(Engine, "train", train)
+    X, y = small_iris()
+    model = clone(CLASSIFIER).set_params(dtype=dtype, tol=0.0)
+    model = Pipeline([("scale", StandardScaler()), ("net", model)]) if prefix else model
+    grid = {
+        prefix + "solver": ["adam", "sgd", "adagrad"],
+        prefix + "learning_rate": ["constant", "adaptive", "invscaling"],
+        prefix + "early_stopping": [False, True],
+    }
+    parameters = {"resource": prefix + "max_iter", "max_resources": 27, "min_resources": 3}
+    parameters |= {"cv": 2, "factor": 3, "refit": False}
+    search = OURS.HalvingGridSearchCV(model, grid, **parameters).fit(X, y)
+    assert search.n_candidates_ == [18, 6, 2]
+    ours = len(epochs)
+    stock = STOCK.HalvingGridSearchCV(model, grid, **parameters).fit(X, y)
+    assert_same(search.cv_results_, stock.cv_results_)
+    assert len(epochs) - ours == 2 * (18 * 3 + 6 * 9 + 2 * 27)
+    assert ours == 2 * (18 * 3 + 6 * 6 + 2 * 18)
+
+
+def test_cross_validate(fits):
+    X, y = small_iris()
+    pipeline = make_pipeline(StandardScaler(), CLASSIFIER)
+    for estimator in (CLASSIFIER, pipeline):
+        parameters = {"cv": 3, "return_train_score": True, "return_estimator": True}
+        stock = STOCK.cross_validate(estimator, X, y, return_indices=True, **parameters)
+        ours = OURS.cross_validate(estimator, X, y, return_indices=True, n_jobs=2, **parameters)
+        assert ours.keys() == stock.keys()
+        np.testing.assert_array_equal(ours["test_score"], stock["test_score"])
+        np.testing.assert_array_equal(ours["train_score"], stock["train_score"])
+        for mine, theirs in zip(ours["estimator"], stock["estimator"], strict=True):
+            np.testing.assert_array_equal(mine.predict_proba(X), theirs.predict_proba(X))
+            assert str(mine) == str(theirs)
+    assert len(fits) == 6
+    assert OURS.cross_validate.__doc__.startswith("Evaluate metric")
+
+
+# What cannot be done side by side -------------------------------------------------------------
+
+
+def test_any_other_estimator_is_left_to_scikit_learn(fits, capsys):
+    X, y = small_iris()
+    search_twice(LogisticRegression(), {"C": [0.1, 1.0]}, X, y, cv=2, verbose=1)
+    assert "fastbp leaves this to scikit-learn: LogisticRegression" in capsys.readouterr().out
+    pipeline = Pipeline([("scale", StandardScaler()), ("net", CLASSIFIER)])
+    grid = {"net": [CLASSIFIER, LogisticRegression()], "scale": [StandardScaler(), "passthrough"]}
+    search_twice(pipeline, grid, X, y, cv=2)
+    assert len(fits) == 4
+
+    class Custom(BPClassifier):
+        def fit(self, X, y):
+            return super().fit(-np.asarray(X), y)
+
+    custom = Custom(hidden_layer_sizes=(3,), max_iter=3, random_state=0)
+    search_twice(custom, {"alpha": [0.1, 1.0]}, X, y, cv=2)
+    init = [np.ones((4, 5)), np.ones((5, 3))]
+    search_twice(CLASSIFIER, {"alpha": [0.1, 1.0]}, X, y, cv=2, fit={"coef_init": init})
+    assert len(fits) == 4
+
+
+# Bad input --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "grid", [{"no_such": [1]}, {}, {"alpha": []}, {"alpha": 1.0}, [{"alpha": [1.0]}, {"n": [1]}]]
+)
+def test_a_bad_grid_is_scikit_learns_error(grid):
+    X, y = small_iris()
+    errors = []
+    for module in (STOCK, OURS):
+        try:
+            module.GridSearchCV(CLASSIFIER, grid, cv=2).fit(X, y)
+            errors.append(None)
+        except Exception as error:
+            errors.append((type(error), str(error)))
+    assert errors[0] == errors[1]
+
+
+@pytest.mark.parametrize("bad", [{"alpha": -1.0}, {"hidden_layer_sizes": (0,)}, {"solver": "none"}])
+def test_a_candidate_that_fails_leaves_the_others_unharmed(bad):
+    X, y = small_iris()
+    grid = [{"alpha": [0.1]}, {name: [value] for name, value in bad.items()}]
+    with pytest.warns(FitFailedWarning) as caught:
+        search_twice(CLASSIFIER, grid, X, y, cv=2, error_score=-7.0)
+    messages = [str(warning.message) for warning in caught]
+    assert sum("2 fits failed" in message for message in messages) == 2
+    assert sum(f"Failed candidates:\n{bad}: " in message for message in messages) == 1
+    for module in (STOCK, OURS):
+        with pytest.raises(Exception, match=next(iter(bad))):
+            module.GridSearchCV(CLASSIFIER, grid, cv=2, error_score="raise").fit(X, y)
+
+
+def test_a_candidate_that_diverges_is_named():
+    X, y = small_iris()
+    model = clone(CLASSIFIER).set_params(solver="sgd", max_iter=200)
+    grid = {"learning_rate_init": [0.01, 1e20]}
+    with np.errstate(all="ignore"), pytest.warns(FitFailedWarning) as caught:
+        search = OURS.GridSearchCV(model, grid, cv=2, n_jobs=2).fit(X * 1e3, y)
+    assert any("'learning_rate_init': 1e+20" in str(warning.message) for warning in caught)
+    assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, True]
+
+
+def test_a_fold_with_a_class_of_its_own():
+    X, y = small_iris()
+    grid = {"alpha": [0.1, 1.0]}
+    with pytest.warns(UserWarning, match="Scoring failed"):
+        search_twice(CLASSIFIER, grid, X, y, cv=KFold(3), scoring="neg_log_loss")
+    search_twice(CLASSIFIER, grid, X, y, cv=KFold(3))
+
+
+def test_a_scorer_that_fails():
+    X, y = small_iris()
+
+    def score(model, X, y):
+        if model.alpha > 0.5:
+            raise ZeroDivisionError("no score")
+        return model.score(X, y)
+
+    with pytest.warns(UserWarning, match=r"(?s)Scoring failed.*no score"):
+        search_twice(CLASSIFIER, {"alpha": [0.1, 1.0]}, X, y, cv=2, scoring=score)
+    for module in (STOCK, OURS):
+        search = module.GridSearchCV(
+            CLASSIFIER, {"alpha": [1.0]}, cv=2, scoring=score, error_score="raise"
+        )
+        with pytest.raises(ZeroDivisionError):
+            search.fit(X, y)
+
+
+def test_bad_rows_fail_their_folds_only():
+    X, y = small_iris()
+    X[:3] = np.nan
+    folds = [(np.arange(10, 60), np.arange(60, 75)), (np.arange(40), np.arange(40, 75))]
+    with pytest.warns(FitFailedWarning) as caught:
+        OURS.GridSearchCV(CLASSIFIER, {"alpha": [0.1]}, cv=folds, refit=False).fit(X, y)
+    assert any("1 fits failed" in str(warning.message) for warning in caught)
+
+
+# Interruption, progress, backends ---------------------------------------------------------------
+
+INTERRUPTED = """
+import sys, threading, time, os, signal, warnings
+import numpy as np
+from fastbp import BPClassifier
+from fastbp.model_selection import GridSearchCV
+warnings.simplefilter("ignore")
+rng = np.random.default_rng(0)
+X, y = rng.normal(size=(2000, 20)), rng.integers(0, 2, 2000)
+grid = {"max_iter": [2] * 4 + [10**6] * 4, "alpha": [0.1]}
+model = BPClassifier(random_state=0, tol=0, n_iter_no_change=10**7)
+search = GridSearchCV(model, grid, cv=2, n_jobs=2)
+GridSearchCV(model, {"max_iter": [1]}, cv=2).fit(X, y)
+pressed = []
+def press():
+    time.sleep(3)
+    pressed.append(time.monotonic())
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=press, daemon=True).start()
+grid = [{"max_iter": [2]}, {"max_iter": [3]}, {"max_iter": [10**6, 10**6 + 1]}]
+search = GridSearchCV(model, grid, cv=2, n_jobs=2, pre_dispatch=4)
+try:
+    search.fit(X, y)
+except KeyboardInterrupt as error:
+    assert "4 of 8 fits were done" in str(error), error
+    assert time.monotonic() - pressed[0] < 1
+    scores = search.cv_results_["mean_test_score"]
+    assert np.isfinite(scores).tolist() == [True, True, False, False], scores
+    print("fine")
+"""
+
+
+def run_child(code, *arguments, **environment):
+    """What a script prints, that must end well and in time."""
+    finished = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a signal")
+def test_ctrl_c_keeps_what_is_finished():
+    assert signal.SIGINT
+    assert run_child(INTERRUPTED) == "fine\n"
+
+
+def test_progress_is_printed_when_asked_for(capsys):
+    X, y = small_iris()
+    search = OURS.GridSearchCV(CLASSIFIER, {"alpha": [0.1, 1.0]}, cv=2)
+    search.fit(X, y)
+    assert capsys.readouterr().out == ""
+    search.set_params(verbose=1).fit(X, y)
+    assert "4 of 4 fits" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["loky", "multiprocessing", "threading", "sequential"])
+def test_under_the_users_own_backend(name):
+    X, y = load_digits(return_X_y=True)
+    grid = {"alpha": [0.1, 1.0, 10.0], "hidden_layer_sizes": [(5,), (8,)]}
+    with parallel_config(backend=name, n_jobs=2):
+        search_twice(CLASSIFIER, grid, X[:300], y[:300], cv=2, scoring=["accuracy"], refit=False)
+        pipeline = Pipeline([("scale", StandardScaler()), ("net", CLASSIFIER)])
+        grid = {f"net__{name}": values for name, values in grid.items()}
+        search_twice(pipeline, grid, X[:300], y[:300], cv=2)
+
+
+def test_a_search_that_was_not_fitted_says_so():
+    with pytest.raises(NotFittedError):
+        OURS.GridSearchCV(CLASSIFIER, {"alpha": [0.1]}).predict([[0.0] * 4])
