@@ -1,6 +1,6 @@
 """The layout of a network in memory, the initial draw, and the matrices that users see."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Self
@@ -18,6 +18,7 @@ __all__ = [
     "Weights",
     "aligned_zeros",
     "draw_weights",
+    "find_large",
     "make_network",
     "plain",
     "transpose_weights",
@@ -67,6 +68,9 @@ class Weights:
     def __init__(self, units: Sequence[int], dtype: DTypeLike) -> None:
         self.units = tuple(units)
         self.dtype = np.dtype(dtype)
+        self._matrices = _lay_out_matrices(
+            self.units, self.dtype, find_large(self.units, self.dtype)
+        )
         self.flat = self.zeros()
         self.coefs, self.intercepts = self.split(self.flat)
 
@@ -82,20 +86,13 @@ class Weights:
 
     def zeros(self) -> Array:
         """Return a vector of zeros of the layout of the parameters."""
-        size = sum((rows + 1) * row for _, rows, _, row in self._layout())
+        size = sum((rows + 1) * row for _, rows, _, row in self._matrices)
         return aligned_zeros(size, self.dtype)
-
-    def _layout(self) -> Iterator[tuple[bool, int, int, int]]:
-        """Give of each layer's matrix whether it is narrow, its shape, and the length of a row."""
-        for i, (n_in, n_out) in enumerate(pairwise(self.units)):
-            narrow = is_narrow(i, n_in, n_out, self.dtype)
-            rows, columns = (n_out, n_in) if narrow else (n_in, n_out)
-            yield narrow, rows, columns, padded(columns, self.dtype)
 
     def split(self, flat: Array) -> tuple[list[Array], list[Array]]:
         """Return W, (n_in, n_out), and b, (n_out,), of each layer, as views of such a vector."""
         coefs, intercepts, offset = [], [], 0
-        for narrow, rows, columns, row in self._layout():
+        for narrow, rows, columns, row in self._matrices:
             size = (rows + 1) * row
             block = flat[offset : offset + size].reshape(rows + 1, row)
             matrix = block[:-1, :columns]
@@ -133,6 +130,27 @@ class Weights:
         return len(mine) == len(theirs) and all(a is b for a, b in zip(mine, theirs, strict=True))
 
 
+@lru_cache(maxsize=128)
+def _lay_out_matrices(
+    units: tuple[int, ...], dtype: np.dtype[Any], large: tuple[bool, ...]
+) -> list[tuple[bool, int, int, int]]:
+    """Return of each layer's matrix whether it is narrow, its shape, and the length of a row.
+
+    `large` is told from the rest; it is here so that what is cached is right when that changes.
+    """
+    matrices = []
+    for i, (n_in, n_out) in enumerate(pairwise(units)):
+        narrow = is_narrow(i, n_in, n_out, dtype)
+        rows, columns = (n_out, n_in) if narrow else (n_in, n_out)
+        matrices.append((narrow, rows, columns, padded(columns, dtype)))
+    return matrices
+
+
+def find_large(units: Sequence[int], dtype: DTypeLike) -> tuple[bool, ...]:
+    """Tell of each layer whether BLAS multiplies in it."""
+    return tuple(uses_blas(n_in, n_out, dtype) for n_in, n_out in pairwise(units))
+
+
 def make_network(
     weights: Weights, names: Sequence[str], rows: int, training: bool = True
 ) -> Network:
@@ -149,7 +167,7 @@ def make_network(
         Keep transposes, which the update must see to. Without them the weights may change.
     """
     dtype = weights.dtype.name
-    large = tuple(uses_blas(n_in, n_out, dtype) for n_in, n_out in pairwise(weights.units))
+    large = find_large(weights.units, dtype)
     layers, n_transposed = _lay_out(weights.units, tuple(names), dtype, large, rows, training)
     network = Network(layers, weights.flat, aligned_zeros(n_transposed, weights.dtype))
     transpose_weights(network)

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from fastbp.kernels import epoch
 from fastbp.kernels.arrays import N_SETTINGS, Bundles, Run, Solver
 from fastbp.kernels.plan import Plan
-from fastbp.network import Weights, make_network
+from fastbp.network import Weights, find_large, make_network
+from fastbp.pool import Pool
 from fastbp.samples import Samples
 from fastbp.threads import choose_threads, run_on_threads, single_threaded_blas
-from fastbp.workspace import count_weights, has_large, make_workspace
+from fastbp.workspace import count_weights, make_workspace
 
 __all__ = ["Predictor"]
 
@@ -28,7 +29,9 @@ CALLS = 20  # a prediction is worth threads from as many mini-batches' work on
 class _Prepared(NamedTuple):
     plan: Plan
     address: int  # of the compiled function
-    large: bool  # BLAS multiplies in one of the layers
+
+
+_pool: Pool[_Prepared] = Pool(most=64)
 
 
 class Predictor:
@@ -45,7 +48,7 @@ class Predictor:
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
         self._work = float(count_weights(weights))
-        self._idle: dict[Any, list[_Prepared]] = {}
+        self._large = find_large(weights.units, weights.dtype)
 
     def __call__(
         self, names: Sequence[str], X: Any, n_jobs: int | None, order: Array | None = None
@@ -69,47 +72,44 @@ class Predictor:
         samples = Samples(X)
         n_threads = choose_threads(n_jobs, len(order) * self._work / CALLS)
         rows = FEW_ROWS if len(order) <= FEW_ROWS else CHUNK_ROWS
-        idle = self._idle.setdefault((names, samples.kind(), rows, n_threads), [])
-        try:
-            prepared = idle.pop()
-        except IndexError:  # none yet, or another thread has it
-            prepared = self._prepare(names, samples, rows, n_threads)
+        shape = self.weights.units, self.weights.dtype, self._large
+        kind = (*shape, names, samples.kind(), rows, n_threads)
+        prepared = _pool.take(kind, lambda: self._prepare(names, samples, rows, n_threads))
         out = self._run(prepared, samples, order, n_threads, compile_it=n_jobs is not None)
-        if prepared.plan.bundles.workspace.activations.size <= MOST_KEPT and not idle:
-            idle.append(prepared)
+        if prepared.plan.bundles.workspace.activations.size <= MOST_KEPT:
+            _pool.give(kind, prepared)
         return out
 
     def _prepare(
         self, names: Sequence[str], samples: Samples, rows: int, n_threads: int
     ) -> _Prepared:
+        """Make a plan for networks of this shape and data of this kind, without their arrays."""
         dtype = self.weights.dtype
         network = make_network(self.weights, names, n_threads * rows, training=False)
         workspace = make_workspace(
             network, self.weights, n_threads * rows, n_threads, loss=0, training=False
         )
         empty = np.empty(0, dtype)
-        stored = samples.stored()
-        blank = {name: np.empty((0,) * part.ndim, part.dtype) for name, part in stored.items()}
         plan = Plan(
             Bundles(
                 network,
-                samples.bundle(np.arange(0), dtype)._replace(**blank),
+                samples.bundle(np.arange(0), dtype),
                 Solver(0, np.zeros((1, N_SETTINGS)), empty, empty),
                 workspace._replace(rows=rows),
                 Run(0, 0, 0, np.zeros(0), np.zeros(0), np.empty((0, 1), dtype)),
             )
         )
-        address = epoch.compile_prediction(plan, sparse=stored["indptr"].size > 0)
-        return _Prepared(plan, address, has_large(network))
+        return _Prepared(plan, epoch.compile_prediction(plan))
 
     def _run(
         self, prepared: _Prepared, samples: Samples, order: Array, n_threads: int, compile_it: bool
     ) -> Array:
-        plan, blank = prepared.plan, prepared.plan.bundles
+        plan = prepared.plan
         out = np.empty((len(order), self.weights.units[-1]), self.weights.dtype)
+        plan.set("network", parameters=self.weights.flat)
         plan.set("data", **samples.stored(), order=order)
         plan.set("run", out=out)
-        with single_threaded_blas() if prepared.large else nullcontext():
+        with single_threaded_blas() if any(self._large) else nullcontext():
             run_on_threads(prepared.address, plan, n_threads, compile_it)
-        plan.bundles = blank  # which keeps neither X nor the result alive
+        plan.forget_arrays()
         return out

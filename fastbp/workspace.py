@@ -21,7 +21,7 @@ from fastbp.matmul.product import BLAS_ROWS, product_addresses
 from fastbp.matmul.tile import TILE_ROWS
 from fastbp.network import Weights, aligned_zeros, plain
 
-__all__ = ["count_weights", "has_large", "make_workspace"]
+__all__ = ["count_weights", "make_workspace"]
 
 Array = NDArray[Any]
 
@@ -29,11 +29,6 @@ Array = NDArray[Any]
 def count_weights(weights: Weights) -> int:
     """Return the number of weights: as many multiply-adds take a sample forward."""
     return sum(n_in * n_out for n_in, n_out in pairwise(weights.units))
-
-
-def has_large(network: Network) -> bool:
-    """Tell whether BLAS multiplies in one of the layers."""
-    return bool(plain(network.layers)["large"].any())
 
 
 def make_workspace(
@@ -53,7 +48,7 @@ def make_workspace(
     size = int(last["output"] + rows * last["output_row"])
     widest = max(int(layers[f"{kind}_row"].max()) for kind in ("weights", "transposed", "input"))
     per_thread = int((layers["panel_rows"] * layers["weights_row"]).sum())
-    large = has_large(network)
+    large = bool(layers["large"].any())
     n_entries = 0
     if sparse is not None:
         stored = np.diff(sparse.indptr)

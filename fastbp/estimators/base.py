@@ -29,7 +29,7 @@ from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
 Array = NDArray[Any]
 
 HIDDEN_ACTIVATIONS = frozenset(activations.CODES) - {"softmax", "exp"}
-MOST_SKIPPED = 10_000  # elements of an X that is let through without scikit-learn's validation
+MOST_SKIPPED = 1_000_000  # elements of an X that is let through without scikit-learn's validation
 
 
 class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
@@ -275,6 +275,7 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
             self.n_iter_ = state.n_iter
         finally:
             self._keep_progress(progress)
+            engine.close()
 
     def _split(
         self, samples: Samples, rows: Array, random_state: np.random.RandomState

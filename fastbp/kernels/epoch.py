@@ -217,10 +217,12 @@ def compile_training(plan: Plan) -> int:
     return _compile(plan, train, called)
 
 
-def compile_prediction(plan: Plan, sparse: bool) -> int:
+def compile_prediction(plan: Plan) -> int:
     """Compile, or load, `predict` and what it calls for this type of plan; return its address."""
-    called = {FORWARD: forward, MULTIPLY_SPARSE: multiply_sparse}
-    return _compile(plan, predict, called if sparse else {FORWARD: forward})
+    called = {FORWARD: forward}
+    if plan.bundles.data.indptr.size > 0:
+        called[MULTIPLY_SPARSE] = multiply_sparse
+    return _compile(plan, predict, called)
 
 
 def _compile(plan: Plan, function: Callable[..., None], called: dict[int, Any]) -> int:

@@ -37,6 +37,7 @@ class Plan:
 
     def __init__(self, bundles: Bundles) -> None:
         self.bundles = bundles
+        self._bare: Bundles | None = None
         self._places: dict[tuple[str, str], int] = {}
         integers: list[int] = []
         for name, bundle in bundles._asdict().items():
@@ -56,6 +57,23 @@ class Plan:
             integers = _integers(value)
             at = self._places[name, field]
             self._memory[at : at + len(integers)] = integers
+
+    def forget_arrays(self) -> None:
+        """Keep neither data nor weights alive; they are to be set anew."""
+        if self._bare is None:
+            network, data, solver, workspace, run = self.bundles
+            self._bare = Bundles(
+                network._replace(parameters=_emptied(network.parameters)),
+                type(data)(*map(_emptied, data)),
+                type(solver)(*map(_emptied, solver)),
+                workspace,
+                type(run)(*map(_emptied, run)),
+            )
+        self.bundles = self._bare
+
+
+def _emptied(value: Any) -> Any:
+    return np.empty((0,) * value.ndim, value.dtype) if isinstance(value, np.ndarray) else value
 
 
 def _integers(value: Any) -> list[int]:

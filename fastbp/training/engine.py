@@ -32,7 +32,8 @@ from fastbp.kernels.arrays import (
 from fastbp.kernels.plan import Plan
 from fastbp.kernels.shuffle import generator_addresses
 from fastbp.kernels.update import GRADIENT_ONLY
-from fastbp.network import Weights, make_network, transpose_weights
+from fastbp.network import Weights, find_large, make_network, transpose_weights
+from fastbp.pool import Pool
 from fastbp.samples import NO_ADDRESSES, Samples
 from fastbp.threads import (
     Pace,
@@ -42,7 +43,7 @@ from fastbp.threads import (
     single_threaded_blas,
 )
 from fastbp.training.solvers import Optimizer
-from fastbp.workspace import count_weights, has_large, make_workspace
+from fastbp.workspace import count_weights, make_workspace
 
 __all__ = ["Engine", "make_watch"]
 
@@ -53,6 +54,9 @@ OWN_PATIENCE = 0.2  # seconds on one thread before others are started, where n_j
 ASKED_PATIENCE = 0.01  # ... and where it asks for them
 COMPILE_PATIENCE = 10.0  # ... and before the kernels for them are compiled, if they are in no cache
 SLOWEST = 2e9  # multiply-adds a second: below what is reached anywhere
+MOST_KEPT = 1 << 20  # elements of activations whose memory is kept for the next network
+
+_pool: Pool[tuple[Plan, int]] = Pool(most=64)
 
 
 class Engine:
@@ -94,26 +98,47 @@ class Engine:
         patience = OWN_PATIENCE if n_jobs is None else ASKED_PATIENCE
         self.pace = Pace(n_threads, patience, self.work / SLOWEST)
         self.seconds = 0.0  # of compiled calls so far
-        network = make_network(weights, names, rows)
-        sparse = samples.X if scipy.sparse.issparse(samples.X) else None
+        self._large = find_large(weights.units, weights.dtype)
         kept = keep_gradient or self.chunks_per_batch > 1
-        workspace = make_workspace(
-            network, weights, rows, n_threads, losses.CODES[loss], kept, sparse
+        self._kind: Any = None  # of what is made anew each time: room depends on more than shapes
+        if not kept and not scipy.sparse.issparse(samples.X):
+            shape = weights.units, weights.dtype, self._large, tuple(names), loss
+            self._kind = (*shape, samples.kind(), samples.labels is None, rows, n_threads)
+        self.plan, self.address = _pool.take(
+            self._kind, lambda: self._prepare(rows, n_threads, kept)
         )
-        workspace.totals[SQUARES] = self._sum_squares()
+        self.workspace = self.plan.bundles.workspace
+        self.workspace.totals[:] = 0
+        self.workspace.totals[SQUARES] = self._sum_squares()
+        self.plan.set("network", parameters=weights.flat)
+        self.plan.set("data", **samples.bundle(np.arange(0), weights.dtype)._asdict())
+        self.plan.set("run", batch_size=batch_size)
+        transpose_weights(self.plan.bundles.network)
+
+    def _prepare(self, rows: int, n_threads: int, kept: bool) -> tuple[Plan, int]:
+        """Make a plan for networks of this shape and data of this kind, and compile for it."""
+        weights, samples = self.weights, self.samples
+        network = make_network(weights, self.names, rows)
+        sparse = samples.X if scipy.sparse.issparse(samples.X) else None
+        loss = losses.CODES[self.loss]
         empty = np.empty(0, weights.dtype)
-        self.plan = Plan(
+        plan = Plan(
             Bundles(
                 network,
                 samples.bundle(np.arange(0), weights.dtype),
                 Solver(GRADIENT_ONLY, np.zeros((1, N_SETTINGS)), empty, empty),
-                workspace,
-                Run(batch_size, 0, 0, np.zeros(0), make_watch(), np.empty((0, 1), weights.dtype)),
+                make_workspace(network, weights, rows, n_threads, loss, kept, sparse),
+                Run(0, 0, 0, np.zeros(0), make_watch(), np.empty((0, 1), weights.dtype)),
             )
         )
-        self.address = epoch.compile_training(self.plan)
-        self.workspace = workspace
-        self.has_large = has_large(network)
+        return plan, epoch.compile_training(plan)
+
+    def close(self) -> None:
+        """Leave plan and memory to the next network of this shape; nothing can be trained then."""
+        weights_are_finite = np.isfinite(self.workspace.totals[SQUARES])
+        if self._kind and self.workspace.activations.size <= MOST_KEPT and weights_are_finite:
+            self.plan.forget_arrays()
+            _pool.give(self._kind, (self.plan, self.address))
 
     def train(
         self,
@@ -202,7 +227,7 @@ class Engine:
         """Train on chunks first..last, or to a halt, in one call; return where it ended."""
         raise_if_cancelled()
         self.plan.set("run", first=first, last=last)
-        with single_threaded_blas() if self.has_large else nullcontext():
+        with single_threaded_blas() if any(self._large) else nullcontext():
             worth_it = self.n_jobs is not None or self.seconds > COMPILE_PATIENCE
             began = perf_counter()
             n_threads = run_on_threads(self.address, self.plan, n_threads, worth_it)
