@@ -16,6 +16,7 @@ from benchmarks import (
     shapes,
     sparse,
     startup,
+    sweeps,
     threads,
 )
 from benchmarks.contenders import ENTRIES
@@ -27,6 +28,7 @@ SECTIONS = {
     "sparse": sparse,
     "predict": predict,
     "threads": threads,
+    "sweeps": sweeps,
     "scale": scale,
     "startup": startup,
     "memory": memory,

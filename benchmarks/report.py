@@ -122,6 +122,33 @@ def scale(results: Result) -> str:
     return _page("Scale: microseconds per sample", results, tables, note + _FITS)
 
 
+def sweeps(results: Result) -> str:
+    """Return one table."""
+    columns: list[Column] = [
+        ("search", lambda cell: f"{cell['row']}, {cell['candidates']} x {cell['folds']}"),
+        ("MLPClassifier", lambda cell: _seconds(cell["seconds"]["MLPClassifier"])),
+        ("BPClassifier", lambda cell: _seconds(cell["seconds"]["BPClassifier"])),
+        ("ratio", lambda cell: _number(cell["speedup"]["BPClassifier"])),
+        ("fastbp's search", lambda cell: _seconds(cell["seconds"]["fastbp"])),
+        ("ratio", lambda cell: _number(cell["speedup"]["fastbp"])),
+        ("over its time on one thread", lambda cell: _number(cell["over_one_thread"], 2)),
+        ("of the stock search's time", lambda cell: _number(cell["of_stock"], 2)),
+        ("copies of X, at the peak", lambda cell: "{:.2f}, {:.2f}".format(*cell["copies_of_X"])),
+    ]
+    table = [*_tabulate(columns, results["cells"]), ""]
+    same = all(cell["same_scores"] for cell in results["cells"])
+    note = (
+        "Candidates x folds. The first two columns are scikit-learn's own searches over "
+        "MLPClassifier and over BPClassifier, the third is fastbp's over BPClassifier, all with "
+        "n_jobs of all processors and pools that are warm; ratios are to the first. Without the "
+        "last fit. The copies are the memory that fastbp's search holds beside X, the median and the peak, "
+        "over X's, or over that of what a Pipeline makes of it. "
+        f"fastbp's scores are {'the same bits as' if same else 'NOT the same bits as'} the stock "
+        "search's over BPClassifier."
+    )
+    return _page("Sweeps: seconds per search, float32", results, table, note)
+
+
 def startup(results: Result) -> str:
     """Return one table."""
     rows = [

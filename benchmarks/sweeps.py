@@ -1,0 +1,241 @@
+"""Sweeps: whole searches, by scikit-learn over MLPClassifier and BPClassifier, and by fastbp."""
+
+import os
+import sys
+import threading
+import time
+import tracemalloc
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+import sklearn.model_selection
+from sklearn.base import clone
+from sklearn.compose import make_column_selector, make_column_transformer
+from sklearn.datasets import load_wine
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+import fastbp.model_selection
+from benchmarks import cells, machine
+from benchmarks.children import Child, count_processors
+from benchmarks.options import Options
+from benchmarks.problems import SOURCES
+from fastbp import BPClassifier
+
+BUDGET = 60.0  # seconds for the turns of a row
+EXACT = {"tol": 0.0, "n_iter_no_change": np.inf}  # as many epochs as are said
+
+
+class Sweep(NamedTuple):
+    """A search: data, parameters of the network, the grid, and how candidates are judged."""
+
+    load: Callable[[], tuple[Any, Any]]
+    parameters: dict[str, Any]
+    grid: dict[str, list[Any]]
+    folds: int
+    halving: dict[str, Any] | None = None
+    in_pipeline: bool = False
+
+    @property
+    def candidates(self) -> int:
+        """How many there are."""
+        return int(np.prod([len(values) for values in self.grid.values()]))
+
+    def search(self, module: Any, network: Any, n_jobs: int) -> Any:
+        """Return the search of a module over a network, which is not fitted again in the end."""
+        estimator, grid = clone(network).set_params(random_state=0, **self.parameters), self.grid
+        if self.in_pipeline:
+            columns = make_column_transformer(
+                (OneHotEncoder(dtype=np.float32, handle_unknown="ignore"), _words),
+                (StandardScaler(), _numbers),
+            )
+            name = type(network).__name__.lower()
+            estimator = make_pipeline(columns, estimator)
+            grid = {f"{name}__{key}": values for key, values in grid.items()}
+        common = {"cv": self.folds, "n_jobs": n_jobs, "refit": False}
+        if self.halving:
+            return module.HalvingGridSearchCV(estimator, grid, **common, **self.halving)
+        return module.GridSearchCV(estimator, grid, **common)
+
+
+_words = make_column_selector(dtype_include=["object", "category", "string"])
+_numbers = make_column_selector(dtype_include="number")
+
+
+def _scaled(X: Any, y: Any) -> tuple[Any, Any]:
+    return StandardScaler().fit_transform(X).astype(np.float32), y
+
+
+def _adult() -> tuple[Any, Any]:
+    from fastbp.datasets import load_adult
+
+    X, y = load_adult(return_X_y=True, as_frame=True)
+    numbers = X.select_dtypes("number").columns
+    return X.astype(dict.fromkeys(numbers, np.float32)), y.to_numpy()
+
+
+_SMALL = {
+    "hidden_layer_sizes": [(8,), (16,), (32,), (16, 16)],
+    "alpha": [1e-5, 1e-4, 1e-3, 1e-2, 1e-1],
+    "learning_rate_init": [1e-3, 3e-3, 1e-2],
+}
+ROWS = {
+    "digits": Sweep(
+        lambda: _scaled(*SOURCES["digits"](1797)),
+        {"max_iter": 50, **EXACT},
+        {
+            "hidden_layer_sizes": [(16,), (32,), (64,)],
+            "alpha": [1e-4, 1e-2],
+            "learning_rate_init": [1e-3, 3e-3],
+        },
+        folds=3,
+    ),
+    "iris": Sweep(lambda: _scaled(*SOURCES["iris"](150)), {}, _SMALL, folds=5),
+    "wine": Sweep(lambda: _scaled(*load_wine(return_X_y=True)), {}, _SMALL, folds=5),
+    "adult": Sweep(
+        _adult,
+        {"max_iter": 10, **EXACT},
+        {
+            "hidden_layer_sizes": [(16,), (32,), (64,), (32, 16)],
+            "alpha": [1e-4, 1e-2],
+            "learning_rate_init": [1e-3, 3e-3],
+        },
+        folds=3,
+        in_pipeline=True,
+    ),
+    "halving": Sweep(
+        lambda: _scaled(*SOURCES["digits"](1797)),
+        EXACT,
+        {
+            "hidden_layer_sizes": [(16,), (32,), (64,)],
+            "alpha": [1e-4, 1e-3, 1e-2],
+            "learning_rate_init": [1e-3, 3e-3, 1e-2],
+            "batch_size": [50, 100, 200],
+        },
+        folds=3,
+        halving={"resource": "max_iter", "min_resources": 2, "max_resources": 54, "factor": 3},
+    ),
+}
+STOCK, OURS = sklearn.model_selection, fastbp.model_selection
+CONTENDERS: dict[str, tuple[Any, Any, int | None]] = {  # module, network, n_jobs: None is all
+    "MLPClassifier": (STOCK, MLPClassifier(), None),
+    "BPClassifier": (STOCK, BPClassifier(), None),
+    "fastbp": (OURS, BPClassifier(), None),
+    "fastbp, one thread": (OURS, BPClassifier(), 1),
+}
+
+
+def run(options: Options) -> cells.Result:
+    """Measure, on all processors."""
+    turns, measured = options.turns(BUDGET), []
+    names = list(CONTENDERS)
+    n_processors = count_processors()
+    with ExitStack() as stack:
+        children = {
+            name: stack.enter_context(
+                Child("benchmarks.sweeps:Searcher", threads=n_processors, name=name)
+            )
+            for name in names
+        }
+        for row in options.choose_rows(ROWS):
+            for child in children.values():
+                child.call("prepare", row=row, quick=options.quick)
+            samples: dict[str, list[float]] = {name: [] for name in names}
+            began = time.perf_counter()
+            for turn in range(turns.most):
+                for name, child in children.items():
+                    samples[name].append(child.call("sample"))
+                spent = time.perf_counter() - began
+                if turn + 1 >= turns.least and spent * (turn + 2) / (turn + 1) > turns.seconds:
+                    break
+            measured.append(_cell(row, samples, children))
+            print(row, file=sys.stderr, flush=True)
+    different = [cell["row"] for cell in measured if not cell["same_scores"]]
+    return {
+        "machine": machine.describe(("scikit-learn", "fastbp")),
+        "settings": options.settings,
+        "cells": measured,
+        "complaints": [f"The scores of fastbp's search differ from the stock search's: {row}."
+                       for row in different],
+    }  # fmt: skip
+
+
+def _cell(row: str, samples: dict[str, list[float]], children: dict[str, Child]) -> cells.Result:
+    scores = {name: child.call("scores") for name, child in children.items()}
+    first = samples["MLPClassifier"]
+    return {
+        "row": row,
+        "candidates": ROWS[row].candidates,
+        "folds": ROWS[row].folds,
+        "samples": samples,
+        "seconds": {name: median(values) for name, values in samples.items()},
+        "speedup": {name: cells.median_ratio(first, values) for name, values in samples.items()},
+        "over_one_thread": cells.median_ratio(samples["fastbp, one thread"], samples["fastbp"]),
+        "of_stock": cells.median_ratio(samples["fastbp"], samples["BPClassifier"]),
+        "same_scores": scores["fastbp"] == scores["BPClassifier"] == scores["fastbp, one thread"],
+        "copies_of_X": children["fastbp"].call("copies"),
+    }
+
+
+class Searcher:
+    """What a child does: one contender's search, again and again."""
+
+    def __init__(self, name: str) -> None:
+        self.module, self.network, n_jobs = CONTENDERS[name]
+        self.n_jobs = n_jobs or count_processors()
+        warnings.simplefilter("ignore")
+        os.environ["PYTHONWARNINGS"] = "ignore"  # for joblib's workers
+
+    def prepare(self, row: str, quick: bool) -> None:
+        """Load the data, and search once: pools are then warm, and kernels there."""
+        self.sweep = ROWS[row]
+        if quick:
+            grid = {name: values[:1] for name, values in self.sweep.grid.items()}
+            self.sweep = self.sweep._replace(grid=grid)
+        self.X, self.y = self.sweep.load()
+        self.sample()
+
+    def sample(self) -> float:
+        """Return the seconds of a search."""
+        search = self.sweep.search(self.module, self.network, self.n_jobs)
+        began = time.perf_counter()
+        self.search = search.fit(self.X, self.y)
+        return time.perf_counter() - began
+
+    def scores(self) -> list[float]:
+        """Return the mean scores of the candidates."""
+        scores: list[float] = self.search.cv_results_["mean_test_score"].tolist()
+        return scores
+
+    def copies(self) -> tuple[float, float]:
+        """Return the memory that Python and NumPy hold in a search, median and peak, over X's.
+
+        In a Pipeline X is what the steps before the network make of it, and these steps bring about
+        the peak.
+        """
+        X = self.X
+        if self.sweep.in_pipeline:
+            X = clone(self.search.estimator[:-1]).fit_transform(X, self.y)
+        arrays = [X] if isinstance(X, np.ndarray) else [X.data, X.indices, X.indptr]
+        n_bytes = sum(array.nbytes for array in arrays)
+        tracemalloc.start()
+        held, ended = [0], threading.Event()
+
+        def look() -> None:
+            while not ended.wait(0.002):
+                held.append(tracemalloc.get_traced_memory()[0])
+
+        looking = threading.Thread(target=look)
+        looking.start()
+        self.sample()
+        ended.set()
+        looking.join()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return median(held) / n_bytes, peak / n_bytes
