@@ -133,7 +133,7 @@ def sweeps(results: Result) -> str:
         ("ratio", lambda cell: _number(cell["speedup"]["fastbp"])),
         ("over its time on one thread", lambda cell: _number(cell["over_one_thread"], 2)),
         ("of the stock search's time", lambda cell: _number(cell["of_stock"], 2)),
-        ("copies of X, at the peak", lambda cell: "{:.2f}, {:.2f}".format(*cell["copies_of_X"])),
+        ("copies of X, at the peak", _copies_of_X),
     ]
     table = [*_tabulate(columns, results["cells"]), ""]
     same = all(cell["same_scores"] for cell in results["cells"])
@@ -141,12 +141,16 @@ def sweeps(results: Result) -> str:
         "Candidates x folds. The first two columns are scikit-learn's own searches over "
         "MLPClassifier and over BPClassifier, the third is fastbp's over BPClassifier, all with "
         "n_jobs of all processors and pools that are warm; ratios are to the first. Without the "
-        "last fit. The copies are the memory that fastbp's search holds beside X, the median and the peak, "
-        "over X's, or over that of what a Pipeline makes of it. "
+        "last fit. The copies, of X or of what a Pipeline makes of it, are the memory that "
+        "fastbp's search holds, median and peak; not given for less than a megabyte. "
         f"fastbp's scores are {'the same bits as' if same else 'NOT the same bits as'} the stock "
         "search's over BPClassifier."
     )
     return _page("Sweeps: seconds per search, float32", results, table, note)
+
+
+def _copies_of_X(cell: Result) -> str:  # noqa: N802
+    return "{:.2f}, {:.2f}".format(*cell["copies_of_X"]) if cell["bytes_of_X"] >= 1e6 else "-"
 
 
 def startup(results: Result) -> str:

@@ -179,7 +179,7 @@ def _cell(row: str, samples: dict[str, list[float]], children: dict[str, Child])
         "over_one_thread": cells.median_ratio(samples["fastbp, one thread"], samples["fastbp"]),
         "of_stock": cells.median_ratio(samples["fastbp"], samples["BPClassifier"]),
         "same_scores": scores["fastbp"] == scores["BPClassifier"] == scores["fastbp, one thread"],
-        "copies_of_X": children["fastbp"].call("copies"),
+        **children["fastbp"].call("memory"),
     }
 
 
@@ -213,7 +213,7 @@ class Searcher:
         scores: list[float] = self.search.cv_results_["mean_test_score"].tolist()
         return scores
 
-    def copies(self) -> tuple[float, float]:
+    def memory(self) -> dict[str, Any]:
         """Return the memory that Python and NumPy hold in a search, median and peak, over X's.
 
         In a Pipeline X is what the steps before the network make of it, and these steps bring about
@@ -238,4 +238,4 @@ class Searcher:
         looking.join()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        return median(held) / n_bytes, peak / n_bytes
+        return {"bytes_of_X": n_bytes, "copies_of_X": [median(held) / n_bytes, peak / n_bytes]}

@@ -149,6 +149,16 @@ def test_scale(tmp_path):
 
 
 @needs_compiled
+def test_sweeps(tmp_path):
+    printed, results = run_section("sweeps", tmp_path, rows="iris")
+    assert "| iris, 60 x 5 |" in printed
+    assert "the same bits as the stock search's" in printed
+    (cell,) = results["cells"]
+    assert cell["same_scores"]
+    assert set(cell["samples"]) > {"MLPClassifier", "BPClassifier", "fastbp"}
+
+
+@needs_compiled
 def test_memory(tmp_path):
     printed, results = run_section("memory", tmp_path, dtypes="float32", contenders="fastbp")
     assert table_rows(printed, "| X, in C order | fastbp |") == ["float32"]

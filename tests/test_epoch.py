@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from networks import make_case, make_optimizer
 
 from fastbp.matmul import product
+from fastbp.network import Weights
+from fastbp.prediction import Predictor
+from fastbp.samples import Samples
 from fastbp.training import engine as engine_module
 from fastbp.training.solvers import STOCHASTIC_SOLVERS
 
@@ -166,3 +169,31 @@ def test_padding_stays_zero():
     for vector in (engine.weights.flat, optimizer.first.flat, optimizer.second.flat):
         kept = engine.weights.with_padding(engine.weights.without_padding(vector))
         np.testing.assert_array_equal(vector, kept)
+
+
+def test_rows_beyond_two_to_the_31_elements(tmp_path):
+    """Row numbers times columns exceed 32 bits; the file is all holes but for its end."""
+    n_columns, n_last = 1024, 40
+    shape = (2**31 // n_columns + n_last, n_columns)
+    try:
+        X = np.memmap(tmp_path / "X", np.float32, "w+", shape=shape)
+    except OSError:
+        pytest.skip("no files with holes here")
+    case = make_case((n_columns, 5, 1), ["relu", "logistic"], "log_loss", n_last)
+    X[-n_last:] = case.X
+    rows = np.arange(shape[0] - n_last, shape[0])
+    results = []
+    for data, order in ((X, rows), (case.X.astype(np.float32), np.arange(n_last))):
+        targets = np.zeros((len(data), 1), np.float32)
+        targets[-n_last:] = case.y
+        weights = Weights.of(case.coefs, case.intercepts, np.float32)
+        samples = Samples(data, targets)
+        engine = engine_module.Engine(weights, case.names, case.loss, samples, 8, n_jobs=1)
+        optimizer = make_optimizer()
+        optimizer.begin(weights)
+        losses = list(engine.train(order, 2, optimizer))
+        outputs = Predictor(weights)(case.names, data, 1, order)
+        results.append((losses, weights.flat.copy(), outputs))
+    assert results[0][0] == results[1][0]
+    np.testing.assert_array_equal(results[0][1], results[1][1])
+    np.testing.assert_array_equal(results[0][2], results[1][2])

@@ -56,7 +56,7 @@ COMPILE_PATIENCE = 10.0  # ... and before the kernels for them are compiled, if 
 SLOWEST = 2e9  # multiply-adds a second: below what is reached anywhere
 MOST_KEPT = 1 << 20  # elements of activations whose memory is kept for the next network
 
-_pool: Pool[tuple[Plan, int]] = Pool(most=64)
+_pool: Pool[tuple[Plan, int, Pace]] = Pool(most=64)
 
 
 class Engine:
@@ -96,16 +96,16 @@ class Engine:
         self.n_jobs = n_jobs
         n_threads = choose_threads(n_jobs, self.work)
         patience = OWN_PATIENCE if n_jobs is None else ASKED_PATIENCE
-        self.pace = Pace(n_threads, patience, self.work / SLOWEST)
         self.seconds = 0.0  # of compiled calls so far
         self._large = find_large(weights.units, weights.dtype)
         kept = keep_gradient or self.chunks_per_batch > 1
         self._kind: Any = None  # of what is made anew each time: room depends on more than shapes
         if not kept and not scipy.sparse.issparse(samples.X):
             shape = weights.units, weights.dtype, self._large, tuple(names), loss
-            self._kind = (*shape, samples.kind(), samples.labels is None, rows, n_threads)
-        self.plan, self.address = _pool.take(
-            self._kind, lambda: self._prepare(rows, n_threads, kept)
+            kind = samples.kind(), samples.labels is None
+            self._kind = (*shape, *kind, rows, n_threads, patience)
+        self.plan, self.address, self.pace = _pool.take(
+            self._kind, lambda: self._prepare(rows, n_threads, kept, patience)
         )
         self.workspace = self.plan.bundles.workspace
         self.workspace.totals[:] = 0
@@ -115,7 +115,9 @@ class Engine:
         self.plan.set("run", batch_size=batch_size)
         transpose_weights(self.plan.bundles.network)
 
-    def _prepare(self, rows: int, n_threads: int, kept: bool) -> tuple[Plan, int]:
+    def _prepare(
+        self, rows: int, n_threads: int, kept: bool, patience: float
+    ) -> tuple[Plan, int, Pace]:
         """Make a plan for networks of this shape and data of this kind, and compile for it."""
         weights, samples = self.weights, self.samples
         network = make_network(weights, self.names, rows)
@@ -131,14 +133,15 @@ class Engine:
                 Run(0, 0, 0, np.zeros(0), make_watch(), np.empty((0, 1), weights.dtype)),
             )
         )
-        return plan, epoch.compile_training(plan)
+        pace = Pace(n_threads, patience, self.work / SLOWEST)
+        return plan, epoch.compile_training(plan), pace
 
     def close(self) -> None:
         """Leave plan and memory to the next network of this shape; nothing can be trained then."""
         weights_are_finite = np.isfinite(self.workspace.totals[SQUARES])
         if self._kind and self.workspace.activations.size <= MOST_KEPT and weights_are_finite:
             self.plan.forget_arrays()
-            _pool.give(self._kind, (self.plan, self.address))
+            _pool.give(self._kind, (self.plan, self.address, self.pace))
 
     def train(
         self,
