@@ -3,8 +3,8 @@
 Which hidden layers, how much L2 penalty and which learning rate are best is not known before, and
 the three depend on each other; so try them all, by cross-validation on the training data alone.
 The grid has dozens of combinations and each is fitted once a fold: short fits are what makes this
-practical, and a search that trains them side by side, on one copy of the data, with the scaler fitted
-once for each fold. The data are letters, described by 16 numbers each.
+practical, and a search that trains them side by side, on one copy of the data, with the scaler
+fitted once for each fold. The data are letters, described by 16 numbers each.
 """
 
 import warnings

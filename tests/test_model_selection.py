@@ -94,6 +94,7 @@ GRIDS = {
         {"learning_rate_init": [0.1, 0.001], "batch_size": [7, "full"], "shuffle": [True, False]},
     ],
     "stopping": {"early_stopping": [True], "n_iter_no_change": [1, 3], "random_state": [1, 2]},
+    "weights": {"class_weight": ["balanced", {0: 3.0}, None], "scoring": [None, "loss"]},
     "kinds": {"dtype": ["float32", "float64"], "loss": ["log_loss", "squared_error"]},
 }
 

@@ -4,6 +4,7 @@ import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypeVar
@@ -12,12 +13,14 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.metrics import check_scoring, get_scorer_names
+from sklearn.metrics._scorer import _BaseScorer
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from fastbp.estimators.documentation import SHARED_ATTRIBUTES, SHARED_PARAMETERS
+from fastbp.estimators.documentation import SCORING, SHARED_ATTRIBUTES, SHARED_PARAMETERS
 from fastbp.kernels import activations
 from fastbp.network import INITS, Weights, draw_weights
 from fastbp.prediction import Predictor
@@ -25,6 +28,7 @@ from fastbp.samples import Rows, Samples
 from fastbp.training import lbfgs, stochastic
 from fastbp.training.engine import Engine
 from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
+from fastbp.training.validation import mean_loss
 
 Array = NDArray[Any]
 
@@ -69,6 +73,7 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
             None,
         ],
         "init": [StrOptions(set(INITS))],
+        "scoring": [StrOptions({"loss", *get_scorer_names()}), callable, None],
     }
 
     loss: str
@@ -85,8 +90,20 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         """Return the name of the output's activation."""
 
     @abstractmethod
+    def _encode_targets(self, y: Any, dtype: np.dtype[Any], name: str = "y") -> Any:
+        """Return y as (targets, labels), by what is known of it."""
+
+    @abstractmethod
+    def _decode_targets(self, samples: Samples, rows: Array) -> Array:
+        """Return y as the user knows it, of some rows."""
+
+    @abstractmethod
     def _scorer(self, samples: Samples, rows: Array) -> Callable[[Array], float]:
-        """Return the function that scores the outputs for these rows in early stopping."""
+        """Return the function that scores the outputs for these rows, where `scoring` is None."""
+
+    def _class_weights(self, y: Any) -> Array | None:
+        """Return the weights of the samples by their classes, None where there are none."""
+        return None
 
     # Fitting ---------------------------------------------------------------------------------
 
@@ -98,6 +115,7 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         *,
         coef_init: Sequence[ArrayLike] | None = None,
         intercept_init: Sequence[ArrayLike] | None = None,
+        validation: tuple[Any, Any, Any] = (None, None, None),
         incremental: bool = False,
     ) -> Self:
         if incremental and self.early_stopping:
@@ -105,10 +123,11 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         self._check_network()
         samples = self._take_in(X, y, sample_weight, first_pass, incremental)
+        held_out = self._take_in_validation(*validation, samples)
         random_state = check_random_state(self.random_state)
         weights = self._begin(samples, random_state, first_pass, coef_init, intercept_init)
         state = stochastic.State(np.arange(samples.X.shape[0]), random_state)
-        return self._learn(samples, weights, state, incremental)
+        return self._learn(samples, weights, state, incremental, held_out)
 
     def _take_in(
         self, X: Any, y: Any, sample_weight: Any, first_pass: bool, incremental: bool = False
@@ -117,7 +136,27 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         X, y = self._validate_data(X, y, reset=first_pass)
         dtype = self._choose_dtype(X, first_pass)
         targets, labels = self._validate_targets(X, y, dtype, incremental)
-        return Samples(X, targets, labels, check_weights(sample_weight, X))
+        weights = check_weights(sample_weight, X)
+        return Samples(X, targets, labels, multiply_weights(weights, self._class_weights(y)))
+
+    def _take_in_validation(
+        self, X: Any, y: Any, sample_weight: Any, samples: Samples
+    ) -> Samples | None:
+        """Check the data of a validation set of the user's, None where there is none."""
+        if X is None and y is None and sample_weight is None:
+            return None
+        if X is None or y is None:
+            raise ValueError("X_val and y_val must be given together.")
+        if not self.early_stopping or self.solver == "lbfgs":
+            raise ValueError(
+                "X_val and y_val are for early_stopping=True and a stochastic solver; with "
+                f"early_stopping={self.early_stopping} and solver={self.solver!r} they would not "
+                "be used."
+            )
+        X, y = self._validate_data(X, y, reset=False)
+        targets, labels = self._encode_targets(y, self._choose_dtype(samples.X, True), "y_val")
+        weights = check_weights(sample_weight, X)
+        return Samples(X, targets, labels, multiply_weights(weights, self._class_weights(y)))
 
     def _begin(
         self,
@@ -148,13 +187,14 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         weights: Weights,
         state: stochastic.State,
         incremental: bool = False,
+        validation: Samples | None = None,
     ) -> Self:
         """Train on some rows of the samples, from the state on."""
         names = (*self._check_network()[1], self.out_activation_)
         if self.solver == "lbfgs":
             self._fit_lbfgs(samples, weights, names, state.rows)
         else:
-            self._fit_stochastic(samples, weights, names, state, incremental)
+            self._fit_stochastic(samples, weights, names, state, incremental, validation)
         if not np.isfinite(weights.flat).all():
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large"
@@ -237,6 +277,7 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         names: tuple[str, ...],
         state: stochastic.State,
         incremental: bool,
+        validation: Samples | None,
     ) -> None:
         optimizer = getattr(self, "_optimizer", None)
         if optimizer is None or not (incremental or state.n_iter > 0):
@@ -245,19 +286,13 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         self._optimizer = optimizer
         score = None
         if self.early_stopping:
-            if state.held_out is None:
-                state.order, state.held_out = self._split(samples, state.rows, state.random_state)
-            held_out = state.held_out
-            if samples.sample_weight is not None and not samples.sample_weight[held_out].any():
-                raise ValueError(
-                    "sample_weight is 0 for all of the validation set; the weights of some of it "
-                    "must be positive for early_stopping."
-                )
-            judge = self._scorer(samples, held_out)
-
-            def score() -> float:
-                return judge(self._predictor(names, samples.X, self.n_jobs, held_out))
-
+            if validation is not None:
+                score = self._score_by(validation, np.arange(validation.X.shape[0]), names)
+            else:
+                if state.held_out is None:
+                    split = self._split(samples, state.rows, state.random_state)
+                    state.order, state.held_out = split
+                score = self._score_by(samples, state.held_out, names)
         order = state.rows if state.order is None else state.order
         batch_size = self._choose_batch_size(len(order))
         engine = Engine(weights, names, self.loss, samples, batch_size, self.n_jobs)
@@ -276,6 +311,29 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         finally:
             self._keep_progress(progress)
             engine.close()
+
+    def _score_by(
+        self, samples: Samples, rows: Array, names: tuple[str, ...]
+    ) -> Callable[[], float]:
+        """Return what gives the score of the network as it is, on some rows of some samples."""
+        weight = None if samples.sample_weight is None else samples.sample_weight[rows]
+        if weight is not None and not weight.any():
+            raise ValueError(
+                "sample_weight is 0 for all of the validation set; the weights of some of it "
+                "must be positive for early_stopping."
+            )
+        if self.scoring is None or self.scoring == "loss":
+            loss = partial(mean_loss, self.loss, samples, rows)
+            judge = self._scorer(samples, rows) if self.scoring is None else loss
+            sign = 1 if self.scoring is None else -1
+            return lambda: sign * judge(self._predictor(names, samples.X, self.n_jobs, rows))
+        scorer = check_scoring(self, self.scoring)
+        y = self._decode_targets(samples, rows)
+        if not isinstance(scorer, _BaseScorer):  # a function of the user's
+            X = samples.X[rows]
+            return lambda: float(scorer(self, X, y))
+        weighted = {} if weight is None else {"sample_weight": weight}
+        return lambda: float(scorer(self, Rows(samples.X, rows), y, **weighted))
 
     def _split(
         self, samples: Samples, rows: Array, random_state: np.random.RandomState
@@ -507,6 +565,13 @@ def check_weights(sample_weight: Any, X: Any) -> Array | None:
     return weights
 
 
+def multiply_weights(weights: Array | None, others: Array | None) -> Array | None:
+    """Return the product of weights, of which either may be absent."""
+    if weights is None or others is None:
+        return others if weights is None else weights
+    return weights * others
+
+
 def _native(X: Any) -> Any:
     """Return X in this machine's byte order, aligned, in its own precision."""
     if (
@@ -570,7 +635,11 @@ Estimator = TypeVar("Estimator", bound=type)
 def documented(estimator: Estimator) -> Estimator:
     """Complete a class's docstring with the parameters and attributes both estimators share."""
     doc = inspect.cleandoc(estimator.__doc__ or "")
-    estimator.__doc__ = doc.replace("{parameters}", SHARED_PARAMETERS).replace(
-        "{attributes}", SHARED_ATTRIBUTES
-    )
+    for name, text in (
+        ("parameters", SHARED_PARAMETERS),
+        ("scoring", SCORING),
+        ("attributes", SHARED_ATTRIBUTES),
+    ):
+        doc = doc.replace(f"{{{name}}}", text)
+    estimator.__doc__ = doc
     return estimator

@@ -1,6 +1,6 @@
 """BPClassifier, in place of scikit-learn's MLPClassifier."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -8,7 +8,7 @@ import scipy.sparse
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import column_or_1d
+from sklearn.utils import column_or_1d, compute_sample_weight
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
@@ -36,6 +36,11 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
     loss : {'log_loss', 'squared_error'}, default='log_loss'
         Cross-entropy, or half the squared difference between the probabilities and the targets
         (for one output, half the Brier score).
+    {scoring}
+    class_weight : dict, 'balanced', list of dict or None, default=None
+        Weights of the classes, which multiply those of the samples, in early stopping too.
+        'balanced' is ``n_samples / (n_classes * count)`` (King and Zeng 2001), not in
+        `partial_fit`; of several labels, the product over them.
 
     Attributes
     ----------
@@ -64,6 +69,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseBP._parameter_constraints,
         "loss": [StrOptions({"log_loss", "squared_error"})],
+        "class_weight": [StrOptions({"balanced"}), dict, list, None],
     }
 
     classes_: Array
@@ -98,6 +104,8 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         n_jobs: int | None = None,
         init: str = "auto",
         loss: str = "log_loss",
+        scoring: str | Callable[..., float] | None = None,
+        class_weight: Mapping[Any, float] | Sequence[Mapping[Any, float]] | str | None = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -126,6 +134,8 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         self.n_jobs = n_jobs
         self.init = init
         self.loss = loss
+        self.scoring = scoring
+        self.class_weight = class_weight
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(
@@ -136,6 +146,9 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         *,
         coef_init: Sequence[ArrayLike] | None = None,
         intercept_init: Sequence[ArrayLike] | None = None,
+        X_val: Any = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:
         """Fit the network to X and y.
 
@@ -151,6 +164,12 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
             Weights of each layer to start from, of shapes (n_in, n_out).
         intercept_init : sequence of array-like, default=None
             Biases of each layer to start from, of shapes (n_out,).
+        X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
+            What `early_stopping` judges by, in place of a part of X.
+        y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
+            The classes of X_val.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Weights of the samples of X_val.
 
         Returns
         -------
@@ -161,7 +180,14 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         ValueError
             Where data or parameters are unfit, or weights have become infinite or NaN.
         """
-        return self._fit(X, y, sample_weight, coef_init=coef_init, intercept_init=intercept_init)
+        return self._fit(
+            X,
+            y,
+            sample_weight,
+            coef_init=coef_init,
+            intercept_init=intercept_init,
+            validation=(X_val, y_val, sample_weight_val),
+        )
 
     @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -196,6 +222,11 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         AttributeError
             Where the solver is 'lbfgs'.
         """
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"class_weight={self.class_weight!r} needs all the classes' numbers of samples, "
+                "which partial_fit does not know; give a dict."
+            )
         if _check_partial_fit_first_call(self, classes):
             self._label_binarizer = LabelBinarizer()
             labels = y if type_of_target(y).startswith("multilabel") else classes
@@ -270,16 +301,41 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
             self.classes_ = self._label_binarizer.classes_
         else:
             self._check_classes(y)
-        binarizer = self._label_binarizer
-        n_classes = len(self.classes_)
-        if binarizer.y_type_ == "multiclass":
-            self.n_outputs_ = n_classes
+        targets, labels = self._encode_targets(y, dtype)
+        self.n_outputs_ = len(self.classes_) if targets is None else targets.shape[1]
+        return targets, labels
+
+    def _encode_targets(self, y: Any, dtype: np.dtype[Any], name: str = "y") -> Any:
+        if name != "y":
+            unknown = np.setdiff1d(unique_labels(y), self.classes_)
+            if len(unknown):
+                raise ValueError(f"{name} has classes that y has not: {unknown.tolist()}.")
+        if self._label_binarizer.y_type_ == "multiclass":
             return None, np.searchsorted(self.classes_, y).astype(np.int32)
-        targets = binarizer.transform(y)
+        targets = self._label_binarizer.transform(y)
         targets = targets.toarray() if scipy.sparse.issparse(targets) else targets
-        targets = np.ascontiguousarray(targets, dtype=dtype)
-        self.n_outputs_ = targets.shape[1]
-        return targets, None
+        return np.ascontiguousarray(targets, dtype=dtype), None
+
+    def _decode_targets(self, samples: Samples, rows: Array) -> Array:
+        if samples.labels is not None:
+            return self.classes_[samples.labels[rows]]
+        assert samples.targets is not None
+        targets = samples.targets[rows].astype(int)
+        return targets if self._multilabel else self.classes_[targets[:, 0]]
+
+    def _class_weights(self, y: Any) -> Array | None:
+        if self.class_weight is None:
+            return None
+        if isinstance(self.class_weight, Mapping) and not self._multilabel:
+            classes = self.classes_.tolist()
+            unknown = set(self.class_weight) - set(classes)
+            if unknown:
+                raise ValueError(f"class_weight has classes that y has not: {sorted(unknown)}.")
+            of_class = np.array([float(self.class_weight.get(c, 1)) for c in classes])
+            return of_class[np.searchsorted(self.classes_, y)]
+        y = y.toarray() if scipy.sparse.issparse(y) else y
+        weights: Array = compute_sample_weight(self.class_weight, y)
+        return weights
 
     def _check_classes(self, y: Any) -> None:
         classes = unique_labels(y)

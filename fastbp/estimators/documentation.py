@@ -47,9 +47,9 @@ momentum : float, default=0.9
 nesterovs_momentum : bool, default=True
     Whether the momentum of 'sgd' is Nesterov's.
 early_stopping : bool, default=False
-    Hold a part of the data back, and stop where the score on it (accuracy, or R²) has not improved
-    for `n_iter_no_change` epochs; the weights of the best epoch are kept. Binary targets are split
-    by stratum.
+    Hold a part of the data back, or take `X_val` of `fit`, and stop where the score on it has not
+    improved for `n_iter_no_change` epochs; the weights of the best epoch are kept. Binary targets
+    are split by stratum.
 validation_fraction : float, default=0.1
     The part to hold back, in [0, 1).
 beta_1 : float, default=0.9
@@ -71,6 +71,13 @@ n_jobs : int or None, default=None
 init : str, default='auto'
     The initial draw. 'auto' is scikit-learn's; 'glorot_uniform', 'glorot_normal', 'he_uniform',
     'he_normal' and 'lecun_normal' start biases at 0. See `fastbp.network.draw_weights`.
+""".rstrip()
+
+SCORING = """\
+scoring : str, callable or None, default=None
+    What `early_stopping` goes by: None is accuracy or R², 'loss' the loss on the validation set
+    without the penalty (its negative is kept as the score), any other string or callable one of
+    scikit-learn's scorers.
 """.rstrip()
 
 SHARED_ATTRIBUTES = """\

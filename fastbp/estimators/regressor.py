@@ -40,6 +40,7 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         The function of the outputs: 'auto' is 'identity', and 'exp' for the Poisson loss. Any of
         the hidden units' and 'exp'; for the Poisson loss one that is positive: 'exp', 'softplus' or
         'logistic'.
+    {scoring}
 
     Attributes
     ----------
@@ -104,6 +105,7 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         n_jobs: int | None = None,
         init: str = "auto",
         out_activation: str = "auto",
+        scoring: str | Callable[..., float] | None = None,
     ) -> None:
         self.loss = loss
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -133,6 +135,7 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         self.n_jobs = n_jobs
         self.init = init
         self.out_activation = out_activation
+        self.scoring = scoring
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(
@@ -143,6 +146,9 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         *,
         coef_init: Sequence[ArrayLike] | None = None,
         intercept_init: Sequence[ArrayLike] | None = None,
+        X_val: Any = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:
         """Fit the network to X and y.
 
@@ -158,6 +164,12 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
             Weights of each layer to start from, of shapes (n_in, n_out).
         intercept_init : sequence of array-like, default=None
             Biases of each layer to start from, of shapes (n_out,).
+        X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
+            What `early_stopping` judges by, in place of a part of X.
+        y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
+            The targets of X_val.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Weights of the samples of X_val.
 
         Returns
         -------
@@ -168,7 +180,14 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         ValueError
             Where data or parameters are unfit, or weights have become infinite or NaN.
         """
-        return self._fit(X, y, sample_weight, coef_init=coef_init, intercept_init=intercept_init)
+        return self._fit(
+            X,
+            y,
+            sample_weight,
+            coef_init=coef_init,
+            intercept_init=intercept_init,
+            validation=(X_val, y_val, sample_weight_val),
+        )
 
     @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -211,12 +230,17 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         return _drop_single_column(self._predict_outputs(X))
 
     def _validate_targets(self, X: Any, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
+        targets, labels = self._encode_targets(y, dtype)
+        self.n_outputs_ = targets.shape[1]
+        return targets, labels
+
+    def _encode_targets(self, y: Any, dtype: np.dtype[Any], name: str = "y") -> Any:
         if scipy.sparse.issparse(y) and y.shape[1] > 1:
             y = y.toarray()
         if scipy.sparse.issparse(y):
-            raise TypeError("A sparse matrix was passed for y, but one target must be dense.")
+            raise TypeError(f"A sparse matrix was passed for {name}, but one target must be dense.")
         if y.dtype.kind not in "fiub":
-            raise TypeError(f"y must be numbers, got an array of {y.dtype}.")
+            raise TypeError(f"{name} must be numbers, got an array of {y.dtype}.")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if self.loss == "poisson":
@@ -226,10 +250,13 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
                     f"{self.out_activation!r}."
                 )
             if (y < 0).any():
-                raise ValueError("loss='poisson' requires y >= 0, got negative values in y.")
+                raise ValueError(f"loss='poisson' requires y >= 0, got negative values in {name}.")
         targets = np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
-        self.n_outputs_ = targets.shape[1]
         return targets, None
+
+    def _decode_targets(self, samples: Samples, rows: Array) -> Array:
+        assert samples.targets is not None
+        return _drop_single_column(samples.targets[rows])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

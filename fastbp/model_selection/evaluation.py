@@ -211,7 +211,8 @@ class Evaluator:
         """Return the data of the fit, made by the first that asks for them."""
         train, test = fit.asked["train"], fit.asked["test"]
         weight = (fit.asked.get("fit_params") or {}).get(fit.prefix + "sample_weight")
-        kind = (type(network), network.dtype, network.loss, getattr(network, "out_activation", ""))
+        special = [getattr(network, name, None) for name in ("out_activation", "class_weight")]
+        kind = (type(network), network.dtype, network.loss, str(special))
         key = (kind, fit.key_of_fold())
         with self._making:
             if key not in self._folds:

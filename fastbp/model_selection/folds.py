@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _check_method_params
 
-from fastbp.estimators.base import BaseBP, check_weights
+from fastbp.estimators.base import BaseBP, check_weights, multiply_weights
 from fastbp.samples import Rows, Samples
 
 __all__ = ["Fold", "Table", "transform_fold"]
@@ -60,7 +60,10 @@ class Table:
             X,
             _spread(targets, train, n_samples),
             _spread(labels, train, n_samples),
-            self._sample_weight,
+            multiply_weights(
+                self._sample_weight,
+                _spread(template._class_weights(self._y[train]), train, n_samples),
+            ),
         )
         return Fold(
             samples,

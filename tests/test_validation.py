@@ -1,0 +1,178 @@
+"""Early stopping by the user's own validation set and score; and the weights of classes."""
+
+import numpy as np
+import pytest
+import sklearn
+from networks import make_case
+from sklearn.datasets import load_iris, make_multilabel_classification, make_regression
+from sklearn.metrics import get_scorer, log_loss, mean_poisson_deviance, mean_squared_error
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import compute_sample_weight
+
+from fastbp import BPClassifier, BPRegressor
+from fastbp.training.validation import mean_loss
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+X, Y = load_iris(return_X_y=True)
+TRAIN, VAL = np.arange(150) % 3 > 0, np.arange(150) % 3 == 0
+SETTINGS = {"hidden_layer_sizes": (8,), "max_iter": 15, "random_state": 0, "batch_size": 20}
+STOPPING = {**SETTINGS, "early_stopping": True, "n_iter_no_change": 30}
+
+
+def classifier(**parameters):
+    return BPClassifier(**{**STOPPING, **parameters})
+
+
+def fit(model, y=Y, **given):
+    return model.fit(X[TRAIN], y[TRAIN], X_val=X[VAL], y_val=y[VAL], **given)
+
+
+@pytest.mark.parametrize("y", [Y, Y > 0, Y.astype(str), np.eye(3, dtype=int)[Y]])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_best_weights_by_the_users_validation_set(y, dtype):
+    model = fit(classifier(dtype=dtype), y)
+    assert len(model.validation_scores_) == 15
+    assert model.best_validation_score_ == model.score(X[VAL], y[VAL])
+    best = int(np.argmax(model.validation_scores_)) + 1
+    alone = BPClassifier(**{**SETTINGS, "max_iter": best}, dtype=dtype).fit(X[TRAIN], y[TRAIN])
+    for mine, theirs in zip(model.coefs_, alone.coefs_, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_the_score_of_each_epoch():
+    """By the models of fits that are as many epochs long."""
+    scores = {}
+    for scoring in ("loss", "neg_log_loss", "roc_auc_ovr", lambda m, X, y: float(m.score(X, y))):
+        model = fit(classifier(scoring=scoring, max_iter=5))
+        scores[scoring] = model.validation_scores_
+    for epoch in range(5):
+        alone = BPClassifier(**{**SETTINGS, "max_iter": epoch + 1}).fit(X[TRAIN], Y[TRAIN])
+        for scoring, values in scores.items():
+            name = "neg_log_loss" if scoring == "loss" else scoring
+            scorer = get_scorer(name) if isinstance(name, str) else name
+            assert values[epoch] == pytest.approx(scorer(alone, X[VAL], Y[VAL]), rel=1e-12)
+
+
+def test_validation_by_a_part_of_x_with_a_scorer():
+    model = BPClassifier(**STOPPING, scoring="loss").fit(X, Y)
+    plain = BPClassifier(**STOPPING).fit(X, Y)
+    assert model.loss_curve_ == plain.loss_curve_
+    assert max(model.validation_scores_) < 0 <= min(plain.validation_scores_)
+
+
+def test_validation_weights_count():
+    weight = np.random.default_rng(0).random(int(VAL.sum()))
+    model = fit(classifier(scoring="loss", max_iter=3), sample_weight_val=weight)
+    alone = BPClassifier(**{**SETTINGS, "max_iter": 3}).fit(X[TRAIN], Y[TRAIN])
+    expected = log_loss(Y[VAL], alone.predict_proba(X[VAL]), sample_weight=weight)
+    assert model.validation_scores_[2] == pytest.approx(-expected, rel=1e-12)
+
+
+def test_the_loss_of_outputs_is_the_engines():
+    for names, loss in [
+        (("relu", "softmax"), "log_loss"),
+        (("tanh", "logistic"), "log_loss"),
+        (("tanh", "identity"), "squared_error"),
+        (("relu", "softmax"), "squared_error"),
+        (("relu", "exp"), "poisson"),
+    ]:
+        case = make_case((6, 5, 3), names, loss, 40, weighted=True)
+        engine = case.engine(np.float64)
+        expected = engine.gradient(np.arange(40), alpha=0.0)[2]
+        from fastbp.prediction import Predictor
+
+        outputs = Predictor(engine.weights)(names, engine.samples.X, 1)
+        actual = mean_loss(loss, engine.samples, np.arange(40), outputs)
+        assert actual == pytest.approx(expected, rel=1e-10)
+
+
+def test_regressors_are_judged_by_their_loss():
+    X, y = make_regression(90, 5, random_state=0)
+    y = np.abs(y) / 50
+    for loss, metric in (
+        ("squared_error", mean_squared_error),
+        ("poisson", mean_poisson_deviance),
+    ):
+        model = BPRegressor(loss, **STOPPING, scoring="loss")
+        model.fit(X[30:], y[30:], X_val=X[:30], y_val=y[:30])
+        expected = -metric(y[:30], model.predict(X[:30])) / 2
+        assert model.best_validation_score_ == pytest.approx(expected, rel=1e-9)
+    model = BPRegressor(**STOPPING).fit(X[30:], y[30:], X_val=X[:30], y_val=y[:30])
+    assert model.best_validation_score_ == model.score(X[:30], y[:30])
+
+
+def test_in_a_pipeline_the_validation_set_is_transformed_too():
+    with sklearn.config_context(enable_metadata_routing=True):
+        network = classifier().set_fit_request(X_val=True, y_val=True)
+        pipeline = Pipeline(
+            [("scale", StandardScaler()), ("net", network)], transform_input=["X_val"]
+        )
+        fit(pipeline)
+    scaler = StandardScaler().fit(X[TRAIN])
+    alone = classifier().fit(
+        scaler.transform(X[TRAIN]), Y[TRAIN], X_val=scaler.transform(X[VAL]), y_val=Y[VAL]
+    )
+    assert pipeline[-1].validation_scores_ == alone.validation_scores_
+
+
+@pytest.mark.parametrize(
+    ("parameters", "given", "message"),
+    [
+        ({}, {"X_val": X}, "X_val and y_val must be given together"),
+        ({}, {"y_val": Y}, "X_val and y_val must be given together"),
+        ({"early_stopping": False}, {"X_val": X, "y_val": Y}, "early_stopping=True"),
+        ({"solver": "lbfgs"}, {"X_val": X, "y_val": Y}, "solver='lbfgs'"),
+        ({}, {"X_val": X[:, :2], "y_val": Y}, "2 features"),
+        ({}, {"X_val": X, "y_val": Y + 1}, r"y_val has classes that y has not: \[3\]"),
+        ({}, {"X_val": X, "y_val": Y[:10]}, "inconsistent numbers of samples"),
+        ({}, {"X_val": X, "y_val": Y, "sample_weight_val": np.zeros(150)}, "at least one non-zero"),
+        ({"scoring": "no such"}, {}, "The 'scoring' parameter"),
+    ],
+)
+def test_what_does_not_fit(parameters, given, message):
+    with pytest.raises(ValueError, match=message):
+        classifier(**parameters).fit(X, Y, **given)
+
+
+# Weights of classes -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", {0: 2.0, 1: 0.5}, {1: 5.0}])
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_class_weight_is_a_weight_of_samples(class_weight, early_stopping, solver):
+    y = np.where(np.arange(150) < 90, Y, 0)
+    weight = np.random.default_rng(0).random(150)
+    settings = {**SETTINGS, "early_stopping": early_stopping, "solver": solver}
+    model = BPClassifier(**settings, class_weight=class_weight).fit(X, y, weight)
+    of_classes = compute_sample_weight(class_weight, y)
+    alone = BPClassifier(**settings).fit(X, y, weight * of_classes)
+    np.testing.assert_array_equal(model.predict_proba(X), alone.predict_proba(X))
+
+
+def test_a_weight_of_2_is_a_second_copy():
+    """On full batches; the order of the sums differs."""
+    settings = {**SETTINGS, "batch_size": "full", "solver": "sgd", "shuffle": False, "alpha": 0}
+    model = BPClassifier(**settings, class_weight={1: 2.0}).fit(X, Y)
+    twice = np.concatenate([np.arange(150), np.flatnonzero(Y == 1)])
+    copied = BPClassifier(**settings).fit(X[twice], Y[twice])
+    np.testing.assert_allclose(model.loss_curve_, copied.loss_curve_, rtol=1e-12)
+
+
+def test_class_weights_of_several_labels_and_in_partial_fit():
+    X, y = make_multilabel_classification(60, 5, n_classes=2, random_state=0)
+    weights = [{0: 1.0, 1: 3.0}, {0: 0.5, 1: 1.0}]
+    model = BPClassifier(**SETTINGS, class_weight=weights).fit(X, y)
+    alone = BPClassifier(**SETTINGS).fit(X, y, compute_sample_weight(weights, y))
+    np.testing.assert_array_equal(model.predict_proba(X), alone.predict_proba(X))
+    model = BPClassifier(**SETTINGS, class_weight={1: 4.0, 2: 2.0})
+    model.partial_fit(X, y[:, 0], classes=[0, 1, 2])  # there is no 2 yet
+    alone = BPClassifier(**SETTINGS)
+    alone.partial_fit(X, y[:, 0], np.where(y[:, 0] == 1, 4.0, 1.0), classes=[0, 1, 2])
+    np.testing.assert_array_equal(model.predict_proba(X), alone.predict_proba(X))
+    with pytest.raises(ValueError, match=r"class_weight has classes that y has not: \[7\]"):
+        BPClassifier(class_weight={7: 1.0}).fit(X, y[:, 0])
+    with pytest.raises(ValueError, match="give a dict"):
+        BPClassifier(class_weight="balanced").partial_fit(X, y[:, 0], classes=[0, 1])
