@@ -6,6 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import scipy.sparse
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 
 from fastbp import BPClassifier, BPRegressor
 from fastbp.estimators import base
@@ -110,3 +113,67 @@ def test_what_is_written_into_the_weights_predicts(model):
     after = model.predict_proba(X[:2]) if hasattr(model, "predict_proba") else model.predict(X[:2])
     assert np.ptp(after) == 0
     assert before.shape[0] == after.shape[0]
+
+
+# Seeing inside ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("convert", [np.asarray, scipy.sparse.csr_matrix, np.float32])
+def test_transform_gives_the_hidden_layers(model, convert):
+    a = X[:7]
+    for layer in (0, 1):
+        a = np.maximum(a @ model.coefs_[layer] + model.intercepts_[layer], 0)
+        for number in (layer, layer - 2):
+            actual = model.transform(convert(X[:7]), layer=number)
+            np.testing.assert_allclose(actual, a, rtol=1e-5, atol=1e-5)
+    assert model.get_feature_names_out()[-1] == f"{type(model).__name__.lower()}8"
+
+
+def test_transform_in_a_pipeline_and_of_no_layer(model):
+    pipeline = make_pipeline(clone(model).set_params(max_iter=60), LogisticRegression())
+    y = X[:, 0] > 0
+    if isinstance(model, BPClassifier):
+        assert pipeline.fit(X, y).score(X, y) > 0.9
+    with pytest.raises(ValueError, match=r"layer must be from -2 to 1.* got 2"):
+        model.transform(X, layer=2)
+    with pytest.raises(ValueError, match="19 features"):
+        model.transform(X[:, :19])
+    linear = clone(model).set_params(hidden_layer_sizes=()).fit(X, X[:, 0] > 0)
+    np.testing.assert_array_equal(linear.transform(X), X)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "gelu", "selu", "identity"])
+def test_input_gradient_is_the_difference_quotient(activation):
+    for y, kind in [(X[:, 0] > 0, BPClassifier), (np.digitize(X[:, 0], [0, 1]), BPClassifier),
+                    (X[:, 0], BPRegressor), (X[:, :3], BPRegressor)]:  # fmt: skip
+        model = kind(hidden_layer_sizes=(9, 5), activation=activation, max_iter=5, random_state=0)
+        model.fit(X, y)
+        x = X[:4]
+        gradient = model.input_gradient(x)
+        outputs = model._predict_outputs(x).shape[1]
+        assert gradient.shape == ((4, 20) if outputs == 1 else (4, 20, outputs))
+        for feature in (0, 7):
+            step = np.zeros(20)
+            step[feature] = 1e-5
+            quotient = model._predict_outputs(x + step) - model._predict_outputs(x - step)
+            actual = gradient[:, feature].reshape(4, outputs)
+            np.testing.assert_allclose(actual, quotient / 2e-5, rtol=1e-5, atol=1e-9)
+        sparse = model.input_gradient(scipy.sparse.csr_matrix(x))
+        np.testing.assert_allclose(sparse, gradient, rtol=1e-12)
+
+
+def test_input_gradient_is_torchs(model):
+    torch = pytest.importorskip("torch")
+    x = torch.tensor(X[:5], requires_grad=True)
+    z = x
+    for i, (w, b) in enumerate(zip(model.coefs_, model.intercepts_, strict=True)):
+        z = z @ torch.tensor(w) + torch.tensor(b)
+        z = torch.relu(z) if i < 2 else z
+    if model.out_activation_ == "softmax":
+        z = torch.softmax(z, 1)
+    elif model.out_activation_ == "logistic":
+        z = torch.sigmoid(z)
+    expected = [torch.autograd.grad(z[:, j].sum(), x, retain_graph=True)[0].numpy()
+                for j in range(z.shape[1])]  # fmt: skip
+    actual = model.input_gradient(X[:5]).reshape(5, 20, -1)
+    np.testing.assert_allclose(actual, np.stack(expected, 2), rtol=1e-9, atol=1e-12)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.metrics._scorer import _BaseScorer
 from sklearn.model_selection import train_test_split
@@ -25,6 +25,7 @@ from fastbp.kernels import activations
 from fastbp.network import INITS, Weights, draw_weights
 from fastbp.prediction import Predictor
 from fastbp.samples import Rows, Samples
+from fastbp.sensitivity import input_gradient
 from fastbp.training import lbfgs, stochastic
 from fastbp.training.engine import Engine
 from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
@@ -36,7 +37,7 @@ HIDDEN_ACTIVATIONS = frozenset(activations.CODES) - {"softmax", "exp"}
 MOST_SKIPPED = 1_000_000  # elements of an X that is let through without scikit-learn's validation
 
 
-class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
+class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """A multilayer perceptron trained by backpropagation; the base of both estimators."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -491,17 +492,82 @@ class BaseBP(BaseEstimator, ABC):  # type: ignore[misc]
         elif not self._may_skip_validation(X):
             check_is_fitted(self)
             X = self._check_input(X)
-        predictor, weights = self._predictor, self._weights
-        if not weights.seen_as(self.coefs_, self.intercepts_):
-            # somebody put other arrays there
-            dtype = np.result_type(np.float32, *self.coefs_)
-            weights = Weights.of([np.asarray(w) for w in self.coefs_], self.intercepts_, dtype)
-            predictor = Predictor(weights)
+        weights = self._current_weights()
+        predictor = self._predictor if weights is self._weights else Predictor(weights)
         names = (*self._check_activation(len(weights.units) - 2), self.out_activation_)
         outputs = predictor(names, X, self.n_jobs, rows)
         if X.dtype != weights.dtype and not np.isfinite(outputs).all():
             raise ValueError(f"Input X contains a value too large for {weights.dtype!r}.")
         return outputs
+
+    def _current_weights(self) -> Weights:
+        """Return the weights that `coefs_` and `intercepts_` hold, whoever put them there."""
+        if self._weights.seen_as(self.coefs_, self.intercepts_):
+            return self._weights
+        dtype = np.result_type(np.float32, *self.coefs_)
+        return Weights.of([np.asarray(w) for w in self.coefs_], self.intercepts_, dtype)
+
+    def transform(self, X: Any, layer: int = -1) -> Array:
+        """Return what a hidden layer makes of X: features that were learnt.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        layer : int, default=-1
+            Which hidden layer: 0 is the first, -1 the last, and X itself where there is none.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_units)
+            The activations of its units.
+
+        Raises
+        ------
+        ValueError
+            Where there is no such hidden layer.
+        """
+        check_is_fitted(self)
+        X = self._check_input(X)
+        weights = self._current_weights()
+        n_hidden = len(weights.units) - 2
+        if layer == -1 and n_hidden == 0:
+            return X  # type: ignore[no-any-return]
+        if layer not in range(-n_hidden, n_hidden):
+            raise ValueError(
+                f"layer must be from {-n_hidden} to {n_hidden - 1}, as there are {n_hidden} hidden "
+                f"layers, got {layer!r}."
+            )
+        n_layers = layer % n_hidden + 1
+        names = self._check_activation(n_hidden)[:n_layers]
+        coefs, intercepts = weights.coefs[:n_layers], weights.intercepts[:n_layers]
+        return Predictor(Weights.of(coefs, intercepts, weights.dtype))(names, X, self.n_jobs)
+
+    def input_gradient(self, X: Any) -> Array:
+        """Return how the network's outputs change with its inputs: the derivatives.
+
+        The outputs are `predict`'s of a regressor; of a classifier the probabilities, for two
+        classes that of the second.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features) or (n_samples, n_features, n_outputs)
+            ``[i, j]`` is the derivative of sample i's output by its feature j.
+        """
+        check_is_fitted(self)
+        X = self._check_input(X)
+        weights = self._current_weights()
+        names = (*self._check_activation(len(weights.units) - 2), self.out_activation_)
+        jacobian = input_gradient(weights, names, X)
+        return jacobian[:, :, 0] if jacobian.shape[2] == 1 else jacobian
+
+    @property
+    def _n_features_out(self) -> int:
+        """How many `transform` gives."""
+        return int(self.coefs_[-1].shape[0])
 
     def _check_input(self, X: Any) -> Any:
         """Return the X of a prediction as the kernels take it."""

@@ -1,0 +1,46 @@
+"""The derivatives of a network's outputs by its inputs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp.kernels.activations import value_and_slope
+from fastbp.network import Weights
+
+__all__ = ["input_gradient"]
+
+Array = NDArray[Any]
+
+
+def input_gradient(weights: Weights, names: Sequence[str], X: Any) -> Array:
+    """Return the Jacobian of the outputs, row by row, by the chain rule from the outputs down.
+
+    Parameters
+    ----------
+    weights : Weights
+    names : sequence of str
+        The activation of each layer.
+    X : ndarray or CSR matrix of shape (n_samples, n_features)
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_features, n_outputs)
+    """
+    a, slopes = X, []
+    for w, b, name in zip(weights.coefs, weights.intercepts, names, strict=True):
+        z = np.ascontiguousarray(a @ w + b, dtype=weights.dtype)
+        a, slope = value_and_slope(name, z)
+        slopes.append(slope)
+    n_outputs = a.shape[1]
+    if names[-1] == "softmax":
+        # d a[j] / d z[i] = a[j] * ((i == j) - a[i])
+        delta = a[:, :, None] * (np.eye(n_outputs, dtype=a.dtype) - a[:, None, :])
+    else:
+        delta = slopes[-1][:, :, None] * np.eye(n_outputs, dtype=a.dtype)
+    # delta[sample, i, j] is the derivative of output j by the z of unit i
+    for i in range(len(names) - 1, 0, -1):
+        delta = slopes[i - 1][:, :, None] * (weights.coefs[i] @ delta)
+    jacobian: Array = weights.coefs[0] @ delta
+    return jacobian
