@@ -1,0 +1,127 @@
+"""Models in files: what comes back, what is refused, and that a file is whole."""
+
+import json
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_iris, make_multilabel_classification
+
+import fastbp
+from fastbp import BPClassifier, BPRegressor, persistence
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+X, Y = load_iris(return_X_y=True)
+SETTINGS = {"hidden_layer_sizes": (8, 3), "max_iter": 5}
+
+
+def models():
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    several = make_multilabel_classification(60, 4, random_state=0)
+    yield BPClassifier(**SETTINGS, random_state=0, class_weight={0: 2.0}).fit(X, Y), X
+    yield BPClassifier(**SETTINGS, random_state=1).fit(frame, np.array(list("xyz"))[Y]), frame
+    yield BPClassifier(**SETTINGS, activation=["relu", "tanh"]).fit(X.astype("f4"), Y > 0), X
+    yield BPClassifier(**SETTINGS, n_iter_no_change=np.inf, early_stopping=True).fit(X, Y), X
+    yield BPClassifier(**SETTINGS, solver="lbfgs").fit(*several), several[0]
+    yield BPRegressor(**SETTINGS, random_state=np.random.RandomState(3)).fit(X, X[:, :2]), X
+    yield BPRegressor("poisson", hidden_layer_sizes=(), dtype="float32").fit(X, Y), X
+
+
+@pytest.mark.parametrize("state", [False, True])
+@pytest.mark.parametrize("number", range(7))
+def test_a_model_comes_back(number, state, tmp_path):
+    model, data = list(models())[number]
+    fastbp.save(model, tmp_path / "model", state=state)
+    loaded = fastbp.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict(data), model.predict(data))
+    assert type(loaded) is type(model)
+    assert str(loaded) == str(model)
+    for name in persistence._ATTRIBUTES:
+        assert getattr(loaded, name, "none") == getattr(model, name, "none")
+    for name in persistence._ARRAYS:
+        if hasattr(model, name):
+            np.testing.assert_array_equal(getattr(loaded, name), getattr(model, name))
+            assert getattr(loaded, name).dtype.kind == getattr(model, name).dtype.kind
+    assert os.listdir(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "adagrad"])
+def test_partial_fit_goes_on_with_the_state(solver, tmp_path):
+    model = BPClassifier(**SETTINGS, solver=solver, random_state=np.random.RandomState(0))
+    model.partial_fit(X, Y, classes=[0, 1, 2]).partial_fit(X, Y)
+    fastbp.save(model, tmp_path / "model", state=True)
+    loaded = fastbp.load(tmp_path / "model")
+    for other in (model, loaded):
+        other.partial_fit(X, Y)
+    assert loaded.loss_curve_ == model.loss_curve_
+    np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
+
+
+def test_the_size_is_that_of_the_weights(tmp_path):
+    model = BPClassifier((300,), max_iter=1).fit(np.tile(X, 40).astype("f4"), Y)
+    n_bytes = sum(w.nbytes for w in model.coefs_ + model.intercepts_)
+    for state, most in ((False, 1.05), (True, 3.1)):
+        fastbp.save(model, tmp_path / "model", state=state)
+        assert n_bytes < (tmp_path / "model").stat().st_size < most * n_bytes
+
+
+def test_every_flipped_bit_and_every_cut_is_found(tmp_path):
+    path = tmp_path / "model"
+    fastbp.save(BPClassifier((2,), max_iter=1).fit(X, Y), path)
+    contents = path.read_bytes()
+    for position in range(0, len(contents), 7):
+        path.write_bytes(
+            contents[:position]
+            + bytes([contents[position] ^ 1 << position % 8])
+            + contents[position + 1 :]
+        )
+        with pytest.raises(ValueError, match="model"):
+            fastbp.load(path)
+    for length in range(0, len(contents), 11):
+        path.write_bytes(contents[:length])
+        with pytest.raises(ValueError, match="model"):
+            fastbp.load(path)
+
+
+def test_what_is_no_model_of_ours(tmp_path):
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "model"
+    save_file({"a": np.zeros(3)}, path)
+    with pytest.raises(ValueError, match="no model of fastbp's format 1, but None"):
+        fastbp.load(path)
+    save_file({"a": np.zeros(3)}, path, {"fastbp": "2"})
+    with pytest.raises(ValueError, match="format 1, but '2'"):
+        fastbp.load(path)
+    path.write_bytes((1 << 60).to_bytes(8, "little") + b"{}")
+    with pytest.raises(ValueError, match="cannot be read as a model"):
+        fastbp.load(path)
+    with pytest.raises(FileNotFoundError):
+        fastbp.load(tmp_path / "none")
+
+
+def test_what_cannot_be_saved_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    model = BPClassifier(**SETTINGS).fit(X, Y)
+    fastbp.save(model, path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match="the parameter scoring cannot be saved"):
+        fastbp.save(model.set_params(scoring=lambda *a: 0.0), path)
+    with pytest.raises(Exception, match="not fitted"):
+        fastbp.save(BPClassifier(), path)
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        fastbp.save(BPClassifier(**SETTINGS).fit(X, Y), path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_the_header_is_text_that_says_what_it_is(tmp_path):
+    fastbp.save(BPClassifier(**SETTINGS).fit(X, Y), tmp_path / "model")
+    raw = (tmp_path / "model").read_bytes()
+    header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    contents = json.loads(header["__metadata__"]["contents"])
+    assert contents["estimator"] == "BPClassifier"
+    assert contents["versions"]["fastbp"] == fastbp.__version__
