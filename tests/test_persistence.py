@@ -37,7 +37,7 @@ def test_a_model_comes_back(number, state, tmp_path):
     loaded = fastbp.load(tmp_path / "model")
     np.testing.assert_array_equal(loaded.predict(data), model.predict(data))
     assert type(loaded) is type(model)
-    assert str(loaded) == str(model)
+    assert str(loaded).split(" at 0x")[0] == str(model).split(" at 0x")[0]
     for name in persistence._ATTRIBUTES:
         assert getattr(loaded, name, "none") == getattr(model, name, "none")
     for name in persistence._ARRAYS:
