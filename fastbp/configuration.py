@@ -9,7 +9,7 @@ import numba
 
 from fastbp.matmul.product import has_blas
 from fastbp.matmul.tile import VECTOR_BYTES
-from fastbp.threads import start_layer
+from fastbp.threads import count_workers, start_layer
 
 __all__ = ["show_config"]
 
@@ -30,7 +30,7 @@ def show_config(as_dict: bool = False) -> dict[str, Any] | None:
     config = {
         "matmul": "register tiles" + (" and BLAS (Cython)" if has_blas() else " (no extension)"),
         "vectors": f"{8 * VECTOR_BYTES} bits",
-        "threads": numba.get_num_threads(),
+        "threads": count_workers(-1),
         "threading layer": start_layer(),
         "cpu": llvm.get_host_cpu_name(),
         "cpu features": sorted(present & {"avx", "avx2", "avx512f", "fma", "neon", "sve"}),

@@ -9,6 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+from fastbp.forks import hold_at_forks
+
 __all__ = ["Pool"]
 
 T = TypeVar("T")
@@ -28,6 +30,7 @@ class Pool(Generic[T]):
         self._kept: OrderedDict[Hashable, list[T]] = OrderedDict()
         self._n_kept = 0
         self._lock = threading.Lock()
+        hold_at_forks(self._lock)
 
     def take(self, kind: Hashable, make: Callable[[], T]) -> T:
         """Return a thing of this kind, that is nobody else's until it is given back."""

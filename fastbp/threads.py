@@ -18,6 +18,7 @@ import numpy as np
 from numba import prange
 from threadpoolctl import threadpool_limits
 
+from fastbp.forks import hold_at_forks
 from fastbp.kernels.jit import is_ready, parallel_kernel
 from fastbp.kernels.plan import Plan, run
 from fastbp.kernels.team import run_team
@@ -40,15 +41,16 @@ __all__ = [
 WORK_PER_BATCH = 400_000
 LEAST_WORK = 100_000
 
-_used = False  # Numba's threads were started in this process
+_used = False  # Numba's layer of threads was asked for in this process
 _forked = False  # ... or in the process that this one was forked from
 _one_at_a_time = threading.Lock()
 
 
 def _after_fork() -> None:
-    global _forked, _one_at_a_time
-    _forked = _forked or _used
+    global _forked, _one_at_a_time, _blas_users
+    _forked = _forked or _used or _layer() is not None
     _one_at_a_time = threading.Lock()
+    _blas_users = 0
 
 
 if hasattr(os, "register_at_fork"):
@@ -65,9 +67,9 @@ def choose_threads(n_jobs: int | None, work: float) -> int:
         in the main thread: whoever runs fits in threads of his own has shared the cores out.
     work : float
     """
-    most = int(numba.get_num_threads())
-    if _forked or most == 1 or work < LEAST_WORK:
+    if _forked or work < LEAST_WORK:
         return 1
+    most = _most_threads()
     if n_jobs is None:
         main = threading.current_thread() is threading.main_thread()
         return most if main and work >= WORK_PER_BATCH else 1
@@ -82,10 +84,19 @@ def count_workers(n_jobs: int | None) -> int:
     n_jobs : int or None
         As the estimators' parameter. None is all, in the main thread, and 1 elsewhere.
     """
-    most = int(numba.get_num_threads())
+    most = _most_threads()
     if n_jobs is None:
         return most if threading.current_thread() is threading.main_thread() else 1
     return n_jobs if n_jobs > 0 else max(1, most + 1 + n_jobs)
+
+
+def _most_threads() -> int:
+    """Numba's number of threads. To ask it starts the layer, which no forked child should do."""
+    global _used
+    if _forked:
+        return int(numba.config.NUMBA_NUM_THREADS)
+    _used = True  # before it is: a fork may come in between
+    return int(numba.get_num_threads())
 
 
 class Cancelled(Exception):  # noqa: N818
@@ -232,15 +243,13 @@ def run_on_threads(function: int, plan: Plan, n_threads: int, compile_it: bool) 
 @contextmanager
 def parallel_region(n_threads: int) -> Iterator[bool]:
     """Set Numba's threads for the calls inside; gives False where they must be serial ones."""
-    global _used
     locked = False
     if _layer() not in ("omp", "tbb"):
         locked = _one_at_a_time.acquire(blocking=False)
         if not locked:
             yield False
             return
-    _used = True
-    before = numba.get_num_threads()
+    before = _most_threads()
     numba.set_num_threads(min(n_threads, before))
     try:
         yield True
@@ -251,11 +260,12 @@ def parallel_region(n_threads: int) -> Iterator[bool]:
 
 
 def start_layer() -> str:
-    """Start Numba's threads, and return the name of the layer that runs them."""
+    """Start Numba's threads, where they may be; return the name of the layer that runs them."""
     global _used
-    _used = True
-    with _one_at_a_time:
-        _touch(np.zeros(1))
+    if not _forked:
+        _used = True
+        with _one_at_a_time:
+            _touch(np.zeros(1))
     return _layer() or "none"
 
 
@@ -277,6 +287,7 @@ def _layer() -> str | None:
 _blas_lock = threading.Lock()
 _blas_users = 0
 _blas_limit: Any = None
+hold_at_forks(_blas_lock)
 
 
 @contextmanager
@@ -284,12 +295,12 @@ def single_threaded_blas() -> Iterator[None]:
     """Keep BLAS to one thread while any fit is inside: it is called from threads of ours.
 
     The limit is the process's, so it is set by the first fit to enter and lifted by the last to
-    leave.
+    leave. In a process that was forked meanwhile the first fit lifts it.
     """
     global _blas_users, _blas_limit
     with _blas_lock:
         _blas_users += 1
-        if _blas_users == 1:
+        if _blas_limit is None:
             _blas_limit = threadpool_limits(limits=1, user_api="blas")
     try:
         yield
@@ -298,3 +309,4 @@ def single_threaded_blas() -> Iterator[None]:
             _blas_users -= 1
             if _blas_users == 0:
                 _blas_limit.restore_original_limits()
+                _blas_limit = None

@@ -1,8 +1,5 @@
 """The same bits on any number of threads, and the rules of when there may be several."""
 
-import os
-import subprocess
-import sys
 import threading
 from itertools import chain
 
@@ -207,48 +204,3 @@ def test_a_call_is_short_enough_to_hear_ctrl_c():
     for seconds in (1e-5, 1e-3, 0.05, 3.0):
         chosen = follow(Pace(1, 0.0, 1e-3), 10, {1: seconds}, remaining=10**6)
         assert all(units == 1 or units * seconds <= 0.101 for _, units in chosen[1:])
-
-
-CHILD = """
-import os, sys, threading, warnings
-import numpy as np
-from fastbp import BPClassifier, show_config, threads
-from fastbp.kernels.team import run_team
-from fastbp.training import engine
-warnings.simplefilter("ignore")
-threads.LEAST_WORK, engine.ASKED_PATIENCE, threads.Pace.CALL_SECONDS = 0, 0.0, 1e-4
-rng = np.random.default_rng(0)
-X, y = rng.normal(size=(600, 30)), rng.integers(0, 2, 600)
-def fit():
-    model = BPClassifier(max_iter=5, random_state=0, n_jobs=2).fit(X, y)
-    return model.coefs_[0].sum() + model.predict_proba(X).sum()
-results = [fit()]
-assert run_team.overloads
-assert show_config(as_dict=True)["threading layer"] == sys.argv[1], show_config(as_dict=True)
-pool = [threading.Thread(target=lambda: results.append(fit())) for _ in range(4)]
-[t.start() for t in pool]; [t.join() for t in pool]
-if hasattr(os, "fork"):
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if fit() == results[0] else 3)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-assert len(set(results)) == 1, results
-print("fine")
-"""
-
-
-@pytest.mark.parametrize("layer", ["omp", "workqueue"])
-def test_threads_and_forks(layer):
-    """Fits in several threads at once and in a forked child: no abort, no hang, the same model."""
-    if layer == "omp" and threads.start_layer() != "omp":
-        pytest.skip("this machine has no OpenMP runtime")
-    finished = subprocess.run(
-        [sys.executable, "-c", CHILD, layer],
-        env={**os.environ, "NUMBA_THREADING_LAYER": layer, "NUMBA_NUM_THREADS": "2"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stdout == "fine\n"

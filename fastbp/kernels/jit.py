@@ -26,12 +26,17 @@ from numba import types
 from numba.core import cgutils
 from numba.core.caching import FunctionCache, NullCache
 from numba.core.ccallback import CFunc
+from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
+
+from fastbp.forks import hold_at_forks
 
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 EXACT_ORDER = {"contract"}
 DISABLED: bool = numba.config.DISABLE_JIT
+
+hold_at_forks(global_compiler_lock)  # what is half compiled could not be finished in the child
 
 _announced = threading.Event()
 
@@ -145,7 +150,9 @@ def is_ready(kernel: Any, arguments: tuple[Any, ...], compile_it: bool) -> bool:
     if not compile_it:
         if key in _not_cached or not isinstance(kernel._cache, _Cache):
             return False
-        if FunctionCache.load_overload(kernel._cache, signature, kernel.targetctx) is None:
+        with global_compiler_lock:
+            found = FunctionCache.load_overload(kernel._cache, signature, kernel.targetctx)
+        if found is None:
             _not_cached.add(key)
             return False
     kernel.compile(signature)

@@ -9,6 +9,7 @@ what is linked into a caller is optimised again there.)
 import ctypes
 from collections.abc import Callable
 from functools import cache
+from itertools import count
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -88,7 +89,8 @@ def _kind(value: Any) -> Any:
     return (value.dtype, value.ndim) if isinstance(value, np.ndarray) else int
 
 
-_types: list[Any] = []  # Numba's types of bundles, which take long to compare
+_types: dict[int, Any] = {}  # Numba's types of bundles, which take long to compare
+_numbers = count()
 
 
 @cache
@@ -105,8 +107,9 @@ def _number_of(kinds: tuple[Any, ...]) -> int:
                 types.Array(numba.from_dtype(kind[0]), kind[1], "C") if is_array else types.int64
             )
         bundles.append(types.NamedTuple(members, bundle))
-    _types.append(types.NamedTuple(bundles, Bundles))
-    return len(_types) - 1
+    number = next(_numbers)  # never the same in two threads
+    _types[number] = types.NamedTuple(bundles, Bundles)
+    return number
 
 
 @cache

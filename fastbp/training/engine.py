@@ -14,6 +14,7 @@ import scipy.sparse
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
+from fastbp.forks import holding
 from fastbp.kernels import epoch, losses
 from fastbp.kernels.arrays import (
     BEST_LOSS,
@@ -190,7 +191,7 @@ class Engine:
             end_batch = -(-(first + n_units) // self.chunks_per_batch)
             solver = optimizer.bundle(end_batch - first_batch)
             self.plan.set("solver", **solver._asdict())
-            with generator._bit_generator.lock if generator else nullcontext():
+            with holding(generator._bit_generator.lock) if generator else nullcontext():
                 first = self._run(first, first + n_units, n_threads)
             optimizer.steps_taken += first // self.chunks_per_batch - first_batch
             ended = first // per_epoch

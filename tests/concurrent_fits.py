@@ -1,0 +1,344 @@
+"""What test_concurrency.py runs in processes of its own: fits in threads, forks and workers.
+
+Threads are started for the least of work here, so that small networks meet every hazard.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+
+import joblib
+import numpy as np
+from joblib import Parallel, delayed, parallel_config
+from numba.core.compiler_lock import global_compiler_lock
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import BaggingClassifier, StackingClassifier
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.model_selection import (
+    GridSearchCV,
+    HalvingGridSearchCV,
+    RandomizedSearchCV,
+    cross_val_score,
+)
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+from sklearn.utils import check_random_state
+from threadpoolctl import threadpool_info
+
+import fastbp.model_selection
+from fastbp import BPClassifier, prediction, show_config, threads
+from fastbp.kernels.team import run_team
+from fastbp.training import engine
+
+warnings.simplefilter("ignore")
+threads.LEAST_WORK, engine.ASKED_PATIENCE, threads.Pace.CALL_SECONDS = 0, 0.0, 1e-3
+
+rng = np.random.default_rng(0)
+X, y = rng.normal(size=(600, 30)), rng.integers(0, 3, 600)
+ROWS = (1, 7, 16, 17, 255, 256, 257, 600)  # on both sides of what has memory of its own
+GRID = {"alpha": [1e-4, 1e-2], "activation": ["relu", "tanh"]}
+LONGEST = 60  # seconds of a forked child
+
+
+def network(**parameters):
+    return BPClassifier(**{"max_iter": 5, "random_state": 0, **parameters})
+
+
+def fit(n_jobs=2, dtype="float64"):
+    """Return what tells of the weights' bits, and of the predictions'."""
+    model = network(n_jobs=n_jobs, dtype=dtype).fit(X, y)
+    return joblib.hash((model.coefs_, model.intercepts_, model.predict_proba(X)))
+
+
+def fit_in_threads(n_jobs=(2, None, 64, 1)):
+    with ThreadPoolExecutor(len(n_jobs)) as pool:
+        return list(pool.map(fit, n_jobs))
+
+
+def search(module=fastbp.model_selection):
+    found = module.GridSearchCV(network(n_jobs=2), GRID, cv=3, n_jobs=2).fit(X, y)
+    return joblib.hash((found.cv_results_["mean_test_score"], found.best_estimator_.coefs_))
+
+
+def in_child(function):
+    """Fork, and see that the function says yes in the child."""
+    child = os.fork()
+    if child == 0:
+        signal.alarm(LONGEST)
+        try:
+            code = 0 if function() else 3
+        except BaseException:
+            traceback.print_exc()
+            code = 4
+        os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code == 0, code
+
+
+@contextmanager
+def busy(function):
+    """Run a function of an event in a thread meanwhile; it is to return when the event is set."""
+    stop = threading.Event()
+    thread = threading.Thread(target=function, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+# Scenarios --------------------------------------------------------------------------------------
+
+
+def fits_at_once():
+    """From the first call on: the kernels are loaded by all threads at once."""
+    models = fit_in_threads((2, None, 2, None, 2, None, 64, 64))
+    assert run_team.overloads, "no threads were started"
+    assert set(models) == {fit(1)}
+    assert {fit(2), fit(64), fit(None)} == {models[0]}
+    layer = show_config(as_dict=True)["threading layer"]
+    assert layer == os.environ["NUMBA_THREADING_LAYER"], layer
+
+
+def predictions_at_once():
+    model = network(n_jobs=2).fit(X, y)
+    expected = {rows: network(n_jobs=1).fit(X, y).predict_proba(X[:rows]) for rows in ROWS}
+
+    def predict(i):
+        rows = ROWS[i % len(ROWS)]
+        return np.array_equal(model.predict_proba(X[:rows]), expected[rows])
+
+    def fit_others(stop):
+        while not stop.is_set():
+            network(n_jobs=2, max_iter=3, random_state=1).fit(X, y)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(predict, range(256)))
+        with busy(fit_others):
+            assert all(pool.map(predict, range(256)))
+
+
+def fork_before_threads():
+    """The parent has fitted on one thread only; Numba's layer may be started all the same."""
+    expected = fit(1)
+    in_child(lambda: fit(2) == expected)
+    assert threads.count_workers(-1) == 2
+    in_child(lambda: fit(2) == expected)
+    in_child(lambda: show_config(as_dict=True)["threads"] == 2)
+
+
+def fork_after_threads():
+    """Children fit, on threads of theirs too, and search; so do their children."""
+    expected, found = fit(2), search()
+    in_child(lambda: set(fit_in_threads()) == {expected})
+    in_child(lambda: search() == found)
+    in_child(lambda: in_child(lambda: fit(2) == expected) is None)
+
+
+def fork_amid_fits():
+    """By the default random_state, which is NumPy's: its lock is held for whole calls."""
+    expected = fit(2)
+    threads.Pace.CALL_SECONDS = 0.1
+
+    def fit_on(stop):
+        with threads.cancelled_by(stop), suppress(threads.Cancelled):
+            endless.fit(X, y)
+
+    endless = network(max_iter=10**6, n_iter_no_change=np.inf, random_state=None, n_jobs=2)
+    with busy(fit_on):
+        for _ in range(3):
+            time.sleep(0.25)
+            in_child(lambda: check_random_state(None).uniform() < 1 and fit(2) == expected)
+            in_child(lambda: network(random_state=None).fit(X, y).n_iter_ == 5)
+
+
+def fork_amid_locks():
+    """Each lock of the process's, held by another thread at the fork."""
+    expected, others = fit(2), []
+
+    def hold(lock, held):
+        with lock:
+            held.set()
+            time.sleep(0.3)
+
+    for lock in (
+        engine._pool._lock,
+        prediction._pool._lock,
+        threads._one_at_a_time,
+        threads._blas_lock,
+        global_compiler_lock,
+    ):
+        held = threading.Event()
+        others.append(threading.Thread(target=hold, args=(lock, held)))
+        others[-1].start()
+        held.wait()
+        # float32 is new to the process: its kernels are yet to be loaded
+        in_child(lambda: fit(2) == expected and fit(2, "float32") and use_blas())
+        others[-1].join()
+    assert fit(2) == expected
+
+
+def fork_amid_blas():
+    """A limit that a fit has set in the parent is lifted by the first in the child."""
+    before = count_blas_threads()
+
+    def limit(stop):
+        with threads.single_threaded_blas():
+            inside.set()
+            stop.wait()
+
+    inside = threading.Event()
+    with busy(limit):
+        inside.wait()
+        assert set(count_blas_threads()) == {1}
+        in_child(lambda: use_blas() and count_blas_threads() == before)
+    assert count_blas_threads() == before
+
+
+def use_blas():
+    with threads.single_threaded_blas():
+        return set(count_blas_threads()) == {1}
+
+
+def count_blas_threads():
+    return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+
+def workers():
+    """A thread pool of fits in a worker process, however that is started."""
+    expected = fit(2)
+    for method in multiprocessing.get_all_start_methods():
+        context = multiprocessing.get_context(method)
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            assert set(pool.submit(fit_in_threads).result()) == {expected}, method
+            assert pool.submit(fit).result() == expected, method
+
+
+def nested_pools():
+    expected, found = fit(2), search()
+    both = Parallel(n_jobs=2, backend="loky")(delayed(fit_in_threads)() for _ in range(2))
+    assert set(both[0] + both[1]) == {expected}
+    both = Parallel(n_jobs=2, backend="loky")(delayed(search)() for _ in range(2))
+    assert set(both) == {found}
+
+    def fit_by_joblib(n_jobs):
+        return Parallel(n_jobs=2, backend="threading")(delayed(fit)(n_jobs) for _ in range(2))
+
+    with ThreadPoolExecutor(4) as pool:
+        for models in pool.map(fit_by_joblib, (2, None, 2, 64)):
+            assert set(models) == {expected}
+
+
+def searches_at_once():
+    expected = search(sys.modules["sklearn.model_selection"])
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(lambda _: search(), range(4))) == {expected}
+
+
+# scikit-learn's own ------------------------------------------------------------------------------
+
+
+def scaled():
+    columns = make_column_transformer((StandardScaler(), [0, 1]), (MinMaxScaler(), [2, 3]))
+    return make_pipeline(columns, network(max_iter=3))
+
+
+def of_grid(n_jobs):
+    return GridSearchCV(scaled(), {"bpclassifier__alpha": [1e-4, 1.0]}, cv=2, n_jobs=n_jobs)
+
+
+def of_random(n_jobs):
+    grid = {"alpha": [1e-4, 1.0]}
+    return RandomizedSearchCV(network(), grid, n_iter=2, cv=2, random_state=0, n_jobs=n_jobs)
+
+
+def of_halving(n_jobs):
+    grid = {"alpha": [1e-4, 1e-2, 1.0]}
+    return HalvingGridSearchCV(network(), grid, cv=2, random_state=0, n_jobs=n_jobs)
+
+
+def of_calibration(n_jobs):
+    return CalibratedClassifierCV(network(), cv=2, n_jobs=n_jobs)
+
+
+def of_bagging(n_jobs):
+    return BaggingClassifier(network(), 3, random_state=0, n_jobs=n_jobs)
+
+
+def of_stacking(n_jobs):
+    models = [("a", network()), ("b", network(activation="tanh"))]
+    return StackingClassifier(models, network(), cv=2, n_jobs=n_jobs)
+
+
+def of_one_against_rest(n_jobs):
+    return OneVsRestClassifier(network(), n_jobs=n_jobs)
+
+
+def of_folds(n_jobs):
+    return cross_val_score(scaled(), X, y, cv=2, n_jobs=n_jobs).tolist()
+
+
+def results_of(make, n_jobs):
+    made = make(n_jobs)
+    if not hasattr(made, "fit"):
+        return made
+    return made.fit(X, y).predict_proba(X[:50]).tolist()
+
+
+def stock():
+    """Searches and ensembles of scikit-learn's on every backend, as on none."""
+    makers = (
+        of_grid, of_random, of_halving, of_calibration, of_bagging, of_stacking,
+        of_one_against_rest, of_folds,
+    )  # fmt: skip
+    expected = {make: results_of(make, n_jobs=1) for make in makers}
+    for backend, n_jobs in (
+        ("loky", 2), ("threading", 2), ("threading", -1), ("multiprocessing", 2),
+    ):  # fmt: skip
+        with parallel_config(backend=backend):
+            for make, result in expected.items():
+                # what scikit-learn's calibration hands to workers only loky can pickle
+                if make is not of_calibration or backend != "multiprocessing":
+                    assert results_of(make, n_jobs) == result, (backend, n_jobs, make)
+    with parallel_config(backend="loky", n_jobs=-1):  # what they are when they are asked for None
+        assert results_of(of_grid, None) == expected[of_grid]
+
+
+def fit_shared(X, y):
+    """Fit on an X that joblib has shared, and tell whether it was read where it lies."""
+    assert isinstance(X, np.memmap)
+    assert not X.flags.writeable
+    read = []
+    original = engine.Engine.__init__
+
+    def spy(self, weights, names, loss, samples, *args, **kwargs):
+        read.append(samples.X)
+        original(self, weights, names, loss, samples, *args, **kwargs)
+
+    engine.Engine.__init__ = spy
+    try:
+        model = network(max_iter=2).fit(X, y)
+    finally:
+        engine.Engine.__init__ = original
+    (mine,) = read
+    return joblib.hash(model.coefs_), np.shares_memory(mine, X)
+
+
+def shared_memory():
+    large, classes = rng.normal(size=(5000, 30)), rng.integers(0, 3, 5000)
+    assert large.nbytes > 1 << 20
+    expected = joblib.hash(network(max_iter=2).fit(large, classes).coefs_)
+    for backend in ("loky", "multiprocessing"):
+        parallel = Parallel(n_jobs=2, backend=backend)
+        results = parallel(delayed(fit_shared)(large, classes) for _ in range(2))
+        assert results == [(expected, True)] * 2, backend

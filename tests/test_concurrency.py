@@ -1,0 +1,69 @@
+"""Fits in threads, forks and workers: never an abort, never a hang, always the same model."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastbp
+from fastbp import threads
+
+LONGEST = 120  # seconds of a process, which takes a few
+PLACES = (Path(__file__).parent, Path(fastbp.__file__).parents[1])
+
+
+def run_scenarios(layer, *names):
+    """Run functions of concurrent_fits.py in a process of their own; return what it has said."""
+    if layer == "omp" and threads.start_layer() != "omp":
+        pytest.skip("this machine has no OpenMP runtime")
+    calls = "; ".join(f"concurrent_fits.{name}()" for name in names)
+    finished = subprocess.run(
+        [sys.executable, "-c", f"import concurrent_fits; {calls}"],
+        env={
+            **os.environ,
+            "NUMBA_THREADING_LAYER": layer,
+            "NUMBA_NUM_THREADS": "2",
+            "PYTHONPATH": os.pathsep.join([*map(str, PLACES), os.environ.get("PYTHONPATH", "")]),
+        },
+        capture_output=True,
+        text=True,
+        timeout=LONGEST,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    return finished.stderr
+
+
+every_layer = pytest.mark.parametrize("layer", ["omp", "workqueue"])
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+
+
+@every_layer
+def test_threads(layer):
+    run_scenarios(layer, "fits_at_once", "predictions_at_once", "searches_at_once")
+
+
+@forks
+@every_layer
+def test_forks(layer):
+    run_scenarios(layer, "fork_before_threads", "fork_after_threads", "fork_amid_fits")
+
+
+@forks
+@every_layer
+def test_forks_while_locks_are_held(layer):
+    run_scenarios(layer, "fork_amid_locks", "fork_amid_blas")
+
+
+@every_layer
+def test_workers(layer):
+    run_scenarios(layer, "workers", "nested_pools")
+
+
+def test_scikit_learn():
+    """Workers find the kernels in the disk cache: nothing is compiled twice."""
+    names = "stock", "shared_memory"
+    if "compiling" in run_scenarios("default", *names):
+        assert "compiling" not in run_scenarios("default", *names)
