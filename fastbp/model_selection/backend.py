@@ -22,7 +22,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics._scorer import _MultimetricScorer
 
 from fastbp.model_selection.cluster import Cluster
-from fastbp.model_selection.evaluation import Evaluator, Fit, Kept, take_apart
+from fastbp.model_selection.evaluation import Evaluator, Fit, Kept, receive, take_apart
 from fastbp.model_selection.progress import Progress
 from fastbp.threads import Cancelled, cancelled_by, count_workers, raise_if_cancelled
 
@@ -227,6 +227,7 @@ def evaluate_batch(
 ) -> Results:
     """Do some fits in a worker of another backend, as far as nobody cancels them."""
     evaluator = Evaluator()
+    shared = receive(shared)
     fits = [(i, fit.put_together(shared)) for i, fit in sent]
     evaluator.expect(fit for _, fit in fits)
     results: Results = []

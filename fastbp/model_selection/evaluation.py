@@ -33,7 +33,7 @@ from fastbp.network import Weights
 from fastbp.threads import Cancelled
 from fastbp.training.stochastic import State
 
-__all__ = ["Evaluator", "Fit", "Kept", "find_network", "take_apart", "why_not"]
+__all__ = ["Evaluator", "Fit", "Kept", "find_network", "receive", "take_apart", "why_not"]
 
 Array = NDArray[Any]
 
@@ -58,6 +58,8 @@ class Kept:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self.state = self._change_vectors(Weights.with_padding)
+        if self.state.order is not None:  # shuffled in place, while what is received may be shared
+            self.state.order = self.state.order.copy()
 
     def _change_vectors(self, change: Callable[[Weights, Array], Array]) -> State:
         """Return the state with its vectors of weights in another layout."""
@@ -102,7 +104,7 @@ class Fit:
         return key
 
     def put_together(self, shared: Sequence[Any]) -> "Fit":
-        """Return the fit that `take_apart` took apart."""
+        """Return the fit that `take_apart` took apart, from the data `receive` has returned."""
         fit = copy(self)
         fit.X, fit.y = shared[self.X], shared[self.y]
         fit.asked = {k: shared[v] if k in SHARED else v for k, v in self.asked.items()}
@@ -173,6 +175,11 @@ def take_apart(fits: Iterable[Fit]) -> tuple[list[Fit], list[Any]]:
         fit.asked = {k: number(v) if k in SHARED else v for k, v in asked.items()}
         sent.append(fit)
     return sent, shared
+
+
+def receive(shared: Iterable[Any]) -> list[Any]:
+    """Return data that came from elsewhere as compiled code takes them, which may be unaligned."""
+    return [np.require(v, requirements="A") if type(v) is np.ndarray else v for v in shared]
 
 
 def why_not(estimator: Any) -> str:
