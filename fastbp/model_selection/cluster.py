@@ -55,7 +55,7 @@ class Cluster:
         ]
         try:
             with self._backend.retrieval_context():
-                for task in as_completed(tasks):  # type: ignore[no-untyped-call]
+                for task in as_completed(tasks):
                     try:
                         result = task.result()
                     except (CancelledError, KilledWorker):
