@@ -315,13 +315,17 @@ def _not_done(fit: Fit) -> dict[str, Any]:
     scores: Any = np.nan
     if isinstance(scorer, _MultimetricScorer):
         scores = dict.fromkeys(scorer._scorers, np.nan)
-    return {
+    result = {
         "fit_error": None,
         "test_scores": scores,
-        "train_scores": scores,
         "n_test_samples": len(fit.asked["test"]),
         "fit_time": 0.0,
         "score_time": 0.0,
         "parameters": fit.parameters,
-        "estimator": fit.estimator,
     }
+    # scikit-learn looks for what it asked for in all results, or for what the first has
+    if fit.asked.get("return_train_score"):
+        result["train_scores"] = scores
+    if fit.asked.get("return_estimator"):
+        result["estimator"] = fit.estimator
+    return result
