@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ import pytest
 import sklearn.model_selection
 from distributed import Client, LocalCluster
 from joblib import parallel_config
+from joblib.externals.loky import get_reusable_executor
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.pipeline import Pipeline
@@ -138,6 +140,7 @@ def test_x_is_written_once_for_all_processes(tmp_path):
     search = OURS.GridSearchCV(
         CLASSIFIER, GRID, cv=2, refit=False, scoring=partial(count_files, tmp_path)
     )
+    get_reusable_executor().shutdown()  # one that is there keeps to its own folder
     with parallel_config(backend="loky", n_jobs=2, temp_folder=str(tmp_path)):
         search.fit(X, y)
     assert set(search.cv_results_["mean_test_score"]) == {1.0}
@@ -148,19 +151,21 @@ def test_x_is_written_once_for_all_processes(tmp_path):
 
 
 def score_or_die(log, model, X, y):
-    """The accuracy; the tenth to ask for it is killed."""
+    """The accuracy; after ten, one who asks for it is killed."""
     write(log, os.getpid())
-    if len(log.read_text().split()) == 10:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if len(log.read_text().split()) >= 10:
+        with suppress(FileExistsError):
+            log.with_name("killed").touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGKILL)
     return accuracy(model, X, y)
 
 
-def test_a_worker_that_dies_takes_only_its_batch_along(workers, log):
+def test_a_worker_that_dies_takes_only_its_batches_along(workers, log):
     X, y = digits()
     scoring = partial(score_or_die, log)
     search = OURS.GridSearchCV(CLASSIFIER, GRID, cv=5, refit=False, scoring=scoring).fit(X, y)
     n_scores, n_fits = len(log.read_text().split()), 5 * 8
-    assert n_fits < n_scores < 1.6 * n_fits
+    assert n_fits < n_scores < 2 * n_fits
     assert_as_in_scikit_learn(search, X, y)
 
 
