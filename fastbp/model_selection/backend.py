@@ -8,9 +8,9 @@ cluster, the fits go there in batches, and are done so by each worker.
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import BrokenExecutor, Future
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -21,16 +21,19 @@ from sklearn import config_context, get_config
 from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics._scorer import _MultimetricScorer
 
-from fastbp.model_selection.evaluation import Evaluator, Fit
+from fastbp.model_selection.cluster import Cluster
+from fastbp.model_selection.evaluation import Evaluator, Fit, Kept, receive, take_apart
 from fastbp.model_selection.progress import Progress
-from fastbp.threads import Cancelled, cancelled_by, count_workers
+from fastbp.threads import Cancelled, cancelled_by, count_workers, raise_if_cancelled
 
 __all__ = ["SideBySide"]
 
 ALL = 100_000  # tasks that joblib hands over before it waits for the first
 BATCHES_PER_WORKER = 4  # so that one whose networks were faster gets more
+ATTEMPTS = 2  # to have a fit done elsewhere
 
-Results = list[dict[str, Any]]
+# Of each fit its number, its result, and what its next round goes on from.
+Results = list[tuple[int, dict[str, Any], Kept | None]]
 
 
 class SideBySide(ParallelBackendBase):  # type: ignore[misc]
@@ -41,7 +44,8 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
     n_jobs : int or None
         Networks trained at a time. None is all processors, in the main thread.
     resource : str or None
-        As `Evaluator`'s.
+        The parameter that grows from round to round of a halving search. Where it is the network's
+        `max_iter`, fits go on from where the round before has left them.
     verbose : int
         0 for silence.
     """
@@ -55,11 +59,13 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         outer, n_outer = get_active_backend(prefer="threads")
         self._elsewhere = not isinstance(outer, (ThreadingBackend, SequentialBackend))
         self._outer = outer
+        self._cluster = Cluster(outer) if Cluster.is_meant_by(outer) else None
         if isinstance(outer, SequentialBackend):
             n_outer = 1
         self._n_jobs = n_outer if n_jobs is None else n_jobs
         self._resource, self._verbose = resource, verbose
-        self._evaluator = Evaluator(resource)
+        self._evaluator = Evaluator()
+        self._kept: dict[str | None, Kept | None] = {}
         self._queued: list[tuple[Any, Future[Any]]] = []
         self._lock = threading.Lock()
         self.interrupted = False
@@ -103,7 +109,10 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         fits, futures = [], []
         for batch, future in taken:
             for function, (estimator, X, y), asked in batch.items:
-                fits.append(Fit(function, estimator, X, y, asked))
+                fit = Fit(function, estimator, X, y, asked)
+                fit.key = fit.key_to_go_on(self._resource)
+                fit.kept = self._kept.pop(fit.key, None)
+                fits.append(fit)
                 futures.append(future)
         self.n_asked += len(fits)
         failed: dict[str, str] = {}  # errors of candidates
@@ -112,6 +121,8 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             def done(index: int, result: Any, error: BaseException | None = None) -> None:
                 self.n_done += 1
                 progress.advance()
+                if fits[index].key is not None:
+                    self._kept[fits[index].key] = fits[index].kept
                 if result is not None and result["fit_error"]:
                     failed[str(fits[index].parameters)] = result["fit_error"]
                 if error is None:
@@ -122,9 +133,7 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             if self._elsewhere:
                 self._send(fits, done)
             else:
-                self.interrupted |= run_on_workers(
-                    self._evaluator, fits, count_workers(self._n_jobs), done
-                )
+                self._do_here(list(range(len(fits))), fits, done)
         if failed:
             lines = [f"{who}: {error.strip().splitlines()[-1]}" for who, error in failed.items()]
             warnings.warn("\n".join(["Failed candidates:", *lines]), FitFailedWarning, stacklevel=2)
@@ -132,25 +141,63 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             if not future.done():  # interrupted
                 future.set_result([_not_done(fit)])
 
+    def _do_here(
+        self, numbers: Sequence[int], fits: Sequence[Fit], done: Callable[..., None]
+    ) -> None:
+        """Do the fits of these numbers in this process."""
+        self.interrupted |= run_on_workers(
+            self._evaluator,
+            [fits[i] for i in numbers],
+            count_workers(self._n_jobs),
+            lambda i, *result: done(numbers[i], *result),
+        )
+
     def _send(self, fits: list[Fit], done: Callable[..., None]) -> None:
-        """Share the fits out over the workers of the user's own backend."""
+        """Share the fits out over the workers of the user's own backend.
+
+        What is lost with a worker is sent once more, and what is lost again is done here.
+        """
+        sent, shared = take_apart(fits)
+        left = dict.fromkeys(range(len(fits)))
+        for _ in range(ATTEMPTS):
+            try:
+                with closing(self._share_out(list(left), fits, sent, shared)) as batches:
+                    for results in batches:
+                        for index, result, kept in results:
+                            del left[index]
+                            fits[index].kept = kept
+                            done(index, result)
+            except KeyboardInterrupt:
+                self.interrupted = True
+                return
+            except (BrokenExecutor, OSError):
+                pass  # the workers are gone, or the way to them
+            if not left:
+                return
+        warnings.warn(
+            f"{len(left)} fits were lost with their workers, {ATTEMPTS} times: they are done in "
+            "this process.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        self._do_here(list(left), fits, done)
+
+    def _share_out(
+        self, numbers: list[int], fits: list[Fit], sent: list[Fit], shared: list[Any]
+    ) -> Generator[Results, None, None]:
+        """Yield the results of batches of these fits as they are done; some may be lost."""
         as_done = "generator_unordered" if self._outer.supports_return_generator else "list"
         with parallel_config(backend=self._outer, n_jobs=self._n_jobs):
             parallel = Parallel(return_as=as_done)
-            n_workers = self._outer.effective_n_jobs(parallel.n_jobs)
-            X, y = fits[0].X, fits[0].y
-            calls = (
-                delayed(evaluate_batch)(
-                    X, y, [(i, fits[i].without_data()) for i in batch], self._resource, get_config()
-                )
-                for batch in cut(fits, n_workers * BATCHES_PER_WORKER)
-            )
-            try:
-                for results in parallel(calls):
-                    for index, result in results:
-                        done(index, result)
-            except KeyboardInterrupt:
-                self.interrupted = True
+        n_workers = self._outer.effective_n_jobs(parallel.n_jobs)
+        calls = []
+        for batch in cut([fits[i] for i in numbers], n_workers * BATCHES_PER_WORKER):
+            chosen = [(numbers[i], sent[numbers[i]]) for i in batch]
+            calls.append((chosen, get_config()))
+        if self._cluster is not None:
+            yield from self._cluster.call(evaluate_batch, shared, calls)
+        else:
+            yield from parallel(delayed(evaluate_batch)(shared, *call) for call in calls)
 
 
 def cut(fits: Sequence[Fit], n_batches: int) -> list[list[int]]:
@@ -176,16 +223,18 @@ def cut(fits: Sequence[Fit], n_batches: int) -> list[list[int]]:
 
 
 def evaluate_batch(
-    X: Any, y: Any, fits: list[tuple[int, Fit]], resource: str | None, config: dict[str, Any]
-) -> list[tuple[int, dict[str, Any]]]:
-    """Do some fits in a worker of another backend; returns their results by their numbers."""
-    evaluator = Evaluator(resource)
+    shared: Sequence[Any], sent: list[tuple[int, Fit]], config: dict[str, Any]
+) -> Results:
+    """Do some fits in a worker of another backend, as far as nobody cancels them."""
+    evaluator = Evaluator()
+    shared = receive(shared)
+    fits = [(i, fit.put_together(shared)) for i, fit in sent]
     evaluator.expect(fit for _, fit in fits)
-    results = []
-    with config_context(**config):
+    results: Results = []
+    with config_context(**config), suppress(Cancelled):
         for i, fit in fits:
-            fit.X, fit.y = X, y
-            results.append((i, evaluator.evaluate(fit)))
+            raise_if_cancelled()
+            results.append((i, evaluator.evaluate(fit), fit.kept))
     return results
 
 
@@ -266,13 +315,17 @@ def _not_done(fit: Fit) -> dict[str, Any]:
     scores: Any = np.nan
     if isinstance(scorer, _MultimetricScorer):
         scores = dict.fromkeys(scorer._scorers, np.nan)
-    return {
+    result = {
         "fit_error": None,
         "test_scores": scores,
-        "train_scores": scores,
         "n_test_samples": len(fit.asked["test"]),
         "fit_time": 0.0,
         "score_time": 0.0,
         "parameters": fit.parameters,
-        "estimator": fit.estimator,
     }
+    # scikit-learn looks for what it asked for in all results, or for what the first has
+    if fit.asked.get("return_train_score"):
+        result["train_scores"] = scores
+    if fit.asked.get("return_estimator"):
+        result["estimator"] = fit.estimator
+    return result

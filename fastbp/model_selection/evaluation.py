@@ -8,7 +8,7 @@ shared. Whatever is out of the ordinary, errors among it, is left to their own f
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from itertools import pairwise
@@ -29,12 +29,46 @@ from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.regressor import BPRegressor
 from fastbp.model_selection.folds import Fold, Table, transform_fold
+from fastbp.network import Weights
 from fastbp.threads import Cancelled
 from fastbp.training.stochastic import State
 
-__all__ = ["Evaluator", "Fit", "find_network", "why_not"]
+__all__ = ["Evaluator", "Fit", "Kept", "find_network", "receive", "take_apart", "why_not"]
 
 Array = NDArray[Any]
+
+# Arguments of scikit-learn's function that many fits have in common, and those of this process.
+SHARED = ("train", "test", "fit_params", "score_params", "scorer")
+LOCAL = ("caller", "callback_ctx")
+
+
+@dataclass
+class Kept:
+    """A network and where its training stands, from where the next round of a search goes on."""
+
+    network: BaseBP
+    state: State
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The padding is this processor's, and the rows are the fold's, wherever it goes on.
+        state = self._change_vectors(Weights.without_padding)
+        state.rows = state.rows[:0]
+        return {"network": self.network, "state": state}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.state = self._change_vectors(Weights.with_padding)
+        if self.state.order is not None:  # shuffled in place, while what is received may be shared
+            self.state.order = self.state.order.copy()
+
+    def _change_vectors(self, change: Callable[[Weights, Array], Array]) -> State:
+        """Return the state with its vectors of weights in another layout."""
+        state = copy(self.state)
+        if state.best is not None:
+            state.best = change(self.network._weights, state.best)
+        if state.latest is not None:
+            state.latest = change(self.network._weights, state.latest)
+        return state
 
 
 @dataclass
@@ -47,6 +81,8 @@ class Fit:
     y: Any
     asked: dict[str, Any]  # its other arguments
     seed: int | None = None  # in place of a random_state of None, which threads would share
+    key: str | None = None  # names it in all rounds of a search, if it is one that can go on
+    kept: Kept | None = None  # what it goes on from, and then what it has come to
 
     def __post_init__(self) -> None:
         self.parameters = self.asked.get("parameters") or {}
@@ -54,13 +90,25 @@ class Fit:
         if network is not None and self.of_network("random_state", network.random_state) is None:
             self.seed = int(check_random_state(None).randint(2**31))
 
-    def without_data(self) -> "Fit":
-        """Return what is sent elsewhere beside X and y."""
-        asked = {k: v for k, v in self.asked.items() if k not in ("caller", "callback_ctx")}
-        sent = copy(self)
-        sent.X = sent.y = None
-        sent.asked = asked
-        return sent
+    def key_to_go_on(self, resource: str | None) -> str | None:
+        """Return what names it in all rounds in which this parameter grows, if it can go on."""
+        network = find_network(self.estimator)
+        if (
+            network is None
+            or resource != self.prefix + "max_iter"
+            or self.of_network("solver", network.solver) == "lbfgs"
+        ):
+            return None
+        rest = {k: v for k, v in self.parameters.items() if k != resource}
+        key: str = joblib.hash((sorted(rest.items()), self.asked["train"]))
+        return key
+
+    def put_together(self, shared: Sequence[Any]) -> "Fit":
+        """Return the fit that `take_apart` took apart, from the data `receive` has returned."""
+        fit = copy(self)
+        fit.X, fit.y = shared[self.X], shared[self.y]
+        fit.asked = {k: shared[v] if k in SHARED else v for k, v in self.asked.items()}
+        return fit
 
     @property
     def prefix(self) -> str:
@@ -108,6 +156,32 @@ def find_network(estimator: Any) -> BaseBP | None:
     return estimator if type(estimator) in (BPClassifier, BPRegressor) else None
 
 
+def take_apart(fits: Iterable[Fit]) -> tuple[list[Fit], list[Any]]:
+    """Return fits as they are sent elsewhere, with numbers in place of data, and the data."""
+    shared: list[Any] = []
+    numbers: dict[int, int] = {}
+
+    def number(value: Any) -> int:
+        if id(value) not in numbers:
+            numbers[id(value)] = len(shared)
+            shared.append(value)
+        return numbers[id(value)]
+
+    sent = []
+    for fit in fits:
+        asked = {k: v for k, v in fit.asked.items() if k not in LOCAL}
+        fit = copy(fit)
+        fit.X, fit.y = number(fit.X), number(fit.y)
+        fit.asked = {k: number(v) if k in SHARED else v for k, v in asked.items()}
+        sent.append(fit)
+    return sent, shared
+
+
+def receive(shared: Iterable[Any]) -> list[Any]:
+    """Return data that came from elsewhere as compiled code takes them, which may be unaligned."""
+    return [np.require(v, requirements="A") if type(v) is np.ndarray else v for v in shared]
+
+
 def why_not(estimator: Any) -> str:
     """Say why fits of an estimator cannot be shared; empty where they can."""
     if find_network(estimator) is None:
@@ -120,24 +194,15 @@ def why_not(estimator: Any) -> str:
 
 
 class Evaluator:
-    """Does fits, from several threads at once.
+    """Does fits, from several threads at once."""
 
-    Parameters
-    ----------
-    resource : str or None
-        The parameter that grows from round to round of a halving search. Where it is the network's
-        `max_iter`, fits go on from where the round before has left them.
-    """
-
-    def __init__(self, resource: str | None = None) -> None:
-        self._resource = resource
+    def __init__(self) -> None:
         self._tables: dict[Any, Table] = {}
         self._folds: dict[Any, Fold] = {}
         self._expected: Counter[Any] = Counter()  # fits of each fold
         self._valid: set[int] = set()  # candidates whose parameters are
         self._making = threading.Lock()
         self._one_at_a_time = threading.Lock()
-        self._kept: dict[Any, tuple[BaseBP, State]] = {}
 
     def expect(self, fits: Iterable[Fit]) -> None:
         """Learn which fits are to come: they share the time that their data take."""
@@ -153,6 +218,7 @@ class Evaluator:
         except Cancelled:
             raise
         except Exception:
+            fit.kept = None
             return self._leave(fit)
 
     def forget_folds(self) -> None:
@@ -174,9 +240,8 @@ class Evaluator:
         self._validate(network, fit)
         fold = self._fold(fit, network)
         n_jobs, network.n_jobs = network.n_jobs, 1
-        key = self._key_to_go_on(fit, network)
         began = time.perf_counter()
-        trained = self._train(fit, network, fold, key)
+        trained = self._train(fit, network, fold)
         ended = time.perf_counter()
         result = {"fit_error": None, "test_scores": _judge(fit, trained, fold, "test")}
         score_time = time.perf_counter() - ended
@@ -195,7 +260,7 @@ class Evaluator:
             if fold.steps:
                 estimator.steps[:-1] = fold.steps
             result["estimator"] = estimator
-        elif key is None:
+        elif fit.key is None:
             for name in set(vars(network)) - parameters:  # scikit-learn keeps it for long
                 delattr(network, name)
         return result
@@ -227,19 +292,11 @@ class Evaluator:
                 self._folds[key] = fold
             return self._folds[key]
 
-    def _key_to_go_on(self, fit: Fit, network: BaseBP) -> str | None:
-        """Return what names the fit in all rounds, if it is one that can go on."""
-        if self._resource != fit.prefix + "max_iter" or network.solver == "lbfgs":
-            return None
-        rest = {k: v for k, v in fit.parameters.items() if k != self._resource}
-        key: str = joblib.hash((sorted(rest.items()), fit.asked["train"]))
-        return key
-
-    def _train(self, fit: Fit, network: BaseBP, fold: Fold, key: str | None) -> BaseBP:
+    def _train(self, fit: Fit, network: BaseBP, fold: Fold) -> BaseBP:
         """Return the trained network: the given one, or that of the round before."""
-        if key in self._kept:
-            kept, state = self._kept[key]
-            kept.max_iter = network.max_iter
+        if fit.kept is not None:
+            kept, state = fit.kept.network, fit.kept.state
+            kept.max_iter, kept.n_jobs, state.rows = network.max_iter, 1, fold.train.numbers
             return kept._learn(fold.samples, kept._weights, state)
         for name, value in fold.attributes.items():
             setattr(network, name, value)
@@ -247,8 +304,8 @@ class Evaluator:
         weights = network._begin(fold.samples, random_state)
         state = State(fold.train.numbers, random_state)
         network._learn(fold.samples, weights, state)
-        if key is not None:
-            self._kept[key] = network, state
+        if fit.key is not None:
+            fit.kept = Kept(network, state)
         return network
 
 

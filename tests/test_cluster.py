@@ -1,0 +1,274 @@
+"""Searches over processes and over a Dask cluster, whose workers may die, against scikit-learn's.
+
+The workers are processes of this machine.
+"""
+
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import dask
+import numpy as np
+import pytest
+import sklearn.model_selection
+from distributed import Client, LocalCluster
+from joblib import parallel_config
+from joblib.externals.loky import get_reusable_executor
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+from test_model_selection import assert_same
+
+import fastbp.model_selection
+from fastbp import BPClassifier
+from fastbp.model_selection import backend
+from fastbp.training.engine import Engine
+
+pytestmark = [
+    pytest.mark.skipif(os.name != "posix", reason="workers die of a signal"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite"),
+]
+
+STOCK, OURS = sklearn.model_selection, fastbp.model_selection
+
+CLASSIFIER = BPClassifier(hidden_layer_sizes=(5,), max_iter=8, random_state=0)
+GRID = {"alpha": [0.1, 1.0, 10.0, 100.0], "hidden_layer_sizes": [(5,), (8,)]}
+PATIENCE = 60  # seconds, for what takes one or two
+NOTHING_YET = SimpleNamespace(n_done=0)
+
+
+@pytest.fixture(scope="module")
+def client():
+    with start_workers() as cluster, Client(cluster) as client:
+        yield client
+
+
+def start_workers():
+    return LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
+    )
+
+
+@pytest.fixture(params=["dask", "loky"])
+def workers(request):
+    """Two workers of a kind."""
+    if request.param == "dask":
+        request.getfixturevalue("client").wait_for_workers(2, timeout=PATIENCE)
+    with parallel_config(backend=request.param, n_jobs=2):
+        yield request.param
+
+
+@pytest.fixture
+def log(tmp_path):
+    """A file to which workers append lines."""
+    path = tmp_path / "log"
+    path.touch()
+    return path
+
+
+def write(log, line):
+    with log.open("a") as file:
+        file.write(f"{line}\n")
+
+
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return X[:300], y[:300]
+
+
+def accuracy(model, X, y):
+    return float(np.mean(model.predict(X) == y))
+
+
+def assert_as_in_scikit_learn(search, X, y):
+    """Assert that a search of ours says what scikit-learn's says in this process."""
+    stock = getattr(STOCK, type(search).__name__)(**search.get_params(deep=False))
+    if callable(stock.scoring):
+        stock.scoring = accuracy
+    with parallel_config(backend="sequential"):
+        stock.fit(X, y)
+    assert_same(search.cv_results_, stock.cv_results_)
+
+
+class Counted:
+    """A table that writes down when it is pickled."""
+
+    def __init__(self, values, log):
+        self.values, self.log = values, log
+        self.shape = values.shape
+
+    def __len__(self):
+        return len(self.values)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.values, dtype)
+
+    def __getitem__(self, rows):
+        return self.values[rows]
+
+    def __reduce__(self):
+        write(self.log, os.getpid())
+        return Counted, (self.values, self.log)
+
+
+@pytest.mark.parametrize("prefix", ["", "net__"])
+def test_the_same_results_and_x_is_sent_to_a_worker_once(client, log, prefix):
+    X, y = digits()
+    model = Pipeline([("scale", StandardScaler()), ("net", CLASSIFIER)]) if prefix else CLASSIFIER
+    grid = {prefix + name: values for name, values in GRID.items()}
+    search = OURS.GridSearchCV(model, grid, cv=3, refit=False)
+    with parallel_config(backend="dask"):
+        search.fit(Counted(X, log), y)
+    assert 1 <= len(log.read_text().split()) <= 2
+    assert_as_in_scikit_learn(search, X, y)
+
+
+def count_files(folder, model, X, y):
+    return float(len(list(Path(folder).rglob("*.pkl"))))
+
+
+def test_x_is_written_once_for_all_processes(tmp_path):
+    X, y = np.tile(digits()[0], (8, 1)), np.tile(digits()[1], 8)
+    assert X.nbytes > 1e6
+    search = OURS.GridSearchCV(
+        CLASSIFIER, GRID, cv=2, refit=False, scoring=partial(count_files, tmp_path)
+    )
+    get_reusable_executor().shutdown()  # one that is there keeps to its own folder
+    with parallel_config(backend="loky", n_jobs=2, temp_folder=str(tmp_path)):
+        search.fit(X, y)
+    assert set(search.cv_results_["mean_test_score"]) == {1.0}
+    search.set_params(scoring=None)
+    with parallel_config(backend="loky", n_jobs=2):
+        search.fit(X, y)
+    assert_as_in_scikit_learn(search, X, y)
+
+
+def score_or_die(log, model, X, y):
+    """The accuracy; after ten, one who asks for it is killed."""
+    write(log, os.getpid())
+    if len(log.read_text().split()) >= 10:
+        with suppress(FileExistsError):
+            log.with_name("killed").touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGKILL)
+    return accuracy(model, X, y)
+
+
+def test_a_worker_that_dies_takes_only_its_batches_along(workers, log):
+    X, y = digits()
+    scoring = partial(score_or_die, log)
+    search = OURS.GridSearchCV(CLASSIFIER, GRID, cv=5, refit=False, scoring=scoring).fit(X, y)
+    n_scores, n_fits = len(log.read_text().split()), 5 * 8
+    assert n_fits < n_scores < 2 * n_fits
+    assert_as_in_scikit_learn(search, X, y)
+
+
+def score_here_only(pid, model, X, y):
+    if os.getpid() != pid:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return accuracy(model, X, y)
+
+
+def test_what_kills_all_workers_is_done_here():
+    X, y = digits()
+    scoring = partial(score_here_only, os.getpid())
+    search = OURS.GridSearchCV(CLASSIFIER, {"alpha": [1.0]}, cv=2, refit=False, scoring=scoring)
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        start_workers() as cluster,
+        Client(cluster),
+        parallel_config(backend="dask"),
+        pytest.warns(RuntimeWarning, match="2 fits were lost"),
+    ):
+        search.fit(X, y)
+    assert_as_in_scikit_learn(search, X, y)
+
+
+def fail(model, X, y):
+    raise ZeroDivisionError("no score")
+
+
+def test_an_error_is_raised_as_anywhere(workers):
+    X, y = digits()
+    search = OURS.GridSearchCV(CLASSIFIER, GRID, cv=2, scoring=fail, error_score="raise")
+    with pytest.raises(ZeroDivisionError, match="no score"):
+        search.fit(X, y)
+
+
+def count_epochs(log, *arguments):
+    """Do a batch, and write down how many epochs it has trained."""
+    train, epochs = Engine.train, []
+
+    def counting_train(*arguments):
+        for losses in train(*arguments):
+            epochs.extend(losses)
+            yield losses
+
+    Engine.train = counting_train
+    try:
+        return backend.evaluate_batch(*arguments)
+    finally:
+        Engine.train = train
+        write(log, len(epochs))
+
+
+@pytest.mark.parametrize(("prefix", "dtype"), [("", "float32"), ("net__", "float64")])
+def test_halving_goes_on_from_the_round_before(workers, log, prefix, dtype, monkeypatch):
+    """The same bits as from scratch, at the cost of the difference."""
+    X, y = digits()
+    model = clone(CLASSIFIER).set_params(dtype=dtype, n_iter_no_change=100)
+    model = Pipeline([("scale", StandardScaler()), ("net", model)]) if prefix else model
+    grid = {
+        prefix + "solver": ["adam", "sgd", "adagrad"],
+        prefix + "learning_rate": ["constant", "adaptive", "invscaling"],
+        prefix + "early_stopping": [False, True],
+    }
+    search = OURS.HalvingGridSearchCV(
+        model,
+        grid,
+        resource=prefix + "max_iter",
+        max_resources=27,
+        min_resources=3,
+        cv=2,
+        factor=3,
+        refit=False,
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "evaluate_batch", partial(count_epochs, log))
+        search.fit(X, y)
+    assert search.n_candidates_ == [18, 6, 2]
+    assert sum(map(int, log.read_text().split())) == 2 * (18 * 3 + 6 * 6 + 2 * 18)
+    assert_as_in_scikit_learn(search, X, y)
+
+
+def test_ctrl_c_keeps_what_is_finished_and_frees_the_workers(workers, request):
+    X, y = digits()
+    model = BPClassifier(max_iter=10**6, n_iter_no_change=10**7, random_state=0)
+    endless = {"tol": [0.0, 1e-9]}
+    grid = [{"tol": [1e9, 1e8], "n_iter_no_change": [1]}, endless]
+    search = OURS.GridSearchCV(model, grid, cv=2, refit=False)
+
+    def press():
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until and getattr(search, "_backend", NOTHING_YET).n_done < 1:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    with pytest.raises(KeyboardInterrupt, match=r"[1-4] of 8 fits were done") as interrupt:
+        search.fit(X, y)
+    presser.join()
+    scores = [search.cv_results_[f"split{fold}_test_score"] for fold in range(2)]
+    assert str(interrupt.value).startswith(str(np.isfinite(scores).sum()))
+    assert np.isnan(scores)[:, 2:].all()
+    if workers == "dask":  # which has one thread in each
+        client = request.getfixturevalue("client")
+        for address in client.scheduler_info()["workers"]:
+            client.submit(os.getpid, workers=[address], pure=False).result(timeout=PATIENCE)
