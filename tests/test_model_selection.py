@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tracemalloc
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -318,7 +319,9 @@ def test_any_other_estimator_is_left_to_scikit_learn(fits, capsys):
     custom = Custom(hidden_layer_sizes=(3,), max_iter=3, random_state=0)
     search_twice(custom, {"alpha": [0.1, 1.0]}, X, y, cv=2)
     init = [np.ones((4, 5)), np.ones((5, 3))]
-    search_twice(CLASSIFIER, {"alpha": [0.1, 1.0]}, X, y, cv=2, fit={"coef_init": init})
+    grid = {"alpha": [0.1, 1.0]}
+    search_twice(CLASSIFIER, grid, X, y, cv=2, fit={"coef_init": init}, verbose=1)
+    assert "left 4 fits to scikit-learn: fit is given coef_init." in capsys.readouterr().out
     assert len(fits) == 4
 
 
@@ -459,6 +462,35 @@ def test_progress_is_printed_when_asked_for(capsys):
     assert capsys.readouterr().out == ""
     search.set_params(verbose=1).fit(X, y)
     assert "4 of 4 fits" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks for a pseudo-terminal")
+def test_in_a_terminal_progress_is_a_bar():
+    import pty
+
+    code = """
+import warnings
+from sklearn.datasets import load_iris
+from fastbp import BPClassifier
+from fastbp.model_selection import GridSearchCV
+warnings.simplefilter("ignore")
+GridSearchCV(BPClassifier(max_iter=2), {"alpha": [0.1, 1.0]}, cv=2, verbose=1).fit(
+    *load_iris(return_X_y=True))
+"""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=theirs, stderr=subprocess.DEVNULL, env=environment
+    )
+    os.close(theirs)
+    printed = b""
+    with suppress(OSError):  # the end, on Linux
+        while chunk := os.read(ours, 4096):
+            printed += chunk
+    assert child.wait(60) == 0
+    assert b"\x1b[" in printed
+    assert b"4/4" in printed
+    assert b"4 of 4 fits" in printed
 
 
 @pytest.mark.parametrize("name", ["loky", "multiprocessing", "threading", "sequential"])

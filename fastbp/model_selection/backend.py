@@ -134,6 +134,10 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
                 self._send(fits, done)
             else:
                 self._do_here(list(range(len(fits))), fits, done)
+        if self._verbose:
+            for reason, count in self._evaluator.left.items():
+                print(f"fastbp left {count} fits to scikit-learn: {reason}.")
+        self._evaluator.left.clear()
         if failed:
             lines = [f"{who}: {error.strip().splitlines()[-1]}" for who, error in failed.items()]
             warnings.warn("\n".join(["Failed candidates:", *lines]), FitFailedWarning, stacklevel=2)

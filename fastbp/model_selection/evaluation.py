@@ -201,6 +201,7 @@ class Evaluator:
         self._folds: dict[Any, Fold] = {}
         self._expected: Counter[Any] = Counter()  # fits of each fold
         self._valid: set[int] = set()  # candidates whose parameters are
+        self.left: Counter[str] = Counter()  # fits left to scikit-learn, by the reason
         self._making = threading.Lock()
         self._one_at_a_time = threading.Lock()
 
@@ -211,7 +212,9 @@ class Evaluator:
 
     def evaluate(self, fit: Fit) -> dict[str, Any]:
         """Return what scikit-learn's function would, from the same bits."""
-        if not _is_ordinary(fit):
+        reason = _why_not_here(fit)
+        if reason:
+            self.left[reason] += 1
             return self._leave(fit)
         try:
             return self._evaluate(fit)
@@ -235,7 +238,7 @@ class Evaluator:
         estimator = _set(fit.estimator, clone(fit.parameters, safe=False))
         network = find_network(estimator)
         if network is None:
-            raise TypeError("The candidate is not a network.")
+            raise TypeError(why_not(estimator))
         parameters = set(vars(network))
         self._validate(network, fit)
         fold = self._fold(fit, network)
@@ -309,16 +312,14 @@ class Evaluator:
         return network
 
 
-def _is_ordinary(fit: Fit) -> bool:
-    """Tell whether a fit asks for nothing but what is done here."""
-    asked = fit.asked
-    context = asked.get("callback_ctx")
-    return (
-        not why_not(fit.estimator)
-        and set(asked.get("fit_params") or {}) <= {fit.prefix + "sample_weight"}
-        and not getattr(context, "_callbacks", None)
-        and fit.y is not None
-    )
+def _why_not_here(fit: Fit) -> str:
+    """Say why a fit asks for more than is done here; empty where it does not."""
+    unknown = set(fit.asked.get("fit_params") or {}) - {fit.prefix + "sample_weight"}
+    if unknown:
+        return f"fit is given {', '.join(sorted(unknown))}"
+    if getattr(fit.asked.get("callback_ctx"), "_callbacks", None):
+        return "the search has callbacks"
+    return why_not(fit.estimator) or ("there is no y" if fit.y is None else "")
 
 
 def _judge(fit: Fit, network: BaseBP, fold: Fold, part: str) -> Any:
