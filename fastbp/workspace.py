@@ -25,6 +25,8 @@ __all__ = ["count_weights", "make_workspace"]
 
 Array = NDArray[Any]
 
+MOST_BY_ROWS = 1 << 18  # bytes of W: half of the second-level cache of the smallest machines
+
 
 def count_weights(weights: Weights) -> int:
     """Return the number of weights: as many multiply-adds take a sample forward."""
@@ -49,6 +51,10 @@ def make_workspace(
     widest = max(int(layers[f"{kind}_row"].max()) for kind in ("weights", "transposed", "input"))
     per_thread = int((layers["panel_rows"] * layers["weights_row"]).sum())
     large = bool(layers["large"].any())
+    # Where W of a sparse X stays in the cache, its gradient is kept, to be summed row by row.
+    first = layers[0]["n_in"] * layers[0]["weights_row"] * dtype.itemsize
+    by_rows = sparse is not None and first <= MOST_BY_ROWS
+    keep_gradient = keep_gradient or by_rows
     n_entries = 0
     if sparse is not None:
         stored = np.diff(sparse.indptr)
@@ -73,6 +79,7 @@ def make_workspace(
         loss=loss,
         rows=rows,
         grain=BLAS_ROWS if large else TILE_ROWS,
+        by_rows=int(by_rows),
     )
 
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import make_case, make_optimizer
 
+from fastbp import workspace
 from fastbp.matmul import product
 from fastbp.network import Weights
 from fastbp.prediction import Predictor
@@ -197,3 +198,18 @@ def test_rows_beyond_two_to_the_31_elements(tmp_path):
     assert results[0][0] == results[1][0]
     np.testing.assert_array_equal(results[0][1], results[1][1])
     np.testing.assert_array_equal(results[0][2], results[1][2])
+
+
+@pytest.mark.parametrize("batch_size", [1, 16, 40])
+def test_sparse_x_row_by_row_gives_the_same_bits_as_column_by_column(batch_size, monkeypatch):
+    case = make_case((12, 9, 2), ["tanh", "identity"], "squared_error", 40, sparse=True)
+    results = []
+    for most in (workspace.MOST_BY_ROWS, 0):
+        monkeypatch.setattr(workspace, "MOST_BY_ROWS", most)
+        engine = case.engine(np.float32, batch_size, keep_gradient=True)
+        assert engine.workspace.by_rows == (most > 0)
+        optimizer = make_optimizer()
+        optimizer.begin(engine.weights)
+        losses = list(engine.train(np.arange(40), 3, optimizer))
+        results.append((losses, engine.weights.flat.tolist()))
+    assert results[0] == results[1]

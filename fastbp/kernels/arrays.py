@@ -92,10 +92,11 @@ class Workspace(NamedTuple):
     column_values: Any
     bounds: Any  # (n_threads + 1,) which panels each thread updates
     team: Any  # team.py
-    addresses: Any  # (11,) of functions, by the names below
+    addresses: Any  # (12,) of functions, by the names below
     loss: int  # losses.py
     rows: int  # rows of a chunk: a larger batch is taken in chunks
     grain: int  # threads share rows in multiples of it
+    by_rows: int  # 1 where a thread that works alone sums the gradient of sparse X row by row
 
 
 class Run(NamedTuple):
@@ -142,7 +143,8 @@ UPDATE = 7
 MULTIPLY_SPARSE = 8
 SORT = 9
 DIFFERENTIATE_SPARSE = 10
-N_ADDRESSES = 11
+DIFFERENTIATE_ROWS = 11
+N_ADDRESSES = 12
 
 # The entries of `Workspace.totals`, which last from call to call.
 WEIGHT = 0  # sum of the weights of the batch's samples so far

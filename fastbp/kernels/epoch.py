@@ -17,6 +17,7 @@ from fastbp.kernels.arrays import (
     BACKWARD,
     BATCH_LOSS,
     BEST_LOSS,
+    DIFFERENTIATE_ROWS,
     DIFFERENTIATE_SPARSE,
     ENDED,
     EPOCH_LOSS,
@@ -35,7 +36,12 @@ from fastbp.kernels.arrays import (
     YIELD,
     Chunk,
 )
-from fastbp.kernels.backward import backward, differentiate_sparse, sort_columns
+from fastbp.kernels.backward import (
+    backward,
+    differentiate_rows,
+    differentiate_sparse,
+    sort_columns,
+)
 from fastbp.kernels.forward import forward, multiply_sparse
 from fastbp.kernels.jit import call, part
 from fastbp.kernels.plan import Plan, as_integer, bundles, plan_function
@@ -146,6 +152,7 @@ def train(plan, member, size):
     most = workspace.bounds.size - 1
     first_panel = workspace.bounds[member * most // size]
     last_panel = workspace.bounds[(member + 1) * most // size]
+    by_rows = np.int64(workspace.by_rows != 0 and size == 1)
     for index in range(b.run.first, b.run.last):
         chunk = Chunk(*_place(index, b.run.first, n_samples, batch_size, workspace.rows))
         if chunk.rows <= 0:
@@ -157,7 +164,7 @@ def train(plan, member, size):
             if b.run.watch[HALTED] != 0:
                 break
         if leads:
-            if data.indptr.size > 0:
+            if data.indptr.size > 0 and by_rows == 0:
                 call(addresses[SORT], (this, chunk.start, chunk.rows))
             _add_weights(data, workspace, chunk)
         low, high = _share(member, size, chunk.rows, workspace.grain)
@@ -169,7 +176,9 @@ def train(plan, member, size):
         if leads:
             _add_losses(data, workspace, chunk)
         begins, ends = np.int64(chunk.begins), np.int64(chunk.ends)
-        shared = chunk.step, chunk.rows, begins, ends, first_panel, last_panel, member
+        if by_rows != 0:
+            call(addresses[DIFFERENTIATE_ROWS], (this, chunk.start, chunk.rows, begins))
+        shared = chunk.step, chunk.rows, begins, ends, first_panel, last_panel, member, by_rows
         call(addresses[UPDATE], (this, *shared))
         wait(workspace.team, size, addresses[YIELD])
         if leads and chunk.ends:
@@ -200,10 +209,11 @@ CALLED = [
     (forward, 3),
     *((loss, 3) for loss in losses.FUNCTIONS),
     (backward, 2),
-    (update_panels, 7),
+    (update_panels, 8),
     (multiply_sparse, 3),
     (sort_columns, 2),
     (differentiate_sparse, 4),
+    (differentiate_rows, 3),
 ]
 
 
@@ -214,6 +224,7 @@ def compile_training(plan: Plan) -> int:
     if plan.bundles.data.indptr.size > 0:
         called[MULTIPLY_SPARSE], called[SORT] = multiply_sparse, sort_columns
         called[DIFFERENTIATE_SPARSE] = differentiate_sparse
+        called[DIFFERENTIATE_ROWS] = differentiate_rows
     return _compile(plan, train, called)
 
 

@@ -53,8 +53,11 @@ def choose_panel_rows(rows: int, weights_row: int) -> int:
     return TILE_ROWS * max(1, most // TILE_ROWS)
 
 
-def update_panels(plan, step, n_rows, begins, ends, first, last, member):
-    """Gradients of panels first..last over a chunk; at the end of its batch, step number `step`."""
+def update_panels(plan, step, n_rows, begins, ends, first, last, member, by_rows):
+    """Gradients of panels first..last over a chunk; at the end of its batch, step number `step`.
+
+    The matrix of the first layer has its gradient where that was summed row by row, `by_rows`.
+    """
     b = bundles(plan)
     network, data, solver, workspace = b.network, b.data, b.solver, b.workspace
     steps = ends != 0 and workspace.totals[WEIGHT] > 0
@@ -85,10 +88,10 @@ def update_panels(plan, step, n_rows, begins, ends, first, last, member):
             gradient = workspace.scratch
             if workspace.gradient.size > 0:
                 at, gradient = low, workspace.gradient
-            if sparse:
+            if sparse and by_rows == 0:
                 function = workspace.addresses[DIFFERENTIATE_SPARSE]
                 call(function, (as_integer(plan), begins, row, end, at))
-            else:
+            elif not sparse:
                 differentiate(network, workspace, n_rows, begins, i, row, end, gradient, at)
             if with_bias:
                 differentiate_bias(network, workspace, n_rows, begins, i, gradient, at + bias - low)
