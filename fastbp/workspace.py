@@ -69,7 +69,7 @@ def make_workspace(
         one=np.ones(1, dtype),
         row_losses=np.zeros(rows),
         squares=np.zeros(int(last["last_panel"])),
-        totals=np.zeros(4),
+        totals=np.zeros(5),
         column_starts=np.zeros(weights.units[0] + 1 if sparse is not None else 0, np.int64),
         column_rows=np.zeros(n_entries, np.int64),
         column_values=np.zeros(n_entries, dtype),

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import dataclass
 
+import naive
 import numpy as np
 import scipy.sparse
 
@@ -35,8 +36,16 @@ class Case:
     def engine(self, dtype=np.float64, batch_size=None, n_jobs=1, keep_gradient=True):
         weights = Weights.of(self.coefs, self.intercepts, dtype)
         size = batch_size or len(self.X)
+        parameter = naive.PARAMETERS.get(self.loss, 0.0)
         return Engine(
-            weights, self.names, self.loss, self.samples(dtype), size, n_jobs, keep_gradient
+            weights,
+            self.names,
+            self.loss,
+            self.samples(dtype),
+            size,
+            n_jobs,
+            keep_gradient,
+            parameter,
         )
 
 
@@ -57,6 +66,8 @@ def make_case(
         y = rng.integers(0, 2, (n_samples, n_outputs)).astype(float)
     elif loss == "poisson":
         y = rng.poisson(2.0, (n_samples, n_outputs)).astype(float)
+    elif loss == "gamma":
+        y = rng.gamma(2.0, size=(n_samples, n_outputs))
     else:
         y = rng.normal(size=(n_samples, n_outputs))
     weight = rng.random(n_samples) if weighted else None

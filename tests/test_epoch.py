@@ -35,6 +35,11 @@ def cases(draw):
                 ("identity", "squared_error", 1),
                 ("identity", "squared_error", 3),
                 ("exp", "poisson", 1),
+                ("exp", "gamma", 2),
+                ("identity", "huber", 2),
+                ("identity", "quantile", 1),
+                ("identity", "log_cosh", 1),
+                ("identity", "absolute_error", 1),
             ]
         )
     )

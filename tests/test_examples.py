@@ -131,6 +131,17 @@ def test_housing(tmp_path):
     assert not lowest[2].startswith("-")
 
 
+def test_intervals(tmp_path):
+    output = run_quickly("intervals", tmp_path)
+    below = [numbers_after(f"quantile {q:4}:", output)[-1] for q in (0.05, 0.5, 0.95)]
+    assert below[0] < 0.15
+    assert 0.35 < below[1] < 0.65
+    assert below[2] > 0.85
+    widths = re.findall(r"tenth it is \$([\d,]+) wide", output)
+    cheapest, dearest = (int(width.replace(",", "")) for width in widths)
+    assert cheapest < dearest
+
+
 def test_every_example_has_a_test():
     assert {f"test_{script}" for script in SCRIPTS} <= set(globals())
 

@@ -19,6 +19,10 @@ OUTPUTS = [
     ("poisson", "exp", 2),
     ("poisson", "softplus", 2),
     ("poisson", "logistic", 1),
+    ("gamma", "exp", 2),
+    ("gamma", "softplus", 1),
+    *((name, "identity", 2) for name in naive.RESIDUALS),
+    *((name, "tanh", 1) for name in naive.RESIDUALS),
 ]
 
 

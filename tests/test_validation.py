@@ -1,5 +1,6 @@
 """Early stopping by the user's own validation set and score; and the weights of classes."""
 
+import naive
 import numpy as np
 import pytest
 import sklearn
@@ -77,6 +78,11 @@ def test_the_loss_of_outputs_is_the_engines():
         (("tanh", "identity"), "squared_error"),
         (("relu", "softmax"), "squared_error"),
         (("relu", "exp"), "poisson"),
+        (("relu", "exp"), "gamma"),
+        (("relu", "identity"), "huber"),
+        (("relu", "identity"), "quantile"),
+        (("relu", "identity"), "log_cosh"),
+        (("relu", "identity"), "absolute_error"),
     ]:
         case = make_case((6, 5, 3), names, loss, 40, weighted=True)
         engine = case.engine(np.float64)
@@ -84,7 +90,8 @@ def test_the_loss_of_outputs_is_the_engines():
         from fastbp.prediction import Predictor
 
         outputs = Predictor(engine.weights)(names, engine.samples.X, 1)
-        actual = mean_loss(loss, engine.samples, np.arange(40), outputs)
+        parameter = naive.PARAMETERS.get(loss, 0.0)
+        actual = mean_loss(loss, engine.samples, np.arange(40), outputs, parameter)
         assert actual == pytest.approx(expected, rel=1e-10)
 
 

@@ -4,7 +4,6 @@ import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import partial
 from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypeVar
@@ -105,6 +104,10 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
     def _class_weights(self, y: Any) -> Array | None:
         """Return the weights of the samples by their classes, None where there are none."""
         return None
+
+    def _loss_parameter(self) -> float:
+        """Return the parameter of the loss, 0 where it has none."""
+        return 0.0
 
     # Fitting ---------------------------------------------------------------------------------
 
@@ -256,7 +259,14 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
                 targets = samples.targets.astype(np.float64)
                 samples = Samples(samples.X, targets, None, samples.sample_weight)
         engine = Engine(
-            exact, names, self.loss, samples, len(rows), self.n_jobs, keep_gradient=True
+            exact,
+            names,
+            self.loss,
+            samples,
+            len(rows),
+            self.n_jobs,
+            keep_gradient=True,
+            loss_parameter=self._loss_parameter(),
         )
         self.n_iter_, self.loss_ = lbfgs.minimize(
             engine,
@@ -296,7 +306,15 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
                 score = self._score_by(samples, state.held_out, names)
         order = state.rows if state.order is None else state.order
         batch_size = self._choose_batch_size(len(order))
-        engine = Engine(weights, names, self.loss, samples, batch_size, self.n_jobs)
+        engine = Engine(
+            weights,
+            names,
+            self.loss,
+            samples,
+            batch_size,
+            self.n_jobs,
+            loss_parameter=self._loss_parameter(),
+        )
         rules = stochastic.Rules(
             max_iter=self.max_iter,
             shuffle=self.shuffle,
@@ -324,10 +342,16 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
                 "must be positive for early_stopping."
             )
         if self.scoring is None or self.scoring == "loss":
-            loss = partial(mean_loss, self.loss, samples, rows)
-            judge = self._scorer(samples, rows) if self.scoring is None else loss
-            sign = 1 if self.scoring is None else -1
-            return lambda: sign * judge(self._predictor(names, samples.X, self.n_jobs, rows))
+            judge = self._scorer(samples, rows)
+            parameter = self._loss_parameter()
+
+            def score() -> float:
+                outputs = self._predictor(names, samples.X, self.n_jobs, rows)
+                if self.scoring is None:
+                    return judge(outputs)
+                return -mean_loss(self.loss, samples, rows, outputs, parameter)
+
+            return score
         scorer = check_scoring(self, self.scoring)
         y = self._decode_targets(samples, rows)
         if not isinstance(scorer, _BaseScorer):  # a function of the user's

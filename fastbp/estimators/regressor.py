@@ -1,6 +1,7 @@
 """BPRegressor, in place of scikit-learn's MLPRegressor."""
 
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -9,13 +10,14 @@ from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from fastbp.estimators.base import HIDDEN_ACTIVATIONS, Array, BaseBP, documented
+from fastbp.kernels import losses
 from fastbp.samples import Samples
 
-# The outputs of which Poisson's loss, with its logarithm of the output, is defined.
+# The outputs for which the losses with a logarithm of the output are defined.
 _POSITIVE = ("auto", "exp", "softplus", "logistic")
 
 
@@ -27,8 +29,17 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
 
     Parameters
     ----------
-    loss : {'squared_error', 'poisson'}, default='squared_error'
-        Half the squared error, or half the Poisson deviance, which asks for ``y >= 0``.
+    loss : str, default='squared_error'
+        What training lowers; formulas and sources are in `fastbp.kernels.losses`.
+
+        - 'squared_error': half of it
+        - 'absolute_error': the prediction is a median
+        - 'huber': squared up to `delta`, absolute beyond
+        - 'quantile': the pinball loss, the prediction is the `quantile`
+        - 'log_cosh': the logarithm of the hyperbolic cosine
+        - 'poisson': half the Poisson deviance, for ``y >= 0``
+        - 'gamma': half the gamma deviance, for ``y > 0``
+
     hidden_layer_sizes : int or array-like of int, default=(100,)
         The number of units of each hidden layer; ``()`` is a linear model.
     activation : str or sequence of str, default='relu'
@@ -37,9 +48,13 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         'softplus', 'gelu' (exact), 'silu'.
     {parameters}
     out_activation : str, default='auto'
-        The function of the outputs: 'auto' is 'identity', and 'exp' for the Poisson loss. Any of
-        the hidden units' and 'exp'; for the Poisson loss one that is positive: 'exp', 'softplus' or
+        The function of the outputs: 'auto' is 'identity', and 'exp' for 'poisson' and 'gamma'. Any
+        of the hidden units' and 'exp'; for these two one that is positive: 'exp', 'softplus' or
         'logistic'.
+    quantile : float, default=0.5
+        The quantile that 'quantile' predicts, between 0 and 1.
+    delta : float, default=1.0
+        The residual from which 'huber' is no longer squared, in the unit of y.
     {scoring}
 
     Attributes
@@ -70,7 +85,9 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseBP._parameter_constraints,
-        "loss": [StrOptions({"squared_error", "poisson"})],
+        "loss": [StrOptions(set(losses.CODES) - {"log_loss"})],
+        "quantile": [Interval(Real, 0, 1, closed="neither")],
+        "delta": [Interval(Real, 0, None, closed="neither")],
         "out_activation": [StrOptions({"auto", "exp", *HIDDEN_ACTIVATIONS})],
     }
 
@@ -105,6 +122,8 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         n_jobs: int | None = None,
         init: str = "auto",
         out_activation: str = "auto",
+        quantile: float = 0.5,
+        delta: float = 1.0,
         scoring: str | Callable[..., float] | None = None,
     ) -> None:
         self.loss = loss
@@ -135,6 +154,8 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         self.n_jobs = n_jobs
         self.init = init
         self.out_activation = out_activation
+        self.quantile = quantile
+        self.delta = delta
         self.scoring = scoring
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
@@ -243,14 +264,19 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
             raise TypeError(f"{name} must be numbers, got an array of {y.dtype}.")
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
-        if self.loss == "poisson":
+        if self.loss in ("poisson", "gamma"):
             if self.out_activation not in _POSITIVE:
                 raise ValueError(
-                    f"out_activation must be among {list(_POSITIVE)} for loss='poisson', got "
+                    f"out_activation must be among {list(_POSITIVE)} for loss={self.loss!r}, got "
                     f"{self.out_activation!r}."
                 )
             if (y < 0).any():
-                raise ValueError(f"loss='poisson' requires y >= 0, got negative values in {name}.")
+                relation = ">=" if self.loss == "poisson" else ">"
+                raise ValueError(
+                    f"loss={self.loss!r} requires y {relation} 0, got negative values in {name}."
+                )
+            if self.loss == "gamma" and (y == 0).any():
+                raise ValueError(f"loss='gamma' requires y > 0, got zeros in {name}.")
         targets = np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
         return targets, None
 
@@ -260,13 +286,16 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.target_tags.positive_only = self.loss == "poisson"
+        tags.target_tags.positive_only = self.loss in ("poisson", "gamma")
         return tags
 
     def _choose_out_activation(self) -> str:
         if self.out_activation != "auto":
             return self.out_activation
-        return "exp" if self.loss == "poisson" else "identity"
+        return "exp" if self.loss in ("poisson", "gamma") else "identity"
+
+    def _loss_parameter(self) -> float:
+        return {"quantile": self.quantile, "huber": self.delta}.get(self.loss, 0.0)
 
     def _scorer(self, samples: Samples, rows: Array) -> Callable[[Array], float]:
         assert samples.targets is not None

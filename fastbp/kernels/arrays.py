@@ -86,7 +86,7 @@ class Workspace(NamedTuple):
     one: Any  # (1,) the number 1
     row_losses: Any  # (rows,) float64
     squares: Any  # (n_panels,) float64: the sum of squared weights of each panel
-    totals: Any  # (4,) float64, by the names below
+    totals: Any  # (5,) float64, by the names below
     column_starts: Any  # (n_features + 1,), and the two below: a sparse chunk by columns
     column_rows: Any
     column_values: Any
@@ -151,6 +151,7 @@ WEIGHT = 0  # sum of the weights of the batch's samples so far
 BATCH_LOSS = 1  # sum of the weighted losses of the batch's samples so far
 EPOCH_LOSS = 2  # sum over the epoch's batches so far of the mean loss times the samples
 SQUARES = 3  # sum of the squared weights
+LOSS_PARAMETER = 4  # of a loss that has one; see losses.py
 
 # The entries of `Run.watch`: training halts when the loss has not fallen below the best one so far,
 # less the tolerance, for more than so many epochs, or is not finite.

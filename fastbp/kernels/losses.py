@@ -3,6 +3,18 @@
 For the canonical pairs (softmax or logistic with cross-entropy, identity with squared error, exp
 with Poisson) the derivative is ``a - y``: the slope of the output cancels against the loss's
 denominator. Elsewhere it is the loss's derivative by a, times the slope.
+
+Of the losses of residuals, ``r = a - y``, the mean over the outputs is shown, while the derivative is
+that of their sum, as in scikit-learn's squared error:
+
+============== ==================================================================================
+squared_error  ``r**2 / 2``
+absolute_error ``abs(r)``; its derivative at 0 is 0
+huber          ``r**2 / 2`` up to the parameter d, then ``d * (abs(r) - d / 2)`` (Huber 1964)
+quantile       ``-q * r`` below the target, ``(1 - q) * r`` above, q the parameter (Koenker and
+               Bassett 1978)
+log_cosh       ``log(cosh(r))``
+============== ==================================================================================
 """
 
 import math
@@ -11,12 +23,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastbp.kernels.activations import EXP, IDENTITY, SOFTMAX, log
+from fastbp.kernels.arrays import LOSS_PARAMETER
 from fastbp.kernels.jit import inner_kernel, matrix_view, part
 from fastbp.kernels.plan import bundles
 
-SQUARED_ERROR, LOG_LOSS, POISSON = range(3)
+SQUARED_ERROR, LOG_LOSS, POISSON, GAMMA, ABSOLUTE_ERROR, HUBER, QUANTILE, LOG_COSH = range(8)
 
-CODES = {"squared_error": SQUARED_ERROR, "log_loss": LOG_LOSS, "poisson": POISSON}
+CODES = {
+    "squared_error": SQUARED_ERROR,
+    "log_loss": LOG_LOSS,
+    "poisson": POISSON,
+    "gamma": GAMMA,
+    "absolute_error": ABSOLUTE_ERROR,
+    "huber": HUBER,
+    "quantile": QUANTILE,
+    "log_cosh": LOG_COSH,
+}
+OF_RESIDUALS = ("squared_error", "absolute_error", "huber", "quantile", "log_cosh")
 
 
 class Rows(NamedTuple):
@@ -141,6 +164,55 @@ def poisson(plan, start, low, high):
     _weigh(b.data.sample_weight, rows)
 
 
+def gamma(plan, start, low, high):
+    """Half the gamma deviance: ``log(a / y) + y / a - 1``, summed over the outputs."""
+    b = bundles(plan)
+    rows, y = _rows(b, start, low, high), b.data.targets
+    a, delta, losses = rows.a, rows.delta, rows.losses
+    activation = b.network.layers[b.network.layers.size - 1].activation
+    for i in range(losses.size):
+        sample = rows.order[i]
+        losses[i] = 0
+        for j in range(rows.n):
+            ratio = y[sample, j] / a[i, j]
+            losses[i] += ratio - 1 - math.log(ratio)
+            delta[i, j] = 1 - ratio
+            if activation != EXP:
+                delta[i, j] *= rows.slope[i, j] / a[i, j]
+    _weigh(b.data.sample_weight, rows)
+
+
+def of_residuals(plan, start, low, high):
+    """The other losses of residuals."""
+    b = bundles(plan)
+    rows, loss = _rows(b, start, low, high), b.workspace.loss
+    parameter = b.workspace.totals[LOSS_PARAMETER]
+    activation = b.network.layers[b.network.layers.size - 1].activation
+    for i in range(rows.order.size):
+        total = 0.0
+        for j in range(rows.n):
+            r = np.float64(rows.a[i, j]) - b.data.targets[rows.order[i], j]
+            sign = 1.0 if r > 0 else -1.0 if r < 0 else r  # a NaN stays one
+            if loss == ABSOLUTE_ERROR:
+                value, slope = abs(r), sign
+            elif loss == HUBER:
+                inside = abs(r) <= parameter
+                value = 0.5 * r * r if inside else parameter * (abs(r) - 0.5 * parameter)
+                slope = r if inside else parameter * sign
+            elif loss == QUANTILE:
+                slope = (1 - parameter) * sign if r > 0 else parameter * sign
+                value = slope * r
+            else:
+                value = abs(r) + math.log1p(math.exp(-2 * abs(r))) - math.log(2.0)
+                slope = math.tanh(r)
+            total += value
+            rows.delta[i, j] = slope
+            if activation != IDENTITY:
+                rows.delta[i, j] *= rows.slope[i, j]
+        rows.losses[i] = total / rows.n
+    _weigh(b.data.sample_weight, rows)
+
+
 @part
 def _weigh(weights, rows):
     """delta := its rows times the weights of their samples."""
@@ -151,14 +223,15 @@ def _weigh(weights, rows):
                 rows.delta[i, j] *= weight
 
 
-FUNCTIONS = labels_log_loss, log_loss, squared_error, poisson
+FUNCTIONS = labels_log_loss, log_loss, squared_error, poisson, gamma, of_residuals
 
 
 def choose_function(loss: int, labels: Any) -> Any:
     """Return the function of a loss, for labels or, where there are none, for targets."""
     if loss == LOG_LOSS:
         return labels_log_loss if labels.size > 0 else log_loss
-    return squared_error if loss == SQUARED_ERROR else poisson
+    others = {SQUARED_ERROR: squared_error, POISSON: poisson, GAMMA: gamma}
+    return others.get(loss, of_residuals)
 
 
 @inner_kernel

@@ -20,6 +20,7 @@ from fastbp.kernels.arrays import (
     BEST_LOSS,
     ENDED,
     HALTED,
+    LOSS_PARAMETER,
     N_SETTINGS,
     PATIENCE,
     PENALTY,
@@ -68,12 +69,15 @@ class Engine:
     weights : Weights
     names : sequence of str
         The activation of each layer, the output's last.
-    loss : {"log_loss", "squared_error", "poisson"}
+    loss : str
+        A key of `fastbp.kernels.losses.CODES`.
     samples : Samples
     batch_size : int
     n_jobs : int or None
     keep_gradient : bool, default=False
         Make room for a gradient even where a mini-batch fits one chunk.
+    loss_parameter : float, default=0
+        Of a loss that has one.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class Engine:
         batch_size: int,
         n_jobs: int | None,
         keep_gradient: bool = False,
+        loss_parameter: float = 0.0,
     ) -> None:
         self.weights = weights
         self.names = names
@@ -111,6 +116,7 @@ class Engine:
         self.workspace = self.plan.bundles.workspace
         self.workspace.totals[:] = 0
         self.workspace.totals[SQUARES] = self._sum_squares()
+        self.workspace.totals[LOSS_PARAMETER] = loss_parameter
         self.plan.set("network", parameters=weights.flat)
         self.plan.set("data", **samples.bundle(np.arange(0), weights.dtype)._asdict())
         self.plan.set("run", batch_size=batch_size)
@@ -203,7 +209,7 @@ class Engine:
         """Return objective, its gradient in the flat layout, and the loss, all samples in a batch.
 
         ``batch_size`` must be the number of samples, and the gradient kept. The loss is that of
-        `train`, penalty included. Of several outputs, squared error is their mean, while
+        `train`, penalty included. Of several outputs, losses of residuals are their mean, while
         gradients are those of their sum (as in scikit-learn); the objective is that sum.
         """
         totals = self.workspace.totals
@@ -211,17 +217,17 @@ class Engine:
         totals[SQUARES] = self._sum_squares()
         penalty = alpha / 2 * totals[SQUARES] / self.samples.total_weight(order)
         transpose_weights(self.plan.bundles.network)
-        steps, losses = np.zeros((1, N_SETTINGS)), np.zeros(1)
+        steps, result = np.zeros((1, N_SETTINGS)), np.zeros(1)
         steps[0, PENALTY] = alpha
         self.plan.set("data", order=order)
         self.plan.set("solver", code=GRADIENT_ONLY, steps=steps)
-        self.plan.set("run", losses=losses, watch=make_watch())
+        self.plan.set("run", losses=result, watch=make_watch())
         first = 0
         while first < self.chunks_per_batch:
             n_threads, n_units = self.pace.plan(self.chunks_per_batch - first)
             first = self._run(first, first + n_units, n_threads)
-        loss = float(losses[0])
-        outputs = self.weights.units[-1] if self.loss == "squared_error" else 1
+        loss = float(result[0])
+        outputs = self.weights.units[-1] if self.loss in losses.OF_RESIDUALS else 1
         return outputs * (loss - penalty) + penalty, self.workspace.gradient, loss
 
     def _sum_squares(self) -> float:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.kernels.losses import OF_RESIDUALS
 from fastbp.samples import Samples
 
 __all__ = ["mean_loss"]
@@ -12,12 +13,15 @@ __all__ = ["mean_loss"]
 Array = NDArray[Any]
 
 
-def mean_loss(loss: str, samples: Samples, rows: Array, outputs: Array) -> float:
+def mean_loss(
+    loss: str, samples: Samples, rows: Array, outputs: Array, parameter: float = 0.0
+) -> float:
     """Return the weighted mean of the loss of some samples, without the penalty.
 
     Parameters
     ----------
-    loss : {"log_loss", "squared_error", "poisson"}
+    loss : str
+        As the engine's, and so `parameter`.
     samples : Samples
     rows : ndarray of int64
     outputs : ndarray of shape (n_rows, n_outputs)
@@ -26,8 +30,7 @@ def mean_loss(loss: str, samples: Samples, rows: Array, outputs: Array) -> float
     Returns
     -------
     float
-        The same mean that training lowers: cross-entropy in nats, half the mean of the squared
-        errors over the outputs, or half the Poisson deviance.
+        The same mean that training lowers; see `fastbp.kernels.losses`.
     """
     a = outputs.astype(np.float64)
     if samples.labels is not None:
@@ -36,12 +39,13 @@ def mean_loss(loss: str, samples: Samples, rows: Array, outputs: Array) -> float
     else:
         assert samples.targets is not None
         y = samples.targets[rows].astype(np.float64)
-    if loss == "squared_error":
-        losses = ((a - y) ** 2).mean(axis=1) / 2
-    elif loss == "poisson":
-        tiny = np.finfo(outputs.dtype).tiny
-        ratio = np.where(y > 0, y, 1) / np.maximum(a, tiny)
-        losses = (a - y + y * np.log(ratio)).sum(axis=1)
+    if loss in OF_RESIDUALS:
+        losses = _of_residuals(loss, a - y, parameter).mean(axis=1)
+    elif loss in ("poisson", "gamma"):
+        a = np.maximum(a, np.finfo(outputs.dtype).tiny)
+        ratio = np.where(y > 0, y, 1) / a
+        deviance = a - y + y * np.log(ratio) if loss == "poisson" else ratio - 1 - np.log(ratio)
+        losses = deviance.sum(axis=1)
     else:
         epsilon = np.finfo(outputs.dtype).eps
         a = np.clip(a, epsilon, 1 - epsilon)
@@ -51,3 +55,16 @@ def mean_loss(loss: str, samples: Samples, rows: Array, outputs: Array) -> float
             losses = -(y * np.log(a) + (1 - y) * np.log(1 - a)).sum(axis=1)
     weight = None if samples.sample_weight is None else samples.sample_weight[rows]
     return float(np.average(losses, weights=weight))
+
+
+def _of_residuals(loss: str, r: Array, parameter: float) -> Array:
+    size = np.abs(r)
+    if loss == "squared_error":
+        return r**2 / 2
+    if loss == "absolute_error":
+        return size
+    if loss == "huber":
+        return np.where(size <= parameter, r**2 / 2, parameter * (size - parameter / 2))
+    if loss == "quantile":
+        return np.where(r > 0, (1 - parameter) * r, -parameter * r)
+    return np.logaddexp(r, -r) - np.log(2)
