@@ -46,7 +46,8 @@ def test_the_loss_is_scikit_learns_metric():
 @pytest.mark.parametrize("solver", ["sgd", "lbfgs"])
 @pytest.mark.parametrize("loss", ["absolute_error", "huber", "quantile", "log_cosh", "gamma"])
 def test_every_loss_falls(loss, solver):
-    model = BPRegressor(loss, (8,), solver=solver, max_iter=40, random_state=0, quantile=0.2)
+    settings = {"solver": solver, "learning_rate_init": 0.05, "max_iter": 100, "random_state": 0}
+    model = BPRegressor(loss, (8,), quantile=0.2, **settings)
     model.fit(X, np.exp(X[:, 0] / 3))
     constant = BPRegressor(loss, (), max_iter=2000, random_state=0, quantile=0.2, tol=0)
     constant.fit(np.zeros((600, 1)), np.exp(X[:, 0] / 3))
@@ -63,8 +64,8 @@ def test_the_same_training_as_pytorchs(loss):
     model = BPRegressor(loss, **settings).fit(X, y)
     start = BPRegressor(loss, **{**settings, "max_iter": 1, "learning_rate_init": 1e-300})
     start.fit(X, y)
-    parameters = [torch.tensor(p.copy(), requires_grad=True)
-                  for pair in zip(start.coefs_, start.intercepts_, strict=True) for p in pair]  # fmt: skip
+    pairs = zip(start.coefs_, start.intercepts_, strict=True)
+    parameters = [torch.tensor(p.copy(), requires_grad=True) for pair in pairs for p in pair]
     w, b, v, c = parameters
     optimizer = torch.optim.SGD(parameters, lr=0.05)
     functions = {

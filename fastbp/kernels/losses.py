@@ -4,8 +4,8 @@ For the canonical pairs (softmax or logistic with cross-entropy, identity with s
 with Poisson) the derivative is ``a - y``: the slope of the output cancels against the loss's
 denominator. Elsewhere it is the loss's derivative by a, times the slope.
 
-Of the losses of residuals, ``r = a - y``, the mean over the outputs is shown, while the derivative is
-that of their sum, as in scikit-learn's squared error:
+Of the losses of residuals, ``r = a - y``, the mean over the outputs is shown, while the derivative
+is that of their sum, as in scikit-learn's squared error:
 
 ============== ==================================================================================
 squared_error  ``r**2 / 2``

@@ -59,12 +59,12 @@ def mean_loss(
 
 def _of_residuals(loss: str, r: Array, parameter: float) -> Array:
     size = np.abs(r)
-    if loss == "squared_error":
-        return r**2 / 2
-    if loss == "absolute_error":
-        return size
-    if loss == "huber":
-        return np.where(size <= parameter, r**2 / 2, parameter * (size - parameter / 2))
-    if loss == "quantile":
-        return np.where(r > 0, (1 - parameter) * r, -parameter * r)
-    return np.logaddexp(r, -r) - np.log(2)
+    beyond = parameter * (size - parameter / 2)
+    values: dict[str, Array] = {
+        "squared_error": r**2 / 2,
+        "absolute_error": size,
+        "huber": np.where(size <= parameter, r**2 / 2, beyond),
+        "quantile": np.where(r > 0, (1 - parameter) * r, -parameter * r),
+        "log_cosh": np.logaddexp(r, -r) - np.log(2),
+    }
+    return values[loss]
