@@ -2,7 +2,6 @@
 
 import os
 import sys
-import threading
 import time
 import tracemalloc
 import warnings
@@ -17,6 +16,7 @@ from sklearn.base import clone
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.datasets import load_wine
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.metrics import make_scorer
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -214,7 +214,7 @@ class Searcher:
         return scores
 
     def memory(self) -> dict[str, Any]:
-        """Return the memory that Python and NumPy hold in a search, median and peak, over X's.
+        """Return the memory that Python and NumPy hold as networks end, and at the peak, over X's.
 
         In a Pipeline X is what the steps before the network make of it, and these steps bring about
         the peak.
@@ -224,18 +224,16 @@ class Searcher:
             X = clone(self.search.estimator[:-1]).fit_transform(X, self.y)
         arrays = [X] if isinstance(X, np.ndarray) else [X.data, X.indices, X.indptr]
         n_bytes = sum(array.nbytes for array in arrays)
+        held = []
+
+        def accuracy(y: Any, predicted: Any) -> float:
+            held.append(tracemalloc.get_traced_memory()[0])
+            return float(np.mean(y == predicted))
+
+        search = self.sweep.search(self.module, self.network, self.n_jobs)
+        search.set_params(scoring=make_scorer(accuracy))
         tracemalloc.start()
-        held, ended = [0], threading.Event()
-
-        def look() -> None:
-            while not ended.wait(0.002):
-                held.append(tracemalloc.get_traced_memory()[0])
-
-        looking = threading.Thread(target=look)
-        looking.start()
-        self.sample()
-        ended.set()
-        looking.join()
+        search.fit(self.X, self.y)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return {"bytes_of_X": n_bytes, "copies_of_X": [median(held) / n_bytes, peak / n_bytes]}
