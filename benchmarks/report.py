@@ -142,8 +142,8 @@ def sweeps(results: Result) -> str:
         "MLPClassifier and over BPClassifier, the third is fastbp's over BPClassifier, all with "
         "n_jobs of all processors and pools that are warm; ratios are to the first. Without the "
         "last fit. The copies, of X or of what a Pipeline makes of it, are the memory that "
-        "fastbp's search holds while it trains, and at the peak, which is in a Pipeline's steps; the "
-        "numbers of the rows of all folds are in them. Not given for less than a megabyte. "
+        "fastbp's search holds while it trains, and at the peak, which is in a Pipeline's steps; "
+        "the row numbers of all folds are in them. Not given for less than a megabyte. "
         f"fastbp's scores are {'the same bits as' if same else 'NOT the same bits as'} the stock "
         "search's over BPClassifier."
     )
