@@ -30,7 +30,7 @@ from fastbp.training.engine import Engine
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite"),
+    pytest.mark.filterwarnings("ignore:One or more of the (test|train) scores are non-finite"),
 ]
 
 STOCK, OURS = sklearn.model_selection, fastbp.model_selection
@@ -462,6 +462,27 @@ def test_progress_is_printed_when_asked_for(capsys):
     assert capsys.readouterr().out == ""
     search.set_params(verbose=1).fit(X, y)
     assert "4 of 4 fits" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("asked", [{}, {"return_train_score": True, "scoring": ["accuracy"]}])
+def test_what_was_not_done_has_the_keys_of_what_was(asked, monkeypatch):
+    """In any order: scikit-learn takes the keys of the first."""
+    X, y = small_iris()
+    original = backend.run_on_workers
+
+    def interrupted(evaluator, fits, n_workers, done):
+        original(evaluator, fits[1:], n_workers, lambda i, *result: done(i + 1, *result))
+        return True
+
+    monkeypatch.setattr(backend, "run_on_workers", interrupted)
+    search = OURS.GridSearchCV(CLASSIFIER, {"alpha": [0.1, 1.0]}, cv=2, refit=False, **asked)
+    with pytest.raises(KeyboardInterrupt, match="3 of 4 fits were done"):
+        search.fit(X, y)
+    name = "mean_test_accuracy" if asked else "mean_test_score"
+    assert np.isnan(search.cv_results_[name]).tolist() == [True, False]
+    monkeypatch.setattr(backend, "run_on_workers", original)
+    expected = clone(search).fit(X, y).cv_results_
+    assert search.cv_results_.keys() == expected.keys()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="asks for a pseudo-terminal")

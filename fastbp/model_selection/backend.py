@@ -319,17 +319,16 @@ def _not_done(fit: Fit) -> dict[str, Any]:
     scores: Any = np.nan
     if isinstance(scorer, _MultimetricScorer):
         scores = dict.fromkeys(scorer._scorers, np.nan)
-    result = {
-        "fit_error": None,
-        "test_scores": scores,
-        "n_test_samples": len(fit.asked["test"]),
-        "fit_time": 0.0,
-        "score_time": 0.0,
-        "parameters": fit.parameters,
+    # scikit-learn looks for what it asked for in all results, or for what the first has.
+    others = {
+        "return_train_score": {"train_scores": scores},
+        "return_n_test_samples": {"n_test_samples": len(fit.asked["test"])},
+        "return_times": {"fit_time": 0.0, "score_time": 0.0},
+        "return_parameters": {"parameters": fit.parameters},
+        "return_estimator": {"estimator": fit.estimator},
     }
-    # scikit-learn looks for what it asked for in all results, or for what the first has
-    if fit.asked.get("return_train_score"):
-        result["train_scores"] = scores
-    if fit.asked.get("return_estimator"):
-        result["estimator"] = fit.estimator
+    result = {"fit_error": None, "test_scores": scores}
+    for asked, values in others.items():
+        if fit.asked.get(asked):
+            result |= values
     return result
