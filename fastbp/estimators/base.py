@@ -10,7 +10,6 @@ from numbers import Integral, Real
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
-import scipy.sparse
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.metrics import check_scoring, get_scorer_names
@@ -18,10 +17,17 @@ from sklearn.metrics._scorer import _BaseScorer
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
+from fastbp.estimators.checks import (
+    HIDDEN_ACTIVATIONS,
+    check_activation,
+    check_hidden_layer_sizes,
+    check_weights,
+    multiply_weights,
+    native,
+)
 from fastbp.estimators.documentation import SCORING, SHARED_ATTRIBUTES, SHARED_PARAMETERS
-from fastbp.kernels import activations
 from fastbp.network import INITS, Weights, draw_weights
 from fastbp.prediction import Predictor
 from fastbp.samples import Rows, Samples
@@ -33,7 +39,6 @@ from fastbp.training.validation import mean_loss
 
 Array = NDArray[Any]
 
-HIDDEN_ACTIVATIONS = frozenset(activations.CODES) - {"softmax", "exp"}
 MOST_SKIPPED = 1_000_000  # elements of an X that is let through without scikit-learn's validation
 
 
@@ -434,39 +439,13 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
         """Return the units of the hidden layers, and their activations."""
         if isinstance(self.n_jobs, bool):
             raise ValueError(f"n_jobs must be None or an integer, got {self.n_jobs}.")
-        hidden = self._check_hidden_layer_sizes()
-        return hidden, self._check_activation(len(hidden))
-
-    def _check_hidden_layer_sizes(self) -> list[int]:
-        sizes = self.hidden_layer_sizes
-        sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
-        for size in sizes:
-            if isinstance(size, bool) or not isinstance(size, Integral):
-                raise TypeError(f"hidden_layer_sizes must be integers, got {sizes}.")
-        if any(size <= 0 for size in sizes):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-        return [int(size) for size in sizes]
-
-    def _check_activation(self, n_hidden: int) -> tuple[str, ...]:
-        if isinstance(self.activation, str):
-            return (self.activation,) * n_hidden
-        names = tuple(self.activation)
-        if len(names) != n_hidden:
-            raise ValueError(
-                f"activation must name one function for each of the {n_hidden} hidden layers, "
-                f"got {len(names)}: {list(names)}."
-            )
-        for name in names:
-            if name not in HIDDEN_ACTIVATIONS:
-                raise ValueError(
-                    f"activation must be among {sorted(HIDDEN_ACTIVATIONS)}, got {name!r}."
-                )
-        return names
+        hidden = check_hidden_layer_sizes(self.hidden_layer_sizes)
+        return hidden, check_activation(self.activation, len(hidden))
 
     def _validate_data(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         return validate_data(  # type: ignore[no-any-return]
             self,
-            _native(X),
+            native(X),
             y,
             accept_sparse="csr",
             dtype=self._input_dtypes(),
@@ -523,7 +502,7 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
             X = self._check_input(X)
         weights = self._current_weights()
         predictor = self._predictor if weights is self._weights else Predictor(weights)
-        names = (*self._check_activation(len(weights.units) - 2), self.out_activation_)
+        names = (*check_activation(self.activation, len(weights.units) - 2), self.out_activation_)
         outputs = predictor(names, X, self.n_jobs, rows)
         if X.dtype != weights.dtype and not np.isfinite(outputs).all():
             raise ValueError(f"Input X contains a value too large for {weights.dtype!r}.")
@@ -567,7 +546,7 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
                 f"layers, got {layer!r}."
             )
         n_layers = layer % n_hidden + 1
-        names = self._check_activation(n_hidden)[:n_layers]
+        names = check_activation(self.activation, n_hidden)[:n_layers]
         coefs, intercepts = weights.coefs[:n_layers], weights.intercepts[:n_layers]
         return Predictor(Weights.of(coefs, intercepts, weights.dtype))(names, X, self.n_jobs)
 
@@ -589,7 +568,7 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
         check_is_fitted(self)
         X = self._check_input(X)
         weights = self._current_weights()
-        names = (*self._check_activation(len(weights.units) - 2), self.out_activation_)
+        names = (*check_activation(self.activation, len(weights.units) - 2), self.out_activation_)
         jacobian = input_gradient(weights, names, X)
         return jacobian[:, :, 0] if jacobian.shape[2] == 1 else jacobian
 
@@ -602,7 +581,7 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
         """Return the X of a prediction as the kernels take it."""
         return validate_data(
             self,
-            _native(X),
+            native(X),
             accept_sparse="csr",
             dtype=self._input_dtypes(),
             order="C",
@@ -655,57 +634,6 @@ def _param_names(estimator: Any) -> list[str]:
     """Return what scikit-learn finds in a signature, which takes the most of a clone's time."""
     names: list[str] = BaseEstimator._get_param_names.__func__(estimator)
     return names
-
-
-def check_weights(sample_weight: Any, X: Any) -> Array | None:
-    """Return the weights of the samples as the kernels take them, None where there are none."""
-    if sample_weight is None:
-        return None
-    weights: Array = _check_sample_weight(
-        sample_weight, X, dtype=np.float64, ensure_non_negative=True
-    )
-    return weights
-
-
-def multiply_weights(weights: Array | None, others: Array | None) -> Array | None:
-    """Return the product of weights, of which either may be absent."""
-    if weights is None or others is None:
-        return others if weights is None else weights
-    return weights * others
-
-
-def _native(X: Any) -> Any:
-    """Return X in this machine's byte order, aligned, in its own precision."""
-    if (
-        isinstance(X, np.ndarray)
-        and X.dtype.kind in "fiu"
-        and not (X.dtype.isnative and X.flags.aligned)
-    ):
-        return np.require(X, X.dtype.newbyteorder("="), "A")
-    if scipy.sparse.issparse(X) and X.format in ("csr", "csc"):
-        arrays = [a.astype(a.dtype.newbyteorder("="), copy=False) for a in _stored(X)]
-        if any(a is not b for a, b in zip(arrays, _stored(X), strict=True)):
-            X = type(X)(tuple(arrays), shape=X.shape)
-        _check_indices(X)
-    return X
-
-
-def _stored(X: Any) -> tuple[Array, Array, Array]:
-    return X.data, X.indices, X.indptr
-
-
-def _check_indices(X: Any) -> None:
-    """Refuse a CSR or CSC matrix that points outside itself: scipy and the kernels would follow."""
-    data, indices, indptr = _stored(X)
-    lines, length = X.shape if X.format == "csr" else X.shape[::-1]
-    if (
-        len(indptr) != lines + 1
-        or indptr[0] != 0
-        or indptr[-1] > min(len(indices), len(data))
-        or (np.diff(indptr) < 0).any()
-        or (indices.size > 0 and (indices.min() < 0 or indices.max() >= length))
-    ):
-        raise ValueError("X is no valid sparse matrix: its indices or indptr point outside it.")
 
 
 def _start_from(

@@ -13,7 +13,8 @@ from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from fastbp.estimators.base import HIDDEN_ACTIVATIONS, Array, BaseBP, documented
+from fastbp.estimators.base import Array, BaseBP, documented
+from fastbp.estimators.checks import HIDDEN_ACTIVATIONS
 from fastbp.kernels import losses
 from fastbp.samples import Samples
 

@@ -10,7 +10,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _check_method_params
 
-from fastbp.estimators.base import BaseBP, check_weights, multiply_weights
+from fastbp.estimators.base import BaseBP
+from fastbp.estimators.checks import check_weights, multiply_weights
 from fastbp.samples import Rows, Samples
 
 __all__ = ["Fold", "Table", "transform_fold"]

@@ -1,0 +1,104 @@
+"""Checks of what users give: the data as the kernels take them, and the network's shape."""
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+from sklearn.utils.validation import _check_sample_weight
+
+from fastbp.kernels import activations
+
+__all__ = [
+    "HIDDEN_ACTIVATIONS",
+    "check_activation",
+    "check_hidden_layer_sizes",
+    "check_weights",
+    "multiply_weights",
+    "native",
+]
+
+Array = NDArray[Any]
+
+HIDDEN_ACTIVATIONS = frozenset(activations.CODES) - {"softmax", "exp"}
+
+
+def check_hidden_layer_sizes(sizes: Any) -> list[int]:
+    """Return the units of each hidden layer."""
+    sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
+    for size in sizes:
+        if isinstance(size, bool) or not isinstance(size, Integral):
+            raise TypeError(f"hidden_layer_sizes must be integers, got {sizes}.")
+    if any(size <= 0 for size in sizes):
+        raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
+    return [int(size) for size in sizes]
+
+
+def check_activation(activation: Any, n_hidden: int) -> tuple[str, ...]:
+    """Return the activation of each hidden layer."""
+    if isinstance(activation, str):
+        return (activation,) * n_hidden
+    names = tuple(activation)
+    if len(names) != n_hidden:
+        raise ValueError(
+            f"activation must name one function for each of the {n_hidden} hidden layers, "
+            f"got {len(names)}: {list(names)}."
+        )
+    for name in names:
+        if name not in HIDDEN_ACTIVATIONS:
+            raise ValueError(
+                f"activation must be among {sorted(HIDDEN_ACTIVATIONS)}, got {name!r}."
+            )
+    return names
+
+
+def check_weights(sample_weight: Any, X: Any) -> Array | None:
+    """Return the weights of the samples as the kernels take them, None where there are none."""
+    if sample_weight is None:
+        return None
+    weights: Array = _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+    return weights
+
+
+def multiply_weights(weights: Array | None, others: Array | None) -> Array | None:
+    """Return the product of weights, of which either may be absent."""
+    if weights is None or others is None:
+        return others if weights is None else weights
+    return weights * others
+
+
+def native(X: Any) -> Any:
+    """Return X in this machine's byte order, aligned, in its own precision."""
+    if (
+        isinstance(X, np.ndarray)
+        and X.dtype.kind in "fiu"
+        and not (X.dtype.isnative and X.flags.aligned)
+    ):
+        return np.require(X, X.dtype.newbyteorder("="), "A")
+    if scipy.sparse.issparse(X) and X.format in ("csr", "csc"):
+        arrays = [a.astype(a.dtype.newbyteorder("="), copy=False) for a in _stored(X)]
+        if any(a is not b for a, b in zip(arrays, _stored(X), strict=True)):
+            X = type(X)(tuple(arrays), shape=X.shape)
+        _check_indices(X)
+    return X
+
+
+def _stored(X: Any) -> tuple[Array, Array, Array]:
+    return X.data, X.indices, X.indptr
+
+
+def _check_indices(X: Any) -> None:
+    """Refuse a CSR or CSC matrix that points outside itself: scipy and the kernels would follow."""
+    data, indices, indptr = _stored(X)
+    lines, length = X.shape if X.format == "csr" else X.shape[::-1]
+    if (
+        len(indptr) != lines + 1
+        or indptr[0] != 0
+        or indptr[-1] > min(len(indices), len(data))
+        or (np.diff(indptr) < 0).any()
+        or (indices.size > 0 and (indices.min() < 0 or indices.max() >= length))
+    ):
+        raise ValueError("X is no valid sparse matrix: its indices or indptr point outside it.")
