@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fastbp.kernels import activations
 from fastbp.kernels.arrays import LAYER, Network
+from fastbp.kernels.dropout import choose_threshold
 from fastbp.kernels.update import choose_panel_rows
 from fastbp.matmul.product import padded, uses_blas, vector_length
 
@@ -152,7 +153,11 @@ def find_large(units: Sequence[int], dtype: DTypeLike) -> tuple[bool, ...]:
 
 
 def make_network(
-    weights: Weights, names: Sequence[str], rows: int, training: bool = True
+    weights: Weights,
+    names: Sequence[str],
+    rows: int,
+    training: bool = True,
+    dropout: Sequence[float] = (),
 ) -> Network:
     """Return the bundle the kernels work on; its parameters are the weights' own vector.
 
@@ -165,10 +170,15 @@ def make_network(
         The rows of activations that the layers lie apart.
     training : bool, default=True
         Keep transposes, which the update must see to. Without them the weights may change.
+    dropout : sequence of float, of length n_layers - 1, default=()
+        The part of each hidden layer's units that is dropped; none where it is empty.
     """
     dtype = weights.dtype.name
     large = find_large(weights.units, dtype)
-    layers, n_transposed = _lay_out(weights.units, tuple(names), dtype, large, rows, training)
+    dropped = tuple(map(choose_threshold, dropout))
+    layers, n_transposed = _lay_out(
+        weights.units, tuple(names), dropped, dtype, large, rows, training
+    )
     network = Network(layers, weights.flat, aligned_zeros(n_transposed, weights.dtype))
     transpose_weights(network)
     return network
@@ -178,6 +188,7 @@ def make_network(
 def _lay_out(
     units: tuple[int, ...],
     names: tuple[str, ...],
+    dropped: tuple[int, ...],
     dtype: str,
     large: tuple[bool, ...],
     rows: int,
@@ -193,6 +204,7 @@ def _lay_out(
         layer.activation = activations.CODES[names[i]]
         layer.function = activations.activation_address(names[i], dtype)
         layer.large = large[i]
+        layer.dropped = dropped[i] if i < len(dropped) else 0
         layer.narrow = is_narrow(i, n_in, n_out, dtype)
         layer.rows, columns = (n_out, n_in) if layer.narrow else (n_in, n_out)
         layer.weights, layer.weights_row = at_weights, padded(columns, dtype)

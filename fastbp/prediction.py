@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.kernels import epoch
-from fastbp.kernels.arrays import N_SETTINGS, Bundles, Run, Solver
+from fastbp.kernels.arrays import N_SETTINGS, Bundles, Solver, no_run
 from fastbp.kernels.plan import Plan
 from fastbp.network import Weights, find_large, make_network
 from fastbp.pool import Pool
@@ -96,7 +96,7 @@ class Predictor:
                 samples.bundle(np.arange(0), dtype),
                 Solver(0, np.zeros((1, N_SETTINGS)), empty, empty),
                 workspace._replace(rows=rows),
-                Run(0, 0, 0, np.zeros(0), np.zeros(0), np.empty((0, 1), dtype)),
+                no_run(dtype),
             )
         )
         return _Prepared(plan, epoch.compile_prediction(plan))

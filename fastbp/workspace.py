@@ -48,6 +48,7 @@ def make_workspace(
     layers = plain(network.layers)
     last = layers[-1]
     size = int(last["output"] + rows * last["output_row"])
+    n_panels = int(last["last_panel"])
     widest = max(int(layers[f"{kind}_row"].max()) for kind in ("weights", "transposed", "input"))
     per_thread = int((layers["panel_rows"] * layers["weights_row"]).sum())
     large = bool(layers["large"].any())
@@ -68,8 +69,10 @@ def make_workspace(
         zeros=aligned_zeros(widest, dtype),
         one=np.ones(1, dtype),
         row_losses=np.zeros(rows),
-        squares=np.zeros(int(last["last_panel"])),
-        totals=np.zeros(5),
+        squares=np.zeros(n_panels),
+        sizes=np.zeros(n_panels),
+        norms=np.zeros(2 * n_panels),
+        totals=np.zeros(6),
         column_starts=np.zeros(weights.units[0] + 1 if sparse is not None else 0, np.int64),
         column_rows=np.zeros(n_entries, np.int64),
         column_values=np.zeros(n_entries, dtype),

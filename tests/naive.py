@@ -40,13 +40,40 @@ SLOPES = {
 }
 
 
-def forward(coefs, intercepts, names, X):
-    """z and a of each layer."""
+def forward(coefs, intercepts, names, X, masks=None):
+    """z and a of each layer; a of the hidden ones times their masks, where there are any."""
     zs, activations = [], [X]
-    for w, b, name in zip(coefs, intercepts, names, strict=True):
+    for i, (w, b, name) in enumerate(zip(coefs, intercepts, names, strict=True)):
         zs.append(activations[-1] @ w + b)
         activations.append(FUNCTIONS[name](zs[-1]))
+        if masks is not None and i < len(masks):
+            activations[-1] = activations[-1] * masks[i]
     return zs, activations
+
+
+def philox(counter, key):
+    """The four words of Philox4x32-10 for counters (4, n) and keys (2,), of numbers below 2**32."""
+    c, k, low = [np.uint64(x) for x in counter], [int(x) for x in key], np.uint64(2**32 - 1)
+    for _ in range(10):
+        products = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+        high = [p >> np.uint64(32) for p in products]
+        words = high[1] ^ c[1] ^ np.uint64(k[0]), products[1] & low
+        c = [*words, high[0] ^ c[3] ^ np.uint64(k[1]), products[0] & low]
+        k = [(k[0] + 0x9E3779B9) % 2**32, (k[1] + 0xBB67AE85) % 2**32]
+    return c
+
+
+def dropout_masks(rates, units, seed, step, places):
+    """What each hidden layer's activations are multiplied by, for samples at some places."""
+    masks = []
+    for i, (rate, n) in enumerate(zip(rates, units[1:-1], strict=True)):
+        q = -(-n // 4)
+        counters = np.meshgrid(np.arange(q), places)
+        full = [np.full(counters[0].shape, x) for x in (i, step)]
+        words = philox([*counters, *full], (seed % 2**32, seed >> 32))
+        drawn = np.concatenate(words, axis=1)[:, :n]
+        masks.append((drawn >= np.uint64(round(rate * 2**32))) / (1 - rate))
+    return masks
 
 
 # The parameters of the losses that have one, in all tests by this oracle.
@@ -83,19 +110,20 @@ EPSILON = np.finfo(np.float64).eps
 
 
 def loss_and_gradients(
-    coefs, intercepts, names, loss, X, y, weight=None, alpha=0.0, epsilon=EPSILON
-):
+    coefs, intercepts, names, loss, X, y, weight=None, alpha=0.0, epsilon=EPSILON, l1=0.0,
+    masks=None,
+):  # fmt: skip
     """The mean loss with its penalty, and its gradients by each W and each b.
 
     Of several outputs the loss shows the mean of squared errors, the gradients are those of their
     sum, as in scikit-learn.
     """
     weight = np.ones(len(X)) if weight is None else weight
-    zs, activations = forward(coefs, intercepts, names, X)
+    zs, activations = forward(coefs, intercepts, names, X, masks)
     a = activations[-1]
     total = weight.sum()
     kind = "categorical" if loss == "log_loss" and names[-1] == "softmax" else loss
-    penalty = alpha / 2 * sum((w**2).sum() for w in coefs)
+    penalty = sum(alpha / 2 * (w**2).sum() + l1 * np.abs(w).sum() for w in coefs)
     value = ((weight * sample_losses(kind, y, a, epsilon)).sum() + penalty) / total
 
     # dJ/da, then through the output's activation.
@@ -116,10 +144,12 @@ def loss_and_gradients(
     delta = delta * weight[:, None]
     by_w, by_b = [], []
     for i in range(len(coefs) - 1, -1, -1):
-        by_w.insert(0, (activations[i].T @ delta + alpha * coefs[i]) / total)
+        penalty = alpha * coefs[i] + l1 * np.sign(coefs[i])
+        by_w.insert(0, (activations[i].T @ delta + penalty) / total)
         by_b.insert(0, delta.sum(axis=0) / total)
         if i > 0:
             delta = (delta @ coefs[i].T) * SLOPES[names[i - 1]](zs[i - 1])
+            delta = delta if masks is None else delta * masks[i - 1]
     return value, by_w, by_b
 
 
@@ -159,10 +189,20 @@ class Solver:
             self.state[i] = m, v
 
 
+def clip(gradients, most):
+    """Gradients, shortened together to a norm of at most so much."""
+    norm = np.sqrt(sum((g**2).sum() for g in gradients))
+    return [g * min(1, most / (norm + 1e-6)) for g in gradients]
+
+
 def train_epoch(
-    coefs, intercepts, names, loss, X, y, order, batch_size, solver, weight=None, epsilon=EPSILON
-):
-    """One epoch in place; the mean over the samples of their batch's loss before its step."""
+    coefs, intercepts, names, loss, X, y, order, batch_size, solver, weight=None, epsilon=EPSILON,
+    l1=0.0, clip_norm=None, masks=None,
+):  # fmt: skip
+    """One epoch in place; the mean over the samples of their batch's loss before its step.
+
+    `masks` is a function of the step, from 0 on, and of the places of its samples in the epoch.
+    """
     penalty = 0.0 if solver.name == "adamw" else solver.alpha
     total = 0.0
     for start in range(0, len(order), batch_size):
@@ -170,10 +210,12 @@ def train_epoch(
         w = None if weight is None else weight[rows]
         if w is not None and w.sum() == 0:
             continue
+        drawn = masks and masks(solver.t, np.arange(start, start + len(rows)))
         value, by_w, by_b = loss_and_gradients(
-            coefs, intercepts, names, loss, X[rows], y[rows], w, penalty, epsilon
+            coefs, intercepts, names, loss, X[rows], y[rows], w, penalty, epsilon, l1, drawn
         )
         total += value * len(rows)
         is_weight = [1] * len(coefs) + [0] * len(intercepts)
-        solver.step(coefs + intercepts, by_w + by_b, is_weight)
+        gradients = by_w + by_b if clip_norm is None else clip(by_w + by_b, clip_norm)
+        solver.step(coefs + intercepts, gradients, is_weight)
     return total / len(order)

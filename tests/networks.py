@@ -12,6 +12,8 @@ from fastbp.samples import Samples
 from fastbp.training.engine import Engine
 from fastbp.training.solvers import Optimizer
 
+SEED = 7 << 32 | 3  # of dropout
+
 
 @dataclass
 class Case:
@@ -25,6 +27,8 @@ class Case:
     y: np.ndarray
     weight: np.ndarray | None
     sparse: bool = False
+    dropout: tuple = ()
+    smoothing: float = 0.0
 
     def samples(self, dtype):
         X = self.X.astype(dtype)
@@ -36,17 +40,24 @@ class Case:
     def engine(self, dtype=np.float64, batch_size=None, n_jobs=1, keep_gradient=True):
         weights = Weights.of(self.coefs, self.intercepts, dtype)
         size = batch_size or len(self.X)
-        parameter = naive.PARAMETERS.get(self.loss, 0.0)
+        parameter = self.smoothing or naive.PARAMETERS.get(self.loss, 0.0)
         return Engine(
             weights,
             self.names,
-            self.loss,
+            "smoothed_log_loss" if self.smoothing else self.loss,
             self.samples(dtype),
             size,
             n_jobs,
             keep_gradient,
             parameter,
+            self.dropout,
+            SEED,
         )
+
+    def targets(self):
+        """The targets as the loss sees them."""
+        share = self.smoothing / (self.y.shape[1] if self.names[-1] == "softmax" else 2)
+        return (1 - self.smoothing) * self.y + share
 
 
 def make_case(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import make_case, make_optimizer
+from networks import SEED, make_case, make_optimizer
 
 from fastbp import workspace
 from fastbp.matmul import product
@@ -60,7 +60,8 @@ def cases(draw):
 def check_epochs(case, solver, batch_size, dtype=np.float64, n_epochs=2, alpha=1e-2, **parameters):
     """Train both for some epochs, and compare losses and weights."""
     tolerance = 1e-9 if dtype == np.float64 else 2e-3
-    engine = case.engine(dtype, batch_size, keep_gradient=False)
+    l1, clip_norm = parameters.get("l1", 0.0), parameters.get("clip_norm")
+    engine = case.engine(dtype, batch_size, keep_gradient=clip_norm is not None)
     optimizer = make_optimizer(solver, alpha=alpha, **parameters)
     optimizer.begin(engine.weights)
     oracle = naive.Solver(
@@ -74,12 +75,18 @@ def check_epochs(case, solver, batch_size, dtype=np.float64, n_epochs=2, alpha=1
     optimizer.epsilon = 1e-3  # 1e-8 makes a step of rounding errors where a gradient vanishes
     coefs, intercepts = [w.copy() for w in case.coefs], [b.copy() for b in case.intercepts]
     rng = np.random.default_rng(0)
+
+    def masks(step, places):
+        return naive.dropout_masks(case.dropout, engine.weights.units, SEED, step, places)
+
     for _ in range(n_epochs):
         order = rng.permutation(len(case.X))
-        ((loss,),) = engine.train(order, 1, optimizer)
+        (epochs,) = engine.train(order, 1, optimizer)
+        (loss,) = epochs.losses
         expected = naive.train_epoch(
-            coefs, intercepts, case.names, case.loss, case.X, case.y, order, batch_size, oracle,
-            case.weight, np.finfo(dtype).eps,
+            coefs, intercepts, case.names, case.loss, case.X, case.targets(), order, batch_size,
+            oracle, case.weight, np.finfo(dtype).eps, l1, clip_norm,
+            masks if case.dropout else None,
         )  # fmt: skip
         np.testing.assert_allclose(loss, expected, rtol=tolerance)
     for mine, theirs in zip(
@@ -156,7 +163,8 @@ def test_calls_are_cut_short_without_a_trace():
         optimizer = make_optimizer()
         optimizer.begin(engine.weights)
         generator = np.random.RandomState(5)
-        losses = list(chain.from_iterable(engine.train(np.arange(40), 3, optimizer, generator)))
+        epochs = engine.train(np.arange(40), 3, optimizer, generator)
+        losses = list(chain.from_iterable(e.losses for e in epochs))
         results.append((losses, engine.weights.flat.copy(), optimizer.steps_taken))
     for losses, flat, steps in results[1:]:
         assert losses == results[0][0]
@@ -197,7 +205,7 @@ def test_rows_beyond_two_to_the_31_elements(tmp_path):
         engine = engine_module.Engine(weights, case.names, case.loss, samples, 8, n_jobs=1)
         optimizer = make_optimizer()
         optimizer.begin(weights)
-        losses = list(engine.train(order, 2, optimizer))
+        losses = [epochs.losses for epochs in engine.train(order, 2, optimizer)]
         outputs = Predictor(weights)(case.names, data, 1, order)
         results.append((losses, weights.flat.copy(), outputs))
     assert results[0][0] == results[1][0]
@@ -215,6 +223,6 @@ def test_sparse_x_row_by_row_gives_the_same_bits_as_column_by_column(batch_size,
         assert engine.workspace.by_rows == (most > 0)
         optimizer = make_optimizer()
         optimizer.begin(engine.weights)
-        losses = list(engine.train(np.arange(40), 3, optimizer))
+        losses = [epochs.losses for epochs in engine.train(np.arange(40), 3, optimizer)]
         results.append((losses, engine.weights.flat.tolist()))
     assert results[0] == results[1]

@@ -258,14 +258,14 @@ def test_halving_goes_on_from_the_round_before(prefix, dtype, monkeypatch):
     epochs = []
     original = Engine.train
 
-    def train(self, order, n_epochs, optimizer, generator=None, watch=None):
-        for losses in original(self, order, n_epochs, optimizer, generator, watch):
-            epochs.extend(losses)
-            yield losses
+    def train(self, *args):
+        for ended in original(self, *args):
+            epochs.extend(ended.losses)
+            yield ended
 
     monkeypatch.setattr(Engine, "train", train)
     X, y = small_iris()
-    model = clone(CLASSIFIER).set_params(dtype=dtype, tol=0.0)
+    model = clone(CLASSIFIER).set_params(dtype=dtype, tol=0.0, hidden_layer_sizes=(20, 30))
     model = Pipeline([("scale", StandardScaler()), ("net", model)]) if prefix else model
     grid = {
         prefix + "solver": ["adam", "sgd", "adagrad"],
@@ -281,6 +281,17 @@ def test_halving_goes_on_from_the_round_before(prefix, dtype, monkeypatch):
     assert_same(search.cv_results_, stock.cv_results_)
     assert len(epochs) - ours == 2 * (18 * 3 + 6 * 9 + 2 * 27)
     assert ours == 2 * (18 * 3 + 6 * 6 + 2 * 18)
+
+
+def test_halving_starts_anew_where_the_schedule_depends_on_the_length():
+    X, y = small_iris()
+    grid = {"learning_rate": ["cosine", "one_cycle", "step", lambda t, n: 1 - t / n]}
+    grid |= {"dropout": [0.0, 0.3], "warmup_epochs": [0, 2]}
+    parameters = {"resource": "max_iter", "max_resources": 18, "min_resources": 2}
+    parameters |= {"cv": 2, "factor": 3, "refit": False}
+    search = OURS.HalvingGridSearchCV(CLASSIFIER, grid, **parameters).fit(X, y)
+    stock = STOCK.HalvingGridSearchCV(CLASSIFIER, grid, **parameters).fit(X, y)
+    assert_same(search.cv_results_, stock.cv_results_)
 
 
 def test_cross_validate(fits):

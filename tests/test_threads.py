@@ -54,7 +54,7 @@ def train(case, dtype, n_threads, batch_size, monkeypatch, n_epochs=3):
     optimizer = make_optimizer()
     optimizer.begin(engine.weights)
     order = np.random.default_rng(0).permutation(len(case.X))
-    losses = list(chain.from_iterable(engine.train(order, n_epochs, optimizer)))
+    losses = list(chain.from_iterable(e.losses for e in engine.train(order, n_epochs, optimizer)))
     predictor = prediction.Predictor(engine.weights)
     outputs = predictor(engine.names, engine.samples.X, n_threads)
     return losses, engine.weights.flat.copy(), outputs

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.metrics._scorer import _BaseScorer
 from sklearn.model_selection import train_test_split
@@ -22,18 +23,29 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from fastbp.estimators.checks import (
     HIDDEN_ACTIVATIONS,
     check_activation,
+    check_dropout,
     check_hidden_layer_sizes,
     check_weights,
     multiply_weights,
     native,
 )
-from fastbp.estimators.documentation import SCORING, SHARED_ATTRIBUTES, SHARED_PARAMETERS
+from fastbp.estimators.documentation import (
+    SCORING,
+    SHARED_ATTRIBUTES,
+    SHARED_PARAMETERS,
+    STEERING,
+)
+from fastbp.estimators.stored import restore_training
+from fastbp.estimators.watching import Watch
+from fastbp.files import read
 from fastbp.network import INITS, Weights, draw_weights
 from fastbp.prediction import Predictor
 from fastbp.samples import Rows, Samples
 from fastbp.sensitivity import input_gradient
 from fastbp.training import lbfgs, stochastic
 from fastbp.training.engine import Engine
+from fastbp.training.history import History
+from fastbp.training.schedules import BY_EPOCHS, BY_STEPS
 from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
 from fastbp.training.validation import mean_loss
 
@@ -42,7 +54,13 @@ Array = NDArray[Any]
 MOST_SKIPPED = 1_000_000  # elements of an X that is let through without scikit-learn's validation
 
 
-class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):  # type: ignore[misc]
+class BaseBP(
+    CallbackSupportMixin,  # type: ignore[misc]
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
+    TransformerMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
+    ABC,
+):
     """A multilayer perceptron trained by backpropagation; the base of both estimators."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -51,7 +69,7 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
         "solver": [StrOptions({"lbfgs", *STOCHASTIC_SOLVERS})],
         "alpha": [Interval(Real, 0, None, closed="left")],
         "batch_size": [StrOptions({"auto", "full"}), Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [StrOptions({"constant", "invscaling", "adaptive"})],
+        "learning_rate": [StrOptions({*BY_EPOCHS, *BY_STEPS}), callable],
         "learning_rate_init": [Interval(Real, 0, None, closed="neither")],
         "power_t": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
@@ -80,6 +98,13 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
         ],
         "init": [StrOptions(set(INITS))],
         "scoring": [StrOptions({"loss", *get_scorer_names()}), callable, None],
+        "warmup_epochs": [Interval(Real, 0, None, closed="left")],
+        "decay_rate": [Interval(Real, 0, 1, closed="right")],
+        "decay_epochs": [Interval(Real, 0, None, closed="neither")],
+        "dropout": [Interval(Real, 0, 1, closed="left"), "array-like"],
+        "l1": [Interval(Real, 0, None, closed="left")],
+        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "max_time": [Interval(Real, 0, None, closed="neither"), None],
     }
 
     @classmethod
@@ -115,9 +140,9 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
         """Return the weights of the samples by their classes, None where there are none."""
         return None
 
-    def _loss_parameter(self) -> float:
-        """Return the parameter of the loss, 0 where it has none."""
-        return 0.0
+    def _engine_loss(self) -> tuple[str, float]:
+        """Return the name by which the engine knows the loss, and its parameter or 0."""
+        return self.loss, 0.0
 
     # Fitting ---------------------------------------------------------------------------------
 
@@ -130,18 +155,43 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
         coef_init: Sequence[ArrayLike] | None = None,
         intercept_init: Sequence[ArrayLike] | None = None,
         validation: tuple[Any, Any, Any] = (None, None, None),
+        resume_from: Any = None,
         incremental: bool = False,
     ) -> Self:
-        if incremental and self.early_stopping:
-            raise ValueError("partial_fit does not support early_stopping=True")
+        if incremental and self.early_stopping and validation[0] is None:
+            raise ValueError(
+                "partial_fit does not support early_stopping=True without X_val and y_val."
+            )
+        if incremental and getattr(self, "stopped_", False):
+            warnings.warn(
+                "early_stopping has brought partial_fit to its end: the model is left as it is.",
+                stacklevel=2,
+            )
+            return self
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         self._check_network()
         samples = self._take_in(X, y, sample_weight, first_pass, incremental)
         held_out = self._take_in_validation(*validation, samples)
-        random_state = check_random_state(self.random_state)
-        weights = self._begin(samples, random_state, first_pass, coef_init, intercept_init)
-        state = stochastic.State(np.arange(samples.X.shape[0]), random_state)
-        return self._learn(samples, weights, state, incremental, held_out)
+        watch = self._watch(samples, y, sample_weight, 1 if incremental else self.max_iter)
+        if resume_from is None:
+            random_state = check_random_state(self.random_state)
+            weights = self._begin(samples, random_state, first_pass, coef_init, intercept_init)
+            state = stochastic.State(np.arange(samples.X.shape[0]), random_state)
+        else:
+            state = restore_training(self, *read(resume_from), samples)
+            weights = self._weights
+        self._learn(samples, weights, state, incremental, held_out, watch)
+        if watch:
+            watch.end()
+        return self
+
+    def _watch(self, samples: Samples, y: Any, sample_weight: Any, n_epochs: int) -> Watch | None:
+        """Return what tells callbacks of the fit; None where there are none."""
+        if not hasattr(self, "_skl_callbacks"):
+            return None
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        n_epochs += self.solver == "lbfgs"  # one more is begun than is done
+        return Watch(self, n_epochs, {"X": samples.X, "y": y, "metadata": metadata})
 
     def _take_in(
         self, X: Any, y: Any, sample_weight: Any, first_pass: bool, incremental: bool = False
@@ -202,13 +252,14 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
         state: stochastic.State,
         incremental: bool = False,
         validation: Samples | None = None,
+        watch: Watch | None = None,
     ) -> Self:
         """Train on some rows of the samples, from the state on."""
         names = (*self._check_network()[1], self.out_activation_)
         if self.solver == "lbfgs":
-            self._fit_lbfgs(samples, weights, names, state.rows)
+            self._fit_lbfgs(samples, weights, names, state.rows, watch)
         else:
-            self._fit_stochastic(samples, weights, names, state, incremental, validation)
+            self._fit_stochastic(samples, weights, names, state, incremental, validation, watch)
         if not np.isfinite(weights.flat).all():
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large"
@@ -219,6 +270,8 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
     def _start_afresh(self, weights: Weights) -> None:
         self.n_iter_ = 0
         self.t_ = 0
+        self.stopped_ = False
+        self._best: Array | None = None
         self.n_layers_ = len(weights.units)
         self.out_activation_ = self._choose_out_activation()
         self._show(weights)
@@ -260,7 +313,13 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
         weights: Weights,
         names: tuple[str, ...],
         rows: Array,
+        watch: Watch | None,
     ) -> None:
+        for name, off in (("dropout", (0, 0.0)), ("l1", (0,)), ("clip_norm", (None,))):
+            if getattr(self, name) not in off:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is for stochastic solvers, not for 'lbfgs'."
+                )
         # scipy's line search needs float64, whatever the model is kept in.
         exact = weights
         if weights.dtype != np.float64:
@@ -268,16 +327,28 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
             if samples.targets is not None:
                 targets = samples.targets.astype(np.float64)
                 samples = Samples(samples.X, targets, None, samples.sample_weight)
+        loss, parameter = self._engine_loss()
         engine = Engine(
             exact,
             names,
-            self.loss,
+            loss,
             samples,
             len(rows),
             self.n_jobs,
             keep_gradient=True,
-            loss_parameter=self._loss_parameter(),
+            loss_parameter=parameter,
         )
+
+        def after_iteration() -> bool:
+            if watch is None:
+                return False
+            weights.flat[...] = exact.flat
+            stops = watch.end_epoch(dict)
+            watch.begin_epoch()
+            return stops
+
+        if watch:
+            watch.begin_epoch()
         self.n_iter_, self.loss_ = lbfgs.minimize(
             engine,
             rows,
@@ -285,7 +356,9 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
             max_iter=self.max_iter,
             max_fun=self.max_fun,
             tol=self.tol,
+            max_time=self.max_time,
             verbose=self.verbose,
+            after_iteration=after_iteration,
         )
         if exact is not weights:
             self._show(Weights.of(exact.coefs, exact.intercepts, weights.dtype))
@@ -299,72 +372,117 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
         state: stochastic.State,
         incremental: bool,
         validation: Samples | None,
+        watch: Watch | None,
     ) -> None:
         optimizer = getattr(self, "_optimizer", None)
         if optimizer is None or not (incremental or state.n_iter > 0):
             optimizer = self._make_optimizer()
         optimizer.alpha = self.alpha  # in partial_fit all else is the first call's, this is not
         self._optimizer = optimizer
-        score = None
+        dropout = check_dropout(self.dropout, len(names) - 1)
+        if dropout and state.n_iter == 0:
+            state.dropout_seed = int(state.random_state.randint(2**63 - 1, dtype=np.int64))
+        judge = None
         if self.early_stopping:
             if validation is not None:
-                score = self._score_by(validation, np.arange(validation.X.shape[0]), names)
+                judge = self._judge_by(validation, np.arange(validation.X.shape[0]), names)
             else:
                 if state.held_out is None:
                     split = self._split(samples, state.rows, state.random_state)
                     state.order, state.held_out = split
-                score = self._score_by(samples, state.held_out, names)
+                judge = self._judge_by(samples, state.held_out, names)
+            if incremental:
+                state.best = getattr(self, "_best", None)
         order = state.rows if state.order is None else state.order
-        batch_size = self._choose_batch_size(len(order))
+        if state.latest is not None:
+            weights.flat[...] = state.latest
+        loss, parameter = self._engine_loss()
         engine = Engine(
             weights,
             names,
-            self.loss,
+            loss,
             samples,
-            batch_size,
+            self._choose_batch_size(len(order)),
             self.n_jobs,
-            loss_parameter=self._loss_parameter(),
+            keep_gradient=self.clip_norm is not None,
+            loss_parameter=parameter,
+            dropout=dropout,
+            seed=state.dropout_seed,
         )
         rules = stochastic.Rules(
             max_iter=self.max_iter,
             shuffle=self.shuffle,
             tol=self.tol,
             n_iter_no_change=self.n_iter_no_change,
+            max_time=self.max_time,
             verbose=self.verbose,
             one_epoch=incremental,
         )
         progress = self._take_up_progress()
+
+        def after_epoch() -> bool:
+            assert watch is not None
+            self._keep_progress(progress)
+            self.n_iter_ = state.n_iter
+            stops = watch.end_epoch(lambda: self._fitted_attributes(weights, state))
+            if state.goes_on and not stops and state.n_iter < self.max_iter and not incremental:
+                watch.begin_epoch()
+            return stops
+
+        self._state = state
+        if watch:
+            watch.begin_epoch()
         try:
-            stochastic.train(engine, optimizer, progress, rules, state, score)
+            stochastic.train(
+                engine, optimizer, progress, rules, state, judge, after_epoch if watch else None
+            )
             self.n_iter_ = state.n_iter
         finally:
+            del self._state
             self._keep_progress(progress)
             engine.close()
+        if incremental and self.early_stopping:
+            self._best, self.stopped_ = state.best, not state.goes_on
 
-    def _score_by(
+    def _fitted_attributes(self, weights: Weights, state: stochastic.State) -> dict[str, Any]:
+        """Return what a copy of this estimator needs to be as if training had ended here."""
+        if state.best is None:
+            return {}
+        coefs, intercepts = weights.split(state.best)
+        return {"coefs_": list(coefs), "intercepts_": list(intercepts)}
+
+    def _judge_by(
         self, samples: Samples, rows: Array, names: tuple[str, ...]
-    ) -> Callable[[], float]:
-        """Return what gives the score of the network as it is, on some rows of some samples."""
+    ) -> Callable[[], tuple[float, float]]:
+        """Return what gives score and loss of the network as it is, on some rows of samples."""
         weight = None if samples.sample_weight is None else samples.sample_weight[rows]
         if weight is not None and not weight.any():
             raise ValueError(
                 "sample_weight is 0 for all of the validation set; the weights of some of it "
                 "must be positive for early_stopping."
             )
-        if self.scoring is None or self.scoring == "loss":
-            judge = self._scorer(samples, rows)
-            parameter = self._loss_parameter()
+        score_outputs = self._scorer(samples, rows)
+        parameter = self._engine_loss()[1]
 
-            def score() -> float:
-                outputs = self._predictor(names, samples.X, self.n_jobs, rows)
-                if self.scoring is None:
-                    return judge(outputs)
-                return -mean_loss(self.loss, samples, rows, outputs, parameter)
+        def judge() -> tuple[float, float]:
+            outputs = self._predictor(names, samples.X, self.n_jobs, rows)
+            loss = mean_loss(self.loss, samples, rows, outputs, parameter)
+            if self.scoring is None:
+                return score_outputs(outputs), loss
+            return (-loss if score_by_scorer is None else score_by_scorer()), loss
 
-            return score
+        score_by_scorer = None
+        if self.scoring is not None and self.scoring != "loss":
+            score_by_scorer = self._score_by_scorer(samples, rows, weight)
+        return judge
+
+    def _score_by_scorer(
+        self, samples: Samples, rows: Array, weight: Array | None
+    ) -> Callable[[], float]:
+        """Return what gives the score by scikit-learn's scorer, or by a function of the user's."""
         scorer = check_scoring(self, self.scoring)
         y = self._decode_targets(samples, rows)
-        if not isinstance(scorer, _BaseScorer):  # a function of the user's
+        if not isinstance(scorer, _BaseScorer):
             X = samples.X[rows]
             return lambda: float(scorer(self, X, y))
         weighted = {} if weight is None else {"sample_weight": weight}
@@ -399,6 +517,11 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
             beta_1=self.beta_1,
             beta_2=self.beta_2,
             epsilon=self.epsilon,
+            l1=self.l1,
+            clip_norm=self.clip_norm,
+            decay_rate=self.decay_rate,
+            decay_epochs=self.decay_epochs,
+            warmup_epochs=self.warmup_epochs,
         )
 
     # The attributes of scikit-learn's estimators, and `Progress`, which holds them in training.
@@ -416,10 +539,12 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
             best_validation_score=getattr(self, "best_validation_score_", None),
             epochs_without_improvement=self._no_improvement_count,
             samples_seen=self.t_,
+            history=getattr(self, "_history", History()),
         )
         if self.early_stopping != (progress.validation_scores is not None):
             # early_stopping was switched since: what is best is another question now
             fresh.loss_curve, fresh.samples_seen = progress.loss_curve, progress.samples_seen
+            fresh.history = progress.history
             return fresh
         return progress
 
@@ -430,8 +555,19 @@ class BaseBP(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, A
         self.best_validation_score_ = progress.best_validation_score
         self._no_improvement_count = progress.epochs_without_improvement
         self.t_ = progress.samples_seen
+        self._history = progress.history
         if progress.loss_curve:
             self.loss_ = progress.loss_curve[-1]
+
+    @property
+    def history_(self) -> dict[str, Array]:
+        """What was noted of each epoch: see the class's attributes."""
+        if not hasattr(self, "_history"):
+            raise AttributeError(
+                "there is no history_ before a fit by a stochastic solver: 'lbfgs' has none."
+            )
+        history: History = self._history
+        return history.as_arrays()
 
     # Checks ----------------------------------------------------------------------------------
 
@@ -668,6 +804,7 @@ def documented(estimator: Estimator) -> Estimator:
     for name, text in (
         ("parameters", SHARED_PARAMETERS),
         ("scoring", SCORING),
+        ("steering", STEERING),
         ("attributes", SHARED_ATTRIBUTES),
     ):
         doc = doc.replace(f"{{{name}}}", text)

@@ -1,6 +1,6 @@
 """Checks of what users give: the data as the kernels take them, and the network's shape."""
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from fastbp.kernels import activations
 __all__ = [
     "HIDDEN_ACTIVATIONS",
     "check_activation",
+    "check_dropout",
     "check_hidden_layer_sizes",
     "check_weights",
     "multiply_weights",
@@ -51,6 +52,20 @@ def check_activation(activation: Any, n_hidden: int) -> tuple[str, ...]:
                 f"activation must be among {sorted(HIDDEN_ACTIVATIONS)}, got {name!r}."
             )
     return names
+
+
+def check_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
+    """Return the part of each hidden layer's units that is dropped; () where nothing is."""
+    rates = tuple(dropout) if hasattr(dropout, "__iter__") else (dropout,) * n_hidden
+    if len(rates) != n_hidden:
+        raise ValueError(
+            f"dropout must be one rate, or one for each of the {n_hidden} hidden layers, got "
+            f"{len(rates)}: {list(rates)}."
+        )
+    for rate in rates:
+        if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= float(rate) < 1:
+            raise ValueError(f"dropout must be 0 or more and less than 1, got {rate!r}.")
+    return tuple(map(float, rates)) if any(rates) else ()
 
 
 def check_weights(sample_weight: Any, X: Any) -> Array | None:

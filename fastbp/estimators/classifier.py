@@ -1,6 +1,8 @@
 """BPClassifier, in place of scikit-learn's MLPClassifier."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -9,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d, compute_sample_weight
-from sklearn.utils._param_validation import StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
@@ -41,6 +43,11 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         Weights of the classes, which multiply those of the samples, in early stopping too.
         'balanced' is ``n_samples / (n_classes * count)`` (King and Zeng 2001), not in
         `partial_fit`; of several labels, the product over them.
+    label_smoothing : float, default=0.0
+        The part of each target that is shared out evenly over the classes, in [0, 1), so that no
+        probability is driven to 1 (Szegedy et al. 2016, arXiv:1512.00567). For 'log_loss'; of
+        several labels, each is drawn towards 1/2.
+    {steering}
 
     Attributes
     ----------
@@ -70,6 +77,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         **BaseBP._parameter_constraints,
         "loss": [StrOptions({"log_loss", "squared_error"})],
         "class_weight": [StrOptions({"balanced"}), dict, list, None],
+        "label_smoothing": [Interval(Real, 0, 1, closed="left")],
     }
 
     classes_: Array
@@ -82,7 +90,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         solver: str = "adam",
         alpha: float = 0.0001,
         batch_size: int | str = "auto",
-        learning_rate: str = "constant",
+        learning_rate: str | Callable[[int, int], float] = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
@@ -106,6 +114,14 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         loss: str = "log_loss",
         scoring: str | Callable[..., float] | None = None,
         class_weight: Mapping[Any, float] | Sequence[Mapping[Any, float]] | str | None = None,
+        label_smoothing: float = 0.0,
+        warmup_epochs: float = 0,
+        decay_rate: float = 0.1,
+        decay_epochs: float = 10,
+        dropout: float | Sequence[float] = 0.0,
+        l1: float = 0.0,
+        clip_norm: float | None = None,
+        max_time: float | None = None,
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -136,6 +152,14 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         self.loss = loss
         self.scoring = scoring
         self.class_weight = class_weight
+        self.label_smoothing = label_smoothing
+        self.warmup_epochs = warmup_epochs
+        self.decay_rate = decay_rate
+        self.decay_epochs = decay_epochs
+        self.dropout = dropout
+        self.l1 = l1
+        self.clip_norm = clip_norm
+        self.max_time = max_time
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(
@@ -149,6 +173,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         X_val: Any = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
+        resume_from: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Fit the network to X and y.
 
@@ -170,6 +195,10 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
             The classes of X_val.
         sample_weight_val : array-like of shape (n_val,), default=None
             Weights of the samples of X_val.
+        resume_from : str or path-like, default=None
+            A file that `fastbp.callbacks.Checkpoint` wrote in a fit of the same parameters to the
+            same data: training goes on from there, and ends with the model that the fit would
+            have ended with.
 
         Returns
         -------
@@ -187,6 +216,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
             coef_init=coef_init,
             intercept_init=intercept_init,
             validation=(X_val, y_val, sample_weight_val),
+            resume_from=resume_from,
         )
 
     @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
@@ -197,8 +227,16 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         classes: ArrayLike | None = None,
+        *,
+        X_val: Any = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
     ) -> Self:
         """Go on for one epoch over these samples.
+
+        With `early_stopping` each call is judged by X_val. Once the score has not improved for more
+        than `n_iter_no_change` calls, the weights of the best are restored, `stopped_` is True, and
+        further calls change nothing.
 
         Parameters
         ----------
@@ -210,6 +248,12 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
             Weights of the samples, 0 or more.
         classes : array-like of shape (n_classes,), default=None
             All classes there will be; needed in the first call.
+        X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
+            What `early_stopping` judges by; it cannot do without.
+        y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
+            The classes of X_val.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Weights of the samples of X_val.
 
         Returns
         -------
@@ -231,7 +275,8 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
             self._label_binarizer = LabelBinarizer()
             labels = y if type_of_target(y).startswith("multilabel") else classes
             self._label_binarizer.fit(labels)
-        return self._fit(X, y, sample_weight, incremental=True)
+        validation = X_val, y_val, sample_weight_val
+        return self._fit(X, y, sample_weight, validation=validation, incremental=True)
 
     def predict(self, X: Any) -> Array:
         """Return the class of each sample.
@@ -337,6 +382,13 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         y = y.toarray() if scipy.sparse.issparse(y) else y
         weights: Array = compute_sample_weight(self.class_weight, y)
         return weights
+
+    def _engine_loss(self) -> tuple[str, float]:
+        if self.label_smoothing == 0:
+            return self.loss, 0.0
+        if self.loss != "log_loss":
+            raise ValueError(f"label_smoothing is for loss='log_loss', not for {self.loss!r}.")
+        return "smoothed_log_loss", self.label_smoothing
 
     def _check_classes(self, y: Any) -> None:
         classes = unique_labels(y)

@@ -16,13 +16,23 @@ alpha : float, default=0.0001
 batch_size : int, 'auto' or 'full', default='auto'
     Samples in a mini-batch: 'auto' is ``min(200, n_samples)``, 'full' is all of them, which is
     gradient descent; 1 is a step for each sample. Not used by 'lbfgs'.
-learning_rate : {'constant', 'invscaling', 'adaptive'}, default='constant'
-    The schedule of 'sgd'.
+learning_rate : str or callable, default='constant'
+    The schedule of the learning rate. Formulas and sources are in `fastbp.training.schedules`.
 
     - 'constant': `learning_rate_init`
-    - 'invscaling': ``learning_rate_init / t ** power_t``, t the samples seen so far and 1
-    - 'adaptive': a fifth of the rate each time training comes to a halt, down to 1e-6
+    - 'invscaling', for 'sgd': ``learning_rate_init / t ** power_t``, t the samples seen so far
+      and 1
+    - 'adaptive', for 'sgd': a fifth of the rate each time training comes to a halt, down to 1e-6
+    - 'plateau': the same with the factor `decay_rate`, for all stochastic solvers, as those below
+    - 'cosine': down to 0 along half a cosine, over `max_iter` epochs
+    - 'one_cycle': up from 1/25 of the rate in the first 30 % of the steps, then down to nothing
+    - 'exponential': evenly, `decay_rate` of it in `decay_epochs`
+    - 'step': `decay_rate` of it after each `decay_epochs`
+    - a function of the number of the step, from 0 on, and of the number of all steps, that returns
+      the factor of the rate
 
+    As in scikit-learn, other solvers than 'sgd' take 'invscaling' and 'adaptive' for 'constant'. In
+    `partial_fit` an epoch is a call.
 learning_rate_init : float, default=0.001
     The learning rate, or the first. Not used by 'lbfgs'.
 power_t : float, default=0.5
@@ -39,7 +49,8 @@ tol : float, default=1e-4
     An epoch improves where it lowers the loss, or with `early_stopping` raises the score, by as
     much. For 'lbfgs', the largest gradient at which it stops.
 verbose : bool or int, default=False
-    Print the loss of each epoch.
+    1 or True shows a bar with the loss and the time left where the output is a terminal, 2 a line
+    for each epoch; elsewhere both print lines.
 warm_start : bool, default=False
     Go on from the weights of the last `fit`, with a fresh solver.
 momentum : float, default=0.9
@@ -80,6 +91,28 @@ scoring : str, callable or None, default=None
     scikit-learn's scorers.
 """.rstrip()
 
+STEERING = """\
+warmup_epochs : float, default=0
+    Epochs, or a fraction of one, in which the learning rate rises evenly before the schedule
+    begins.
+decay_rate : float, default=0.1
+    The factor of 'exponential', 'step' and 'plateau', in (0, 1].
+decay_epochs : float, default=10
+    The epochs that it is for, in 'exponential' and 'step'.
+dropout : float or sequence of float, default=0.0
+    The part of the units of each hidden layer, or of each one its own, that is set to 0 at random
+    in training, in [0, 1); the others are divided by the rest (Srivastava et al. 2014). The same
+    units for any number of threads. Not for 'lbfgs', like the next two.
+l1 : float, default=0.0
+    Strength of the L1 penalty, ``l1 * sum(abs(W))``, divided like that of `alpha`. Its subgradient
+    makes weights small, not zero.
+clip_norm : float or None, default=None
+    The largest norm of the gradient of a mini-batch, of all weights and biases together and with
+    the penalties; a longer one is shortened to it (Pascanu et al. 2013).
+max_time : float or None, default=None
+    Seconds after which `fit` ends with a ConvergenceWarning, after a whole step.
+""".rstrip()
+
 SHARED_ATTRIBUTES = """\
 loss_ : float
     The loss of the last epoch, or at the end of 'lbfgs'.
@@ -88,6 +121,13 @@ best_loss_ : float or None
     up to `best_validation_score_`.
 loss_curve_ : list of float, of length n_iter_
     The loss of each epoch: the mean over its mini-batches, each before its step.
+history_ : dict of str to ndarray of shape (n_epochs,)
+    The last 10,000 epochs, of all calls of `partial_fit` or of warm starts: 'epoch' from 1 on,
+    'loss', 'validation_loss' (without penalty, smoothing and dropout) and 'validation_score' (NaN
+    without `early_stopping`), 'learning_rate' and 'gradient_norm' of the last mini-batch (the
+    latter before it is clipped), 'seconds' (epochs that one compiled call does share its time).
+stopped_ : bool
+    Whether `early_stopping` has brought `partial_fit` to its end.
 validation_scores_ : list of float or None
     The score of each epoch; None without `early_stopping`.
 best_validation_score_ : float or None

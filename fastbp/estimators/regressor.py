@@ -1,5 +1,6 @@
 """BPRegressor, in place of scikit-learn's MLPRegressor."""
 
+import os
 from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -57,6 +58,7 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
     delta : float, default=1.0
         The residual from which 'huber' is no longer squared, in the unit of y.
     {scoring}
+    {steering}
 
     Attributes
     ----------
@@ -86,7 +88,7 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **BaseBP._parameter_constraints,
-        "loss": [StrOptions(set(losses.CODES) - {"log_loss"})],
+        "loss": [StrOptions({loss for loss in losses.CODES if "log_loss" not in loss})],
         "quantile": [Interval(Real, 0, 1, closed="neither")],
         "delta": [Interval(Real, 0, None, closed="neither")],
         "out_activation": [StrOptions({"auto", "exp", *HIDDEN_ACTIVATIONS})],
@@ -101,7 +103,7 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         solver: str = "adam",
         alpha: float = 0.0001,
         batch_size: int | str = "auto",
-        learning_rate: str = "constant",
+        learning_rate: str | Callable[[int, int], float] = "constant",
         learning_rate_init: float = 0.001,
         power_t: float = 0.5,
         max_iter: int = 200,
@@ -126,6 +128,13 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         quantile: float = 0.5,
         delta: float = 1.0,
         scoring: str | Callable[..., float] | None = None,
+        warmup_epochs: float = 0,
+        decay_rate: float = 0.1,
+        decay_epochs: float = 10,
+        dropout: float | Sequence[float] = 0.0,
+        l1: float = 0.0,
+        clip_norm: float | None = None,
+        max_time: float | None = None,
     ) -> None:
         self.loss = loss
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -158,6 +167,13 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         self.quantile = quantile
         self.delta = delta
         self.scoring = scoring
+        self.warmup_epochs = warmup_epochs
+        self.decay_rate = decay_rate
+        self.decay_epochs = decay_epochs
+        self.dropout = dropout
+        self.l1 = l1
+        self.clip_norm = clip_norm
+        self.max_time = max_time
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(
@@ -171,6 +187,7 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         X_val: Any = None,
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
+        resume_from: str | os.PathLike[str] | None = None,
     ) -> Self:
         """Fit the network to X and y.
 
@@ -192,6 +209,10 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
             The targets of X_val.
         sample_weight_val : array-like of shape (n_val,), default=None
             Weights of the samples of X_val.
+        resume_from : str or path-like, default=None
+            A file that `fastbp.callbacks.Checkpoint` wrote in a fit of the same parameters to the
+            same data: training goes on from there, and ends with the model that the fit would
+            have ended with.
 
         Returns
         -------
@@ -209,12 +230,26 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
             coef_init=coef_init,
             intercept_init=intercept_init,
             validation=(X_val, y_val, sample_weight_val),
+            resume_from=resume_from,
         )
 
     @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
-    def partial_fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+    def partial_fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        X_val: Any = None,
+        y_val: ArrayLike | None = None,
+        sample_weight_val: ArrayLike | None = None,
+    ) -> Self:
         """Go on for one epoch over these samples.
+
+        With `early_stopping` each call is judged by X_val. Once the score has not improved for more
+        than `n_iter_no_change` calls, the weights of the best are restored, `stopped_` is True, and
+        further calls change nothing.
 
         Parameters
         ----------
@@ -224,6 +259,12 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
             The targets.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, 0 or more.
+        X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
+            What `early_stopping` judges by; it cannot do without.
+        y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
+            The targets of X_val.
+        sample_weight_val : array-like of shape (n_val,), default=None
+            Weights of the samples of X_val.
 
         Returns
         -------
@@ -236,7 +277,8 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         AttributeError
             Where the solver is 'lbfgs'.
         """
-        return self._fit(X, y, sample_weight, incremental=True)
+        validation = X_val, y_val, sample_weight_val
+        return self._fit(X, y, sample_weight, validation=validation, incremental=True)
 
     def predict(self, X: Any) -> Array:
         """Return the predicted targets.
@@ -295,8 +337,8 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
             return self.out_activation
         return "exp" if self.loss in ("poisson", "gamma") else "identity"
 
-    def _loss_parameter(self) -> float:
-        return {"quantile": self.quantile, "huber": self.delta}.get(self.loss, 0.0)
+    def _engine_loss(self) -> tuple[str, float]:
+        return self.loss, {"quantile": self.quantile, "huber": self.delta}.get(self.loss, 0.0)
 
     def _scorer(self, samples: Samples, rows: Array) -> Callable[[Array], float]:
         assert samples.targets is not None

@@ -23,6 +23,7 @@ LAYER = np.dtype(
             "function",  # the address of its compiled function
             "large",  # 1 where BLAS multiplies
             "narrow",  # 1 where the matrix is W.T
+            "dropped",  # of 2**32 outputs in training; see dropout.py
             "rows",  # of the matrix, not counting the bias
             "weights",  # its offset in the parameters
             "weights_row",  # its stride, and so on below: elements from row to row
@@ -86,13 +87,15 @@ class Workspace(NamedTuple):
     one: Any  # (1,) the number 1
     row_losses: Any  # (rows,) float64
     squares: Any  # (n_panels,) float64: the sum of squared weights of each panel
-    totals: Any  # (5,) float64, by the names below
+    sizes: Any  # (n_panels,) float64: the sum of their absolute values, where l1 is
+    norms: Any  # (2 * n_panels,) float64: of squared gradients, by the matrix and by the bias
+    totals: Any  # (6,) float64, by the names below
     column_starts: Any  # (n_features + 1,), and the two below: a sparse chunk by columns
     column_rows: Any
     column_values: Any
     bounds: Any  # (n_threads + 1,) which panels each thread updates
     team: Any  # team.py
-    addresses: Any  # (12,) of functions, by the names below
+    addresses: Any  # (13,) of functions, by the names below
     loss: int  # losses.py
     rows: int  # rows of a chunk: a larger batch is taken in chunks
     grain: int  # threads share rows in multiples of it
@@ -105,9 +108,18 @@ class Run(NamedTuple):
     batch_size: int
     first: int  # chunks first..last, counted from epoch to epoch, are trained on
     last: int
+    first_step: int  # of chunk `first`: how many there were in all before it
+    seed: int  # of dropout
     losses: Any  # (n_epochs,) float64: the mean loss of each epoch that ends
+    norms: Any  # (n_epochs,) float64: the norm of the gradient of its last batch
     watch: Any  # (6,) float64: when the loss brings a halt, by the names below
     out: Any  # (n_samples, n_outputs) of a prediction, or (0, 1)
+
+
+def no_run(dtype: Any) -> Run:
+    """Return the bundle of a call that does nothing."""
+    none = np.zeros(0)
+    return Run(0, 0, 0, 0, 0, none, none, none, np.empty((0, 1), dtype))
 
 
 class Bundles(NamedTuple):
@@ -144,7 +156,8 @@ MULTIPLY_SPARSE = 8
 SORT = 9
 DIFFERENTIATE_SPARSE = 10
 DIFFERENTIATE_ROWS = 11
-N_ADDRESSES = 12
+DROP = 12
+N_ADDRESSES = 13
 
 # The entries of `Workspace.totals`, which last from call to call.
 WEIGHT = 0  # sum of the weights of the batch's samples so far
@@ -152,6 +165,7 @@ BATCH_LOSS = 1  # sum of the weighted losses of the batch's samples so far
 EPOCH_LOSS = 2  # sum over the epoch's batches so far of the mean loss times the samples
 SQUARES = 3  # sum of the squared weights
 LOSS_PARAMETER = 4  # of a loss that has one; see losses.py
+DIVISOR = 5  # what gradients are divided by for a step where they are clipped, in place of WEIGHT
 
 # The entries of `Run.watch`: training halts when the loss has not fallen below the best one so far,
 # less the tolerance, for more than so many epochs, or is not finite.
@@ -171,4 +185,11 @@ REST_2 = 4  # 1 - beta_2, or 1 where the squares are summed
 RATE = 5
 EPSILON = 6
 DECAY = 7  # factor of the weights
-N_SETTINGS = 8
+L1 = 8  # strength of the L1 penalty in the loss
+CLIP = 9  # the largest norm of a gradient, 0 for any
+N_SETTINGS = 10
+
+# What `update_panels` does, as the sum of these.
+TAKE_STEP = 1  # after the gradients
+MEASURE = 2  # sums of the squared gradients, into `Workspace.norms`
+AT_HAND = 4  # the gradients are there already

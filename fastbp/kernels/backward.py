@@ -25,10 +25,11 @@ def backward(plan, low, high):
             weights = Matrix(address(network.transposed, layer.transposed), layer.transposed_row, 1)
         first = below.output + low * below.output_row
         result = Matrix(address(d, first), below.output_row, 1)
-        if below.activation == RELU:
+        if below.activation == RELU and below.dropped == 0:
             epilogue, factor = p.MASK, Matrix(address(a, first), below.output_row, 1)
         else:
-            epilogue = p.STORE if below.activation == IDENTITY else p.SCALE
+            linear = below.activation == IDENTITY and below.dropped == 0
+            epilogue = p.STORE if linear else p.SCALE
             factor = Matrix(address(workspace.slopes, first), below.output_row, 1)
         zeros = Matrix(address(workspace.zeros, 0), 0, 1)
         shape = (high - low, layer.n_in, layer.n_out)

@@ -14,21 +14,28 @@ import numpy as np
 
 from fastbp.kernels import losses
 from fastbp.kernels.arrays import (
+    AT_HAND,
     BACKWARD,
     BATCH_LOSS,
     BEST_LOSS,
+    CLIP,
     DIFFERENTIATE_ROWS,
     DIFFERENTIATE_SPARSE,
+    DIVISOR,
+    DROP,
     ENDED,
     EPOCH_LOSS,
     FORWARD,
     HALTED,
+    L1,
     LOSS,
+    MEASURE,
     MULTIPLY_SPARSE,
     PATIENCE,
     PENALTY,
     SORT,
     SQUARES,
+    TAKE_STEP,
     TOLERANCE,
     UPDATE,
     WAITED,
@@ -42,6 +49,7 @@ from fastbp.kernels.backward import (
     differentiate_sparse,
     sort_columns,
 )
+from fastbp.kernels.dropout import drop
 from fastbp.kernels.forward import forward, multiply_sparse
 from fastbp.kernels.jit import call, part
 from fastbp.kernels.plan import Plan, as_integer, bundles, plan_function
@@ -120,6 +128,8 @@ def _finish_batch(solver, workspace, chunk, n_samples, run):
     size = end % batch_size if end % batch_size > 0 else batch_size
     if totals[WEIGHT] > 0:
         loss = totals[BATCH_LOSS] + 0.5 * solver.steps[0, PENALTY] * totals[SQUARES]
+        if solver.steps[0, L1] > 0:
+            loss += solver.steps[0, L1] * workspace.sizes.sum()
         totals[EPOCH_LOSS] += loss / totals[WEIGHT] * size
         totals[SQUARES] = workspace.squares.sum()
     totals[BATCH_LOSS] = 0
@@ -127,6 +137,7 @@ def _finish_batch(solver, workspace, chunk, n_samples, run):
     if end == n_samples:
         loss, watch = totals[EPOCH_LOSS] / n_samples, run.watch
         run.losses[chunk.epoch] = loss
+        run.norms[chunk.epoch] = math.sqrt(workspace.norms.sum())
         watch[ENDED] = chunk.epoch + 1
         if loss > watch[BEST_LOSS] - watch[TOLERANCE]:
             watch[WAITED] += 1
@@ -136,6 +147,17 @@ def _finish_batch(solver, workspace, chunk, n_samples, run):
             watch[BEST_LOSS] = loss
         if watch[WAITED] > watch[PATIENCE] or not math.isfinite(loss):
             watch[HALTED] = 1
+
+
+@part
+def _clip(solver, workspace):
+    """What the gradients are divided by, so that their norm is at most what is allowed.
+
+    Pascanu et al. 2013, with PyTorch's 1e-6 beside the norm.
+    """
+    norm = math.sqrt(workspace.norms.sum())
+    factor = min(1.0, solver.steps[0, CLIP] / (norm + 1e-6))
+    workspace.totals[DIVISOR] = workspace.totals[WEIGHT] / factor
 
 
 def train(plan, member, size):
@@ -169,7 +191,8 @@ def train(plan, member, size):
             _add_weights(data, workspace, chunk)
         low, high = _share(member, size, chunk.rows, workspace.grain)
         if low < high:
-            call(addresses[FORWARD], (this, chunk.start, low, high))
+            step = b.run.first_step + chunk.step
+            call(addresses[FORWARD], (this, step, chunk.start, low, high))
             call(addresses[LOSS], (this, chunk.start, low, high))
             call(addresses[BACKWARD], (this, low, high))
         wait(workspace.team, size, addresses[YIELD])
@@ -178,8 +201,19 @@ def train(plan, member, size):
         begins, ends = np.int64(chunk.begins), np.int64(chunk.ends)
         if by_rows != 0:
             call(addresses[DIFFERENTIATE_ROWS], (this, chunk.start, chunk.rows, begins))
-        shared = chunk.step, chunk.rows, begins, ends, first_panel, last_panel, member, by_rows
-        call(addresses[UPDATE], (this, *shared))
+        panels = first_panel, last_panel, member, by_rows
+        clips = b.solver.steps[0, CLIP] > 0
+        work = ends * TAKE_STEP
+        if chunk.start + chunk.rows == n_samples or clips:
+            work += ends * MEASURE
+        if clips and chunk.ends:
+            call(addresses[UPDATE], (this, chunk.step, chunk.rows, begins, MEASURE, *panels))
+            wait(workspace.team, size, addresses[YIELD])
+            if leads:
+                _clip(b.solver, workspace)
+            wait(workspace.team, size, addresses[YIELD])
+            work = np.int64(TAKE_STEP + AT_HAND)
+        call(addresses[UPDATE], (this, chunk.step, chunk.rows, begins, work, *panels))
         wait(workspace.team, size, addresses[YIELD])
         if leads and chunk.ends:
             _finish_batch(b.solver, workspace, chunk, n_samples, b.run)
@@ -197,7 +231,8 @@ def predict(plan, member, size):
     row = member * workspace.rows
     for start in range(begin, end, workspace.rows):
         rows = min(workspace.rows, end - start)
-        call(workspace.addresses[FORWARD], (as_integer(plan), start - row, row, row + rows))
+        step = 0  # nothing is dropped
+        call(workspace.addresses[FORWARD], (as_integer(plan), step, start - row, row, row + rows))
         for i in range(rows):
             o = layer.output + (row + i) * layer.output_row
             for j in range(layer.n_out):
@@ -206,7 +241,8 @@ def predict(plan, member, size):
 
 # All that is called with a plan, and with how many integers besides.
 CALLED = [
-    (forward, 3),
+    (forward, 4),
+    (drop, 5),
     *((loss, 3) for loss in losses.FUNCTIONS),
     (backward, 2),
     (update_panels, 8),
@@ -220,17 +256,24 @@ CALLED = [
 def compile_training(plan: Plan) -> int:
     """Compile, or load, `train` and what it calls for this type of plan; return its address."""
     loss = losses.choose_function(plan.bundles.workspace.loss, plan.bundles.data.labels)
-    called = {FORWARD: forward, LOSS: loss, BACKWARD: backward, UPDATE: update_panels}
+    called: dict[int, Any] = {
+        FORWARD: forward,
+        LOSS: loss,
+        BACKWARD: backward,
+        UPDATE: update_panels,
+    }
     if plan.bundles.data.indptr.size > 0:
         called[MULTIPLY_SPARSE], called[SORT] = multiply_sparse, sort_columns
         called[DIFFERENTIATE_SPARSE] = differentiate_sparse
         called[DIFFERENTIATE_ROWS] = differentiate_rows
+    if plan.bundles.network.layers["dropped"].any():
+        called[DROP] = drop
     return _compile(plan, train, called)
 
 
 def compile_prediction(plan: Plan) -> int:
     """Compile, or load, `predict` and what it calls for this type of plan; return its address."""
-    called = {FORWARD: forward}
+    called: dict[int, Any] = {FORWARD: forward}
     if plan.bundles.data.indptr.size > 0:
         called[MULTIPLY_SPARSE] = multiply_sparse
     return _compile(plan, predict, called)

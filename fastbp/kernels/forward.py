@@ -1,7 +1,7 @@
 """The forward pass: ``z[l] = a[l-1] @ W[l] + b[l]``, ``a[l] = f(z[l])``."""
 
 from fastbp.kernels.activations import IDENTITY, RELU, activate
-from fastbp.kernels.arrays import MULTIPLY_SPARSE
+from fastbp.kernels.arrays import DROP, MULTIPLY_SPARSE
 from fastbp.kernels.jit import address, call, inner_kernel, matrix_view, part, prefetch
 from fastbp.kernels.plan import as_integer, bundles
 from fastbp.matmul import product as p
@@ -13,8 +13,11 @@ LINE = 64  # bytes
 MOST_FETCHED = 64  # elements of a row; the rest then follows by itself
 
 
-def forward(plan, start, low, high):
-    """Activations of all layers, for rows low..high of the chunk at `start` of the order."""
+def forward(plan, step, start, low, high):
+    """Activations of all layers, for rows low..high of the chunk at `start` of the order.
+
+    The number of the step decides, with the seed, what is dropped.
+    """
     b = bundles(plan)
     network, data, workspace = b.network, b.data, b.workspace
     sparse = data.indptr.size > 0
@@ -40,6 +43,8 @@ def forward(plan, start, low, high):
             activate(layer.function, z, slope, layer.n_out, layer.output_row)
             if i + 1 < n_layers and network.layers[i + 1].narrow:
                 _clear_padding(layer, workspace.activations, first, last)
+        if layer.dropped > 0:
+            call(workspace.addresses[DROP], (as_integer(plan), step, start, low, high, i))
 
 
 @part

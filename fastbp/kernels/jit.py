@@ -323,6 +323,6 @@ def memory_view(
         strides = np.empty(shape, np.bool_).strides
         strides = tuple(stride * dtype.itemsize for stride in strides)
     size = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + dtype.itemsize
-    memory = (ctypes.c_byte * max(size, dtype.itemsize)).from_address(address)
+    memory: Any = (ctypes.c_byte * int(max(size, dtype.itemsize))).from_address(int(address))
     flat = np.frombuffer(memory, dtype)
     return np.lib.stride_tricks.as_strided(flat, shape, strides)

@@ -28,6 +28,7 @@ from fastbp.kernels.jit import inner_kernel, matrix_view, part
 from fastbp.kernels.plan import bundles
 
 SQUARED_ERROR, LOG_LOSS, POISSON, GAMMA, ABSOLUTE_ERROR, HUBER, QUANTILE, LOG_COSH = range(8)
+SMOOTHED_LOG_LOSS = 8
 
 CODES = {
     "squared_error": SQUARED_ERROR,
@@ -38,6 +39,7 @@ CODES = {
     "huber": HUBER,
     "quantile": QUANTILE,
     "log_cosh": LOG_COSH,
+    "smoothed_log_loss": SMOOTHED_LOG_LOSS,
 }
 OF_RESIDUALS = ("squared_error", "absolute_error", "huber", "quantile", "log_cosh")
 
@@ -110,6 +112,35 @@ def log_loss(plan, start, low, high):
                 delta[i, j] = a[i, j] - y[sample, j]
                 p = a[i, j] if y[sample, j] > 0 else 1 - a[i, j]
                 losses[i] -= log(np.float64(_clip(p, epsilon)))
+    _weigh(b.data.sample_weight, rows)
+
+
+def smoothed_log_loss(plan, start, low, high):
+    """Cross-entropy with the part e of each target shared out evenly, e being the parameter.
+
+    Of a softmax ``(1 - e) * y + e / n``, of each logistic unit ``(1 - e) * y + e / 2`` (Szegedy et
+    al. 2016, arXiv:1512.00567).
+    """
+    b = bundles(plan)
+    rows, smoothing = _rows(b, start, low, high), b.workspace.totals[LOSS_PARAMETER]
+    a, delta, losses = rows.a, rows.delta, rows.losses
+    epsilon = np.finfo(a.dtype).eps
+    of_classes = b.data.labels.size > 0
+    share = smoothing / rows.n if of_classes else smoothing / 2
+    for i in range(losses.size):
+        sample = rows.order[i]
+        losses[i] = 0
+        for j in range(rows.n):
+            if of_classes:
+                y = np.float64(b.data.labels[sample] == j)
+            else:
+                y = np.float64(b.data.targets[sample, j])
+            y = (1 - smoothing) * y + share
+            p = np.float64(a[i, j])
+            delta[i, j] = p - y
+            losses[i] -= y * log(_clip(p, epsilon))
+            if not of_classes:
+                losses[i] -= (1 - y) * log(_clip(1 - p, epsilon))
     _weigh(b.data.sample_weight, rows)
 
 
@@ -223,14 +254,21 @@ def _weigh(weights, rows):
                 rows.delta[i, j] *= weight
 
 
-FUNCTIONS = labels_log_loss, log_loss, squared_error, poisson, gamma, of_residuals
+FUNCTIONS = (
+    labels_log_loss, log_loss, smoothed_log_loss, squared_error, poisson, gamma, of_residuals,
+)  # fmt: skip
 
 
 def choose_function(loss: int, labels: Any) -> Any:
     """Return the function of a loss, for labels or, where there are none, for targets."""
     if loss == LOG_LOSS:
         return labels_log_loss if labels.size > 0 else log_loss
-    others = {SQUARED_ERROR: squared_error, POISSON: poisson, GAMMA: gamma}
+    others = {
+        SQUARED_ERROR: squared_error,
+        SMOOTHED_LOG_LOSS: smoothed_log_loss,
+        POISSON: poisson,
+        GAMMA: gamma,
+    }
     return others.get(loss, of_residuals)
 
 

@@ -12,17 +12,23 @@ import numpy as np
 from numba import types
 
 from fastbp.kernels.arrays import (
+    AT_HAND,
     BETA_1,
     BETA_2,
+    CLIP,
     DECAY,
     DIFFERENTIATE_SPARSE,
+    DIVISOR,
     EPSILON,
+    L1,
+    MEASURE,
     N_SETTINGS,
     PENALTY,
     RATE,
     REST_1,
     REST_2,
     STEP,
+    TAKE_STEP,
     WEIGHT,
 )
 from fastbp.kernels.backward import differentiate, differentiate_bias
@@ -41,7 +47,7 @@ from fastbp.matmul.tile import TILE_ROWS
 from fastbp.matmul.transpose import transpose
 
 # The rules. AdamW is Adam with a decay and no penalty; AdaGrad and RMSprop differ in their betas.
-SGD, NESTEROV, ADAM, ADAGRAD, GRADIENT_ONLY = range(5)
+SGD, NESTEROV, ADAM, ADAGRAD, GRADIENT_ONLY, ADD_SIGNS, SUM_SQUARES = range(7)
 
 PANEL_SIZE = 2048  # numbers in a panel: it stays in the nearest cache, and each costs a few calls
 PANELS = 4  # of a matrix at least, where it has the rows: threads share them
@@ -53,14 +59,19 @@ def choose_panel_rows(rows: int, weights_row: int) -> int:
     return TILE_ROWS * max(1, most // TILE_ROWS)
 
 
-def update_panels(plan, step, n_rows, begins, ends, first, last, member, by_rows):
-    """Gradients of panels first..last over a chunk; at the end of its batch, step number `step`.
+def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows):
+    """Gradients of panels first..last over a chunk, and what `work` says; see arrays.py.
 
-    The matrix of the first layer has its gradient where that was summed row by row, `by_rows`.
+    `step` is the row of the settings. The matrix of the first layer has its gradient where that was
+    summed row by row, `by_rows`.
     """
     b = bundles(plan)
     network, data, solver, workspace = b.network, b.data, b.solver, b.workspace
-    steps = ends != 0 and workspace.totals[WEIGHT] > 0
+    settings = solver.steps[min(step, solver.steps.shape[0] - 1)]
+    at_hand, has_mean = work & AT_HAND != 0, workspace.totals[WEIGHT] > 0
+    measures = work & MEASURE != 0 and has_mean
+    steps = work & TAKE_STEP != 0 and has_mean
+    divisor = address(workspace.totals, DIVISOR if settings[CLIP] > 0 else WEIGHT)
     i = 0
     for panel in range(first, last):
         while panel >= network.layers[i].last_panel:
@@ -71,10 +82,9 @@ def update_panels(plan, step, n_rows, begins, ends, first, last, member, by_rows
         with_bias = row + layer.panel_rows > layer.rows
         low = layer.weights + row * layer.weights_row
         bias = layer.weights + layer.rows * layer.weights_row
-        squares = address(workspace.squares, panel)
         one = address(workspace.one, 0)
         sparse = i == 0 and data.indptr.size > 0
-        if n_rows == 1 and workspace.gradient.size == 0 and not sparse:
+        if n_rows == 1 and workspace.gradient.size == 0 and not sparse and settings[L1] == 0:
             # The gradient of one sample is an outer product: nothing to be summed before the step.
             inputs = address(workspace.activations, layer.input)
             bias_gradient = address(workspace.deltas, layer.output)
@@ -88,22 +98,36 @@ def update_panels(plan, step, n_rows, begins, ends, first, last, member, by_rows
             gradient = workspace.scratch
             if workspace.gradient.size > 0:
                 at, gradient = low, workspace.gradient
-            if sparse and by_rows == 0:
+            if at_hand:
+                pass
+            elif sparse and by_rows == 0:
                 function = workspace.addresses[DIFFERENTIATE_SPARSE]
                 call(function, (as_integer(plan), begins, row, end, at))
             elif not sparse:
                 differentiate(network, workspace, n_rows, begins, i, row, end, gradient, at)
-            if with_bias:
+            if with_bias and not at_hand:
                 differentiate_bias(network, workspace, n_rows, begins, i, gradient, at + bias - low)
             bias_gradient = address(gradient, at + bias - low)
             left, right = one, address(gradient, at)
             rows, columns = 1, (end - row) * layer.weights_row
+        matrix = low, left, right, rows, columns, 1
+        below = bias, one, bias_gradient, 1, layer.output_row, 0
+        if (steps or measures) and settings[L1] > 0 and not at_hand:
+            sizes = address(workspace.sizes, panel)
+            weight = address(workspace.totals, WEIGHT)
+            _step(network, solver, workspace, ADD_SIGNS, step, matrix, weight, sizes)
+        if measures:
+            weight, norm = address(workspace.totals, WEIGHT), address(workspace.norms, 2 * panel)
+            _step(network, solver, workspace, SUM_SQUARES, step, matrix, weight, norm)
+            if with_bias:
+                norm += workspace.norms.itemsize
+                _step(network, solver, workspace, SUM_SQUARES, step, below, weight, norm)
         if not steps:
             continue
-        _step(network, solver, workspace, step, low, rows, columns, left, right, squares)
+        squares = address(workspace.squares, panel)
+        _step(network, solver, workspace, solver.code, step, matrix, divisor, squares)
         if with_bias:
-            columns = layer.output_row
-            _step(network, solver, workspace, step, bias, 1, columns, one, bias_gradient, 0)
+            _step(network, solver, workspace, solver.code, step, below, divisor, 0)
         if layer.mirrored:
             _transpose(network, i, row, end)
 
@@ -121,14 +145,16 @@ def _transpose(network, i, row, end):
 
 
 @part
-def _step(network, solver, workspace, step, low, rows, columns, left, right, squares):
-    """Take a step with a block of so many rows and columns of the parameters, from `low` on.
+def _step(network, solver, workspace, code, step, block, weight, result):
+    """Take a step by a rule with a block of the parameters.
 
-    Its gradient is the outer product of the numbers at the addresses `left` and `right`. `squares`
-    is where the sum of its squares goes, or 0 for biases, which no penalty is for.
+    The block is where it begins, where the two vectors are whose outer product is its gradient, its
+    rows and columns, and whether it is weights. `weight` is the address of what that gradient is
+    divided by, `result` where the rule's sum goes, or 0 for nowhere.
     """
+    low, left, right, rows, columns, is_weights = block
     operands = (
-        solver.code,
+        np.int64(code),
         address(network.parameters, low),
         address(solver.first, low),
         address(solver.second, low),
@@ -137,8 +163,9 @@ def _step(network, solver, workspace, step, low, rows, columns, left, right, squ
         rows,
         columns,
         address(solver.steps, min(step, solver.steps.shape[0] - 1) * solver.steps.shape[1]),
-        address(workspace.totals, WEIGHT),
-        squares,
+        weight,
+        np.int64(is_weights),
+        result,
     )
     call(workspace.addresses[STEP], operands)
 
@@ -149,29 +176,31 @@ def step_address(dtype: str) -> int:
     if DISABLED:
         return c_function(partial(_take_step_in_python, dtype))
     f, d, i = types.CPointer(getattr(types, dtype)), types.CPointer(types.float64), types.int64
-    return c_function(_take_step, i, f, f, f, f, f, i, i, d, d, i)
+    return c_function(_take_step, i, f, f, f, f, f, i, i, d, d, i, i)
 
 
 def _take_step_in_python(
-    dtype, code, w, first, second, left, right, rows, columns, settings, weight, squares
+    dtype, code, w, first, second, left, right, rows, columns, settings, weight, is_weights, result
 ):
     shape = (rows, columns)
     w, first, second = (memory_view(x, dtype, shape) for x in (w, first, second))
     left, right = memory_view(left, dtype, (rows,)), memory_view(right, dtype, (columns,))
     settings, weight = memory_view(settings, "f8", (N_SETTINGS,)), memory_view(weight, "f8", (1,))
-    total = _follow_rule(code, w, first, second, left, right, settings, weight[0], squares != 0)
-    if squares != 0:
-        memory_view(squares, "f8", (1,))[0] = total
+    total = _follow_rule(code, w, first, second, left, right, settings, weight[0], is_weights != 0)
+    if result != 0:
+        memory_view(result, "f8", (1,))[0] = total
 
 
-def _take_step(code, w, first, second, left, right, rows, columns, settings, weight, squares):
+def _take_step(
+    code, w, first, second, left, right, rows, columns, settings, weight, is_weights, result
+):
     shape = (rows, columns)
     w, first, second = array_at(w, shape), array_at(first, shape), array_at(second, shape)
     left, right = array_at(left, (rows,)), array_at(right, (columns,))
     settings, weight = array_at(settings, (N_SETTINGS,)), array_at(weight, (1,))[0]
-    total = _follow_rule(code, w, first, second, left, right, settings, weight, squares != 0)
-    if squares != 0:
-        store(squares, total)
+    total = _follow_rule(code, w, first, second, left, right, settings, weight, is_weights != 0)
+    if result != 0:
+        store(result, total)
 
 
 @part
@@ -180,6 +209,8 @@ def _follow_rule(code, w, first, second, left, right, settings, weight, is_weigh
 
     ``left[r] * right[i]`` is a sum over the batch; ``g = (left * right + penalty * w) / weight`` is
     the gradient of the mean loss. The rules, with their sources, are in `fastbp.training.solvers`.
+    Three are no steps: one leaves g in `right`, one adds the L1 penalty's gradient to it and
+    returns the sum of the absolute values of w, one returns the sum of the squares of g.
     """
     T = w.dtype.type
     scale = T(1 / weight)
@@ -226,6 +257,17 @@ def _follow_rule(code, w, first, second, left, right, settings, weight, is_weigh
                 new = w[r, i] - rate * g / (math.sqrt(v) + epsilon)
                 second[r, i], w[r, i] = v, new
                 total += new * new
+    elif code == ADD_SIGNS:
+        l1 = T(settings[L1])
+        for i in range(right.size):
+            right[i] += l1 if w[0, i] > 0 else -l1 if w[0, i] < 0 else T(0)
+            total += abs(w[0, i])
+    elif code == SUM_SQUARES:
+        for r in range(left.size):
+            factor = left[r]
+            for i in range(right.size):
+                g = (factor * right[i] + penalty * w[r, i]) * scale
+                total += g * g
     else:
         for i in range(right.size):
             right[i] = (right[i] + penalty * w[0, i]) * scale

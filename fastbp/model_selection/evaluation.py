@@ -31,6 +31,7 @@ from fastbp.estimators.regressor import BPRegressor
 from fastbp.model_selection.folds import Fold, Table, transform_fold
 from fastbp.network import Weights
 from fastbp.threads import Cancelled
+from fastbp.training.schedules import needs_length
 from fastbp.training.stochastic import State
 
 __all__ = ["Evaluator", "Fit", "Kept", "find_network", "receive", "take_apart", "why_not"]
@@ -97,6 +98,7 @@ class Fit:
             network is None
             or resource != self.prefix + "max_iter"
             or self.of_network("solver", network.solver) == "lbfgs"
+            or needs_length(self.of_network("learning_rate", network.learning_rate))
         ):
             return None
         rest = {k: v for k, v in self.parameters.items() if k != resource}

@@ -7,7 +7,7 @@ short enough that Ctrl-C is heard between them.
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -28,8 +28,8 @@ from fastbp.kernels.arrays import (
     TOLERANCE,
     WAITED,
     Bundles,
-    Run,
     Solver,
+    no_run,
 )
 from fastbp.kernels.plan import Plan
 from fastbp.kernels.shuffle import generator_addresses
@@ -47,7 +47,7 @@ from fastbp.threads import (
 from fastbp.training.solvers import Optimizer
 from fastbp.workspace import count_weights, make_workspace
 
-__all__ = ["Engine", "make_watch"]
+__all__ = ["Engine", "Epochs", "make_watch"]
 
 Array = NDArray[Any]
 
@@ -59,6 +59,18 @@ SLOWEST = 2e9  # multiply-adds a second: below what is reached anywhere
 MOST_KEPT = 1 << 20  # elements of activations whose memory is kept for the next network
 
 _pool: Pool[tuple[Plan, int, Pace]] = Pool(most=64)
+
+
+class Epochs(NamedTuple):
+    """Some epochs of training that have ended.
+
+    An epoch's loss is the mean of its batches', each before its step.
+    """
+
+    losses: list[float]
+    gradient_norms: list[float]  # of the last mini-batch of each, before it is clipped
+    last_steps: Array  # (n_epochs,) the number of the last step of each
+    seconds: float  # that each took, on an average
 
 
 class Engine:
@@ -78,6 +90,10 @@ class Engine:
         Make room for a gradient even where a mini-batch fits one chunk.
     loss_parameter : float, default=0
         Of a loss that has one.
+    dropout : sequence of float, of length n_layers - 1, default=()
+        The part of each hidden layer's units that is dropped; none where it is empty.
+    seed : int, default=0
+        Decides, with the number of the step, which units.
     """
 
     def __init__(
@@ -90,6 +106,8 @@ class Engine:
         n_jobs: int | None,
         keep_gradient: bool = False,
         loss_parameter: float = 0.0,
+        dropout: Sequence[float] = (),
+        seed: int = 0,
     ) -> None:
         self.weights = weights
         self.names = names
@@ -100,6 +118,7 @@ class Engine:
         rows = -(-batch_size // self.chunks_per_batch)
         self.work = 3.0 * rows * count_weights(weights)
         self.n_jobs = n_jobs
+        self.dropout = tuple(dropout)
         n_threads = choose_threads(n_jobs, self.work)
         patience = OWN_PATIENCE if n_jobs is None else ASKED_PATIENCE
         self.seconds = 0.0  # of compiled calls so far
@@ -107,7 +126,7 @@ class Engine:
         kept = keep_gradient or self.chunks_per_batch > 1
         self._kind: Any = None  # of what is made anew each time: room depends on more than shapes
         if not kept and not scipy.sparse.issparse(samples.X):
-            shape = weights.units, weights.dtype, self._large, tuple(names), loss
+            shape = weights.units, weights.dtype, self._large, tuple(names), self.dropout, loss
             kind = samples.kind(), samples.labels is None
             self._kind = (*shape, *kind, rows, n_threads, patience)
         self.plan, self.address, self.pace = _pool.take(
@@ -115,11 +134,11 @@ class Engine:
         )
         self.workspace = self.plan.bundles.workspace
         self.workspace.totals[:] = 0
-        self.workspace.totals[SQUARES] = self._sum_squares()
+        self.sum_squares = self._sum_squares()
         self.workspace.totals[LOSS_PARAMETER] = loss_parameter
         self.plan.set("network", parameters=weights.flat)
         self.plan.set("data", **samples.bundle(np.arange(0), weights.dtype)._asdict())
-        self.plan.set("run", batch_size=batch_size)
+        self.plan.set("run", batch_size=batch_size, seed=seed)
         transpose_weights(self.plan.bundles.network)
 
     def _prepare(
@@ -127,7 +146,7 @@ class Engine:
     ) -> tuple[Plan, int, Pace]:
         """Make a plan for networks of this shape and data of this kind, and compile for it."""
         weights, samples = self.weights, self.samples
-        network = make_network(weights, self.names, rows)
+        network = make_network(weights, self.names, rows, dropout=self.dropout)
         sparse = samples.X if scipy.sparse.issparse(samples.X) else None
         loss = losses.CODES[self.loss]
         empty = np.empty(0, weights.dtype)
@@ -137,7 +156,7 @@ class Engine:
                 samples.bundle(np.arange(0), weights.dtype),
                 Solver(GRADIENT_ONLY, np.zeros((1, N_SETTINGS)), empty, empty),
                 make_workspace(network, weights, rows, n_threads, loss, kept, sparse),
-                Run(0, 0, 0, np.zeros(0), make_watch(), np.empty((0, 1), weights.dtype)),
+                no_run(weights.dtype),
             )
         )
         pace = Pace(n_threads, patience, self.work / SLOWEST)
@@ -145,7 +164,7 @@ class Engine:
 
     def close(self) -> None:
         """Leave plan and memory to the next network of this shape; nothing can be trained then."""
-        weights_are_finite = np.isfinite(self.workspace.totals[SQUARES])
+        weights_are_finite = np.isfinite(self.sum_squares)
         if self._kind and self.workspace.activations.size <= MOST_KEPT and weights_are_finite:
             self.plan.forget_arrays()
             _pool.give(self._kind, (self.plan, self.address, self.pace))
@@ -157,10 +176,9 @@ class Engine:
         optimizer: Optimizer,
         generator: RandomState | None = None,
         watch: Array | None = None,
-    ) -> Iterator[list[float]]:
-        """Train for some epochs, at one learning rate; give the mean loss of each.
-
-        An epoch's loss is the mean of its batches', each before its step.
+        deadline: float = np.inf,
+    ) -> Iterator[Epochs]:
+        """Train for some epochs; tell of each.
 
         Parameters
         ----------
@@ -173,37 +191,49 @@ class Engine:
             What the shuffles are drawn from; None for no shuffling.
         watch : ndarray of shape (6,), default=None
             When to halt, from `make_watch`; it is kept up to date.
+        deadline : float, default=inf
+            The time of `perf_counter` after which no call is made.
 
         Yields
         ------
-        list of float
-            The losses of the epochs that have ended, after each compiled call that ends some.
-            KeyboardInterrupt comes through between two calls, after a whole number of steps.
+        Epochs
+            Those that have ended, after each compiled call that ends some. KeyboardInterrupt comes
+            through between two calls, after a whole number of steps.
         """
         addresses = generator_addresses(generator) if generator else NO_ADDRESSES
         totals = self.workspace.totals
         totals[:SQUARES] = 0
-        losses = np.zeros(n_epochs)
+        losses, norms = np.zeros(n_epochs), np.zeros(n_epochs)
         watch = make_watch() if watch is None else watch
         watch[ENDED] = 0
         self.plan.set("data", order=order, generator=addresses)
-        self.plan.set("run", losses=losses, watch=watch)
+        self.plan.set("run", losses=losses, norms=norms, watch=watch)
         per_epoch = -(-len(order) // self.batch_size) * self.chunks_per_batch
         first = given = 0
+        seconds = self.seconds
         last = per_epoch * n_epochs
-        while first < last and not watch[HALTED]:
+        steps_before = optimizer.steps_taken
+        while first < last and not watch[HALTED] and perf_counter() < deadline:
             n_threads, n_units = self.pace.plan(last - first)
             first_batch = first // self.chunks_per_batch
             end_batch = -(-(first + n_units) // self.chunks_per_batch)
             solver = optimizer.bundle(end_batch - first_batch)
             self.plan.set("solver", **solver._asdict())
+            self.plan.set("run", first_step=optimizer.steps_taken)
             with holding(generator._bit_generator.lock) if generator else nullcontext():
                 first = self._run(first, first + n_units, n_threads)
             optimizer.steps_taken += first // self.chunks_per_batch - first_batch
             ended = first // per_epoch
             if ended > given:
-                yield losses[given:ended].tolist()
-                given = ended
+                each = (self.seconds - seconds) / (ended - given)
+                numbers = np.arange(given + 1, ended + 1) * (per_epoch // self.chunks_per_batch)
+                yield Epochs(
+                    losses[given:ended].tolist(),
+                    norms[given:ended].tolist(),
+                    steps_before + numbers - 1,
+                    each,
+                )
+                given, seconds = ended, self.seconds
 
     def gradient(self, order: Array, alpha: float) -> tuple[float, Array, float]:
         """Return objective, its gradient in the flat layout, and the loss, all samples in a batch.
@@ -214,14 +244,14 @@ class Engine:
         """
         totals = self.workspace.totals
         totals[:SQUARES] = 0
-        totals[SQUARES] = self._sum_squares()
+        self.sum_squares = self._sum_squares()
         penalty = alpha / 2 * totals[SQUARES] / self.samples.total_weight(order)
         transpose_weights(self.plan.bundles.network)
         steps, result = np.zeros((1, N_SETTINGS)), np.zeros(1)
         steps[0, PENALTY] = alpha
         self.plan.set("data", order=order)
         self.plan.set("solver", code=GRADIENT_ONLY, steps=steps)
-        self.plan.set("run", losses=result, watch=make_watch())
+        self.plan.set("run", losses=result, norms=np.zeros(1), watch=make_watch())
         first = 0
         while first < self.chunks_per_batch:
             n_threads, n_units = self.pace.plan(self.chunks_per_batch - first)
@@ -229,6 +259,15 @@ class Engine:
         loss = float(result[0])
         outputs = self.weights.units[-1] if self.loss in losses.OF_RESIDUALS else 1
         return outputs * (loss - penalty) + penalty, self.workspace.gradient, loss
+
+    @property
+    def sum_squares(self) -> float:
+        """The sum of the squared weights, as the kernels keep it."""
+        return float(self.workspace.totals[SQUARES])
+
+    @sum_squares.setter
+    def sum_squares(self, total: float) -> None:
+        self.workspace.totals[SQUARES] = total
 
     def _sum_squares(self) -> float:
         return sum(float(np.vdot(w, w)) for w in self.weights.coefs)

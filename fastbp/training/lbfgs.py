@@ -1,10 +1,14 @@
 """L-BFGS on the whole training set, by scipy, with losses and gradients from the kernels."""
 
 import warnings
+from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
+import numpy as np
 import scipy.optimize
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
 from sklearn.utils.optimize import _check_optimize_result
 
@@ -12,6 +16,8 @@ from fastbp.threads import single_threaded_blas
 from fastbp.training.engine import Engine
 
 __all__ = ["minimize"]
+
+STOPPED = 99  # scipy's status where the callback has stopped it
 
 
 def minimize(
@@ -22,7 +28,9 @@ def minimize(
     max_iter: int,
     max_fun: int,
     tol: float,
+    max_time: float | None,
     verbose: bool | int,
+    after_iteration: Callable[[], bool],
 ) -> tuple[int, float]:
     """Minimise the loss over the weights, in place; return the iterations taken and the loss.
 
@@ -34,12 +42,15 @@ def minimize(
         All samples, in any order.
     alpha : float
         Strength of the L2 penalty.
-    max_iter, max_fun, tol, verbose
+    max_iter, max_fun, tol, max_time, verbose
         As the estimators' parameters. Ctrl-C ends with a warning and the last iterate.
+    after_iteration : callable
+        Called after each; true to stop.
     """
     weights = engine.weights
     iterate = weights.without_padding(weights.flat)
     n_iter = 0
+    deadline = np.inf if max_time is None else perf_counter() + max_time
 
     def objective(elements: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         weights.flat[...] = weights.with_padding(elements)
@@ -49,6 +60,17 @@ def minimize(
     def keep(intermediate_result: Any) -> None:
         nonlocal iterate, n_iter
         iterate, n_iter = intermediate_result.x.copy(), n_iter + 1
+        weights.flat[...] = weights.with_padding(iterate)
+        if after_iteration():
+            raise StopIteration
+        if perf_counter() > deadline:
+            warnings.warn(
+                f"lbfgs: Maximum time ({max_time} s) reached and the optimization hasn't converged "
+                "yet.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+            raise StopIteration
 
     options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
     options |= _get_additional_lbfgs_options_dict("iprint", 1 if verbose else -1)
@@ -57,8 +79,9 @@ def minimize(
             result = scipy.optimize.minimize(
                 objective, iterate, method="L-BFGS-B", jac=True, options=options, callback=keep
             )
-        iterate = result.x
-        n_iter = _check_optimize_result("lbfgs", result, max_iter)
+        if result.status != STOPPED:
+            iterate = result.x
+            n_iter = _check_optimize_result("lbfgs", result, max_iter)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
     weights.flat[...] = weights.with_padding(iterate)

@@ -17,6 +17,7 @@ rmsprop    ``v := beta_2 * v + (1 - beta_2) * g**2``, ``w -= r * g / (sqrt(v) + 
 ========== =======================================================================================
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,12 +27,14 @@ from numpy.typing import NDArray
 from fastbp.kernels import arrays, update
 from fastbp.kernels.arrays import Solver
 from fastbp.network import Weights
+from fastbp.training.schedules import Schedule
 
 __all__ = ["STOCHASTIC_SOLVERS", "Optimizer"]
 
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw", "adagrad", "rmsprop")
 
 STEPS_AT_A_TIME = 256  # their settings are made ahead: an epoch may be a single step
+LEAST_RATE = 1e-6  # to which 'adaptive' and 'plateau' go down
 
 _CODES = {
     "sgd": update.SGD,
@@ -49,13 +52,18 @@ class Optimizer:
     solver: str
     learning_rate_init: float
     alpha: float
-    schedule: str
+    schedule: str | Callable[[int, int], float]
     power_t: float
     momentum: float
     nesterovs_momentum: bool
     beta_1: float
     beta_2: float
     epsilon: float
+    l1: float = 0.0
+    clip_norm: float | None = None
+    decay_rate: float = 0.1
+    decay_epochs: float = 10.0
+    warmup_epochs: float = 0.0
     learning_rate: float = field(init=False)
     steps_taken: int = field(default=0, init=False)
     first: Weights | None = field(default=None, init=False)  # velocity, or first moment
@@ -63,21 +71,32 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         self.learning_rate = float(self.learning_rate_init)
+        self._make_schedule()
         self._forget_steps()
+
+    def _make_schedule(self, *length: int) -> None:
+        decay = self.decay_rate, self.decay_epochs
+        self._factors = Schedule(self.schedule, *decay, self.warmup_epochs, *length)
 
     def _forget_steps(self) -> None:
         self._made = np.empty((0, arrays.N_SETTINGS))
         self._made_from, self._made_for = 0, (self.learning_rate, self.alpha)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if not name.startswith("_made")}
+        return {name: value for name, value in vars(self).items() if not name.startswith("_")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
+        self._make_schedule()
         self._forget_steps()
 
-    def begin(self, weights: Weights) -> None:
-        """Make room for the state, of zeros, unless the state of these weights is there."""
+    def begin(self, weights: Weights, steps_per_epoch: int = 1, n_epochs: int = 1) -> None:
+        """Make room for the state, of zeros, unless the state of these weights is there.
+
+        The schedule of the learning rate goes by the length of the training.
+        """
+        self._make_schedule(steps_per_epoch, n_epochs)
+        self._forget_steps()
         for name, solvers in (
             ("first", ("sgd", "adam", "adamw")),
             ("second", ("adam", "adamw", "adagrad", "rmsprop")),
@@ -102,7 +121,7 @@ class Optimizer:
 
         One row, (1, N_SETTINGS), where all are alike.
         """
-        if self.solver not in ("adam", "adamw"):
+        if self.solver not in ("adam", "adamw") and self._factors.is_constant:
             return self._make_steps(1)
         begin = self.steps_taken - self._made_from
         made_for = (self.learning_rate, self.alpha)
@@ -121,9 +140,14 @@ class Optimizer:
         settings[arrays.RATE] = self.learning_rate
         settings[arrays.EPSILON] = self.epsilon
         settings[arrays.DECAY] = 1
-        if self.solver == "adamw":
-            settings[arrays.DECAY] -= self.learning_rate * self.alpha
+        settings[arrays.L1] = self.l1
+        settings[arrays.CLIP] = self.clip_norm or 0
         steps = np.tile(settings, (n_steps, 1))
+        if not self._factors.is_constant:
+            numbers = np.arange(self.steps_taken, self.steps_taken + n_steps)
+            steps[:, arrays.RATE] *= self._factors.of_steps(numbers)
+        if self.solver == "adamw":
+            steps[:, arrays.DECAY] -= steps[:, arrays.RATE] * self.alpha
         if self.solver in ("adam", "adamw"):
             t = np.arange(self.steps_taken + 1, self.steps_taken + n_steps + 1)
             correction = np.sqrt(1 - self.beta_2**t)
@@ -137,6 +161,10 @@ class Optimizer:
         """Whether the learning rate stays as it is until training comes to a halt."""
         return self.solver != "sgd" or self.schedule != "invscaling"
 
+    def rates(self, steps: NDArray[Any]) -> NDArray[Any]:
+        """Return the learning rates, (n_steps,), of steps of these numbers from 0 on."""
+        return self.learning_rate * self._factors.of_steps(steps)
+
     def end_epoch(self, samples_seen: int) -> None:
         """Set the learning rate of the next epoch, after so many samples in all."""
         if self.solver == "sgd" and self.schedule == "invscaling":
@@ -145,11 +173,15 @@ class Optimizer:
     def goes_on(self) -> tuple[bool, str]:
         """Say whether to go on when training has come to a halt, and what was done about it.
 
-        The adaptive schedule goes on with a fifth of its rate, down to 1e-6.
+        Of SGD the schedule 'adaptive' goes on with a fifth of its rate, of all solvers 'plateau'
+        with `decay_rate` of it, down to 1e-6.
         """
-        if self.solver != "sgd" or self.schedule != "adaptive":
+        if self.schedule != "plateau" and (self.solver != "sgd" or self.schedule != "adaptive"):
             return False, "Stopping."
-        if self.learning_rate <= 1e-6:
+        if self.learning_rate <= LEAST_RATE:
             return False, "Learning rate too small. Stopping."
-        self.learning_rate /= 5
+        if self.schedule == "plateau":
+            self.learning_rate *= self.decay_rate
+        else:
+            self.learning_rate /= 5
         return True, f"Setting learning rate to {self.learning_rate:f}"

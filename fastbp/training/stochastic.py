@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from fastbp.kernels.arrays import BEST_LOSS, WAITED
-from fastbp.training.engine import Engine, make_watch
+from fastbp.training.engine import Engine, Epochs, make_watch
+from fastbp.training.history import History
+from fastbp.training.reporting import Lines, make_reporter
 from fastbp.training.solvers import Optimizer
 
 __all__ = ["Progress", "Rules", "State", "train"]
@@ -31,6 +34,7 @@ class Progress:
     best_validation_score: float | None = None
     epochs_without_improvement: int = 0
     samples_seen: int = 0
+    history: History = field(default_factory=History)
 
     @classmethod
     def for_validation(cls) -> "Progress":
@@ -46,8 +50,11 @@ class State:
     random_state: np.random.RandomState
     order: Array | None = None  # the samples it trains on, as they were shuffled last
     held_out: Array | None = None  # those it validates with
+    dropout_seed: int = 0
     n_iter: int = 0  # epochs so far
+    seconds: float = 0.0  # ... and how long they took
     goes_on: bool = True  # it has not come to a halt of its own
+    sum_squares: float | None = None  # of the weights
     best: Array | None = None  # the best weights, where a score decides, and the latest
     latest: Array | None = None
 
@@ -60,6 +67,7 @@ class Rules:
     shuffle: bool
     tol: float
     n_iter_no_change: float
+    max_time: float | None
     verbose: bool | int
     one_epoch: bool  # as partial_fit does, and not a word of convergence
 
@@ -70,95 +78,155 @@ def train(
     progress: Progress,
     rules: Rules,
     state: State,
-    score: Callable[[], float] | None = None,
+    judge: Callable[[], tuple[float, float]] | None = None,
+    after_epoch: Callable[[], bool] | None = None,
 ) -> None:
     """Train until the loss, or the score, has not improved for long enough.
 
     Parameters
     ----------
     engine : Engine
-        Its weights are trained in place.
+        Its weights, `state.latest` if there is that, are trained in place.
     optimizer : Optimizer
     progress : Progress
         Goes on from here.
     rules : Rules
     state : State
         Goes on from here, too; its `random_state` draws one permutation an epoch.
-    score : callable, default=None
-        The score on the validation set. With it the weights of the best epoch are kept in the end.
+    judge : callable, default=None
+        Score and loss on the validation set. With it the weights of the best epoch are kept in the
+        end.
+    after_epoch : callable, default=None
+        Called after each epoch; true to stop.
 
     Ctrl-C ends training with a warning, after a whole step.
     """
-    optimizer.begin(engine.weights)
     if state.order is None:
         state.order = state.rows.copy()
-    if state.latest is not None:
-        engine.weights.flat[...] = state.latest
-    elif score:
+    optimizer.begin(engine.weights, -(-len(state.order) // engine.batch_size), rules.max_iter)
+    if state.sum_squares is not None:  # which is rounded as it was come by
+        engine.sum_squares = state.sum_squares
+    if judge and state.best is None:
         state.best = engine.weights.flat.copy()
-    limit = 1 if rules.one_epoch else rules.max_iter
-    generator = state.random_state if rules.shuffle else None
+    reporter = make_reporter(rules.verbose, 1 if rules.one_epoch else rules.max_iter)
     try:
-        while state.goes_on and state.n_iter < limit:
-            n_epochs, watch = 1, None
-            if score is None:
-                if optimizer.keeps_its_rate:
-                    n_epochs = min(limit - state.n_iter, MOST_EPOCHS)
-                assert progress.best_loss is not None
-                watch = make_watch(
-                    progress.best_loss,
-                    progress.epochs_without_improvement,
-                    rules.tol,
-                    rules.n_iter_no_change,
-                )
-            try:
-                for losses in engine.train(state.order, n_epochs, optimizer, generator, watch):
-                    if rules.verbose:
-                        for n_iter, loss in enumerate(losses, state.n_iter + 1):
-                            print(f"Iteration {n_iter}, loss = {loss:.8f}")
-                    state.n_iter += len(losses)
-                    progress.loss_curve += losses
-                    progress.samples_seen += len(losses) * len(state.order)
-                    if score is not None and _judge_score(progress, rules, score()):
-                        state.best = engine.weights.flat.copy()
-                    optimizer.end_epoch(progress.samples_seen)
-            finally:
-                if watch is not None:
-                    progress.best_loss = float(watch[BEST_LOSS])
-                    progress.epochs_without_improvement = int(watch[WAITED])
-            if (
-                score is None
-                and not isfinite(losses[-1])
-                and not np.isfinite(engine.weights.flat).all()
-            ):
-                break  # nothing can come of it; the caller says so
-            if progress.epochs_without_improvement > rules.n_iter_no_change:
-                state.goes_on, what = optimizer.goes_on()
-                if rules.verbose:
-                    print(_halt_message(rules, score is not None), what)
-                if state.goes_on:
-                    progress.epochs_without_improvement = 0
-            if state.goes_on and state.n_iter == rules.max_iter and not rules.one_epoch:
-                warnings.warn(
-                    f"Stochastic Optimizer: Maximum iterations ({rules.max_iter}) reached and the "
-                    "optimization hasn't converged yet.",
-                    ConvergenceWarning,
-                    stacklevel=2,
-                )
+        _loop(engine, optimizer, progress, rules, state, judge, after_epoch, reporter)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
-    if state.best is not None:
+    finally:
+        if reporter:
+            reporter.close()
+    if state.best is not None and not (rules.one_epoch and state.goes_on):
         state.latest = engine.weights.flat.copy()
         engine.weights.flat[...] = state.best
 
 
-def _judge_score(progress: Progress, rules: Rules, score: float) -> bool:
+def _loop(
+    engine: Engine,
+    optimizer: Optimizer,
+    progress: Progress,
+    rules: Rules,
+    state: State,
+    judge: Callable[[], tuple[float, float]] | None,
+    after_epoch: Callable[[], bool] | None,
+    reporter: Lines | None,
+) -> None:
+    assert state.order is not None
+    limit = state.n_iter + 1 if rules.one_epoch else rules.max_iter
+    generator = state.random_state if rules.shuffle else None
+    began = perf_counter() - state.seconds
+    deadline = np.inf if rules.max_time is None else began + rules.max_time
+    while state.goes_on and state.n_iter < limit:
+        n_epochs, watch = 1, None
+        if judge is None:
+            if optimizer.keeps_its_rate and after_epoch is None:
+                n_epochs = min(limit - state.n_iter, MOST_EPOCHS)
+            assert progress.best_loss is not None
+            watch = make_watch(
+                progress.best_loss,
+                progress.epochs_without_improvement,
+                rules.tol,
+                rules.n_iter_no_change,
+            )
+        try:
+            for epochs in engine.train(
+                state.order, n_epochs, optimizer, generator, watch, deadline
+            ):
+                if reporter:
+                    reporter.epochs(state.n_iter, epochs.losses)
+                state.n_iter += len(epochs.losses)
+                progress.loss_curve += epochs.losses
+                progress.samples_seen += len(epochs.losses) * len(state.order)
+                judgement = judge() if judge else None
+                _note(progress, epochs, optimizer, judgement)
+                if judgement and _is_best(progress, rules, judgement[0]):
+                    state.best = engine.weights.flat.copy()
+                if judgement and reporter:
+                    reporter.score(judgement[0])
+                optimizer.end_epoch(progress.samples_seen)
+        finally:
+            state.seconds = perf_counter() - began
+            state.sum_squares = engine.sum_squares
+            if watch is not None:
+                progress.best_loss = float(watch[BEST_LOSS])
+                progress.epochs_without_improvement = int(watch[WAITED])
+        hopeless = (
+            judge is None
+            and bool(progress.loss_curve)
+            and not isfinite(progress.loss_curve[-1])
+            and not np.isfinite(engine.weights.flat).all()
+        )
+        if not hopeless and progress.epochs_without_improvement > rules.n_iter_no_change:
+            state.goes_on, what = optimizer.goes_on()
+            if reporter:
+                reporter.halt(f"{_halt_message(rules, judge is not None)} {what}")
+            if state.goes_on:
+                progress.epochs_without_improvement = 0
+        stops = after_epoch is not None and after_epoch()
+        if stops or hopeless:  # the caller says that nothing can come of it
+            break
+        if not state.goes_on or rules.one_epoch:
+            continue
+        limits = {
+            f"Maximum iterations ({rules.max_iter})": state.n_iter == rules.max_iter,
+            f"Maximum time ({rules.max_time} s)": perf_counter() > deadline,
+        }
+        reached = [name for name, is_reached in limits.items() if is_reached]
+        if reached:
+            warnings.warn(
+                f"Stochastic Optimizer: {reached[0]} reached and the optimization hasn't converged "
+                "yet.",
+                ConvergenceWarning,
+                stacklevel=3,
+            )
+            break
+
+
+def _note(
+    progress: Progress,
+    epochs: Epochs,
+    optimizer: Optimizer,
+    judgement: tuple[float, float] | None,
+) -> None:
+    """Write the history."""
+    n = len(epochs.losses)
+    score, loss = ([], []) if judgement is None else ([judgement[0]], [judgement[1]])
+    progress.history.add(
+        n,
+        loss=epochs.losses,
+        validation_score=score,
+        validation_loss=loss,
+        learning_rate=optimizer.rates(epochs.last_steps).tolist(),
+        gradient_norm=epochs.gradient_norms,
+        seconds=[epochs.seconds] * n,
+    )
+
+
+def _is_best(progress: Progress, rules: Rules, score: float) -> bool:
     """Return whether this epoch's weights are the best so far."""
     assert progress.validation_scores is not None
     assert progress.best_validation_score is not None
     progress.validation_scores.append(score)
-    if rules.verbose:
-        print(f"Validation score: {score:f}")
     if score < progress.best_validation_score + rules.tol:
         progress.epochs_without_improvement += 1
     else:

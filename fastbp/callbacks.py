@@ -1,0 +1,269 @@
+"""Callbacks for `set_callbacks`: what watches a fit, and may end it.
+
+They follow scikit-learn's protocol (`sklearn.callback`) and are told of each epoch, or of each
+iteration of 'lbfgs'. A callback belongs to the network itself; in a Pipeline it is set on the
+network, not on the Pipeline.
+"""
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from fastbp.persistence import save_training
+
+__all__ = ["Checkpoint", "EarlyStopping", "LogEvery", "StopOnNaN", "TimeLimit"]
+
+# What can be watched, and whether less of it is better.
+_MONITORED = {
+    "loss": True,
+    "validation_loss": True,
+    "validation_score": False,
+    "gradient_norm": True,
+}
+
+
+class _Callback:
+    """Hears of each epoch; what it remembers of a fit is apart from that of others at the time."""
+
+    def __init__(self) -> None:
+        self._runs: dict[int, Any] = {}
+
+    def _begin(self, estimator: Any) -> Any:
+        """Return what to remember of a fit, at first."""
+
+    def _after_epoch(self, estimator: Any, run: Any) -> bool:
+        """Tell whether to stop."""
+        return False
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        """Prepare for a fit."""
+        self._runs[id(estimator)] = self._begin(estimator)
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        """End with it."""
+        self._runs.pop(id(estimator), None)
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        """Hear that the fit, or an epoch, begins."""
+
+    def on_fit_task_end(self, estimator: Any, context: Any) -> bool:
+        """Hear that the fit, or an epoch, has ended; true to stop."""
+        is_epoch = context.task_name == "epoch"
+        return is_epoch and self._after_epoch(estimator, self._runs[id(estimator)])
+
+
+@dataclass
+class _Best:
+    """The best number so far, with its epoch and weights."""
+
+    value: float = math.inf
+    epoch: int = 0
+    waited: int = 0
+    weights: list[Any] | None = None
+
+
+def _views(estimator: Any) -> list[Any]:
+    return [*estimator.coefs_, *estimator.intercepts_]
+
+
+def _put_back(estimator: Any, weights: list[Any] | None) -> None:
+    """Write weights into the estimator, if there are any."""
+    for view, w in zip(_views(estimator), weights or [], strict=False):
+        view[...] = w
+
+
+def _last(estimator: Any, who: str) -> dict[str, float]:
+    """Return what history_ tells of the epoch that has ended."""
+    if estimator.solver == "lbfgs":
+        raise ValueError(f"{who} is for stochastic solvers: 'lbfgs' has no history_.")
+    last: dict[str, float] = estimator._history.last()
+    return last
+
+
+class EarlyStopping(_Callback):
+    """Stop where a number of `history_` has not improved for some epochs.
+
+    Parameters
+    ----------
+    monitor : {'loss', 'validation_loss', 'validation_score', 'gradient_norm'}, default='loss'
+        The validation set's need `early_stopping=True` and, to have the last word, an
+        `n_iter_no_change` of infinity.
+    patience : int, default=10
+        Epochs without improvement that are borne.
+    tol : float, default=0.0
+        An epoch improves where it is better than the best by more.
+    restore_best : bool, default=True
+        Go back to the weights of the best epoch in the end.
+
+    Attributes
+    ----------
+    best_ : float
+        The best number.
+    best_epoch_ : int
+        Its epoch, from 1 on.
+
+    Examples
+    --------
+    >>> from fastbp import BPClassifier
+    >>> from fastbp.callbacks import EarlyStopping
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> stopping = EarlyStopping("loss", patience=5, tol=0.01)
+    >>> model = BPClassifier(random_state=0, max_iter=1000).set_callbacks(stopping).fit(X, y)
+    >>> model.n_iter_ < 1000
+    True
+    """
+
+    def __init__(
+        self,
+        monitor: str = "loss",
+        patience: int = 10,
+        tol: float = 0.0,
+        restore_best: bool = True,
+    ) -> None:
+        if monitor not in _MONITORED:
+            raise ValueError(f"monitor must be among {list(_MONITORED)}, got {monitor!r}.")
+        if patience < 0 or tol < 0:
+            raise ValueError(f"patience and tol must be 0 or more, got {patience} and {tol}.")
+        super().__init__()
+        self.monitor, self.patience, self.tol = monitor, patience, tol
+        self.restore_best = restore_best
+
+    def _begin(self, estimator: Any) -> _Best:
+        return _Best()
+
+    def _after_epoch(self, estimator: Any, run: _Best) -> bool:
+        last = _last(estimator, "EarlyStopping")
+        value = last[self.monitor]
+        if math.isnan(value) and self.monitor.startswith("validation"):
+            raise ValueError(f"EarlyStopping: {self.monitor} needs early_stopping=True.")
+        value = value if _MONITORED[self.monitor] else -value
+        run.waited = 0 if value < run.value - self.tol else run.waited + 1
+        if value < run.value:
+            run.value, run.epoch = value, int(last["epoch"])
+            if self.restore_best:
+                run.weights = [w.copy() for w in _views(estimator)]
+        return run.waited > self.patience
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        """Restore the weights of the best epoch."""
+        best = self._runs.pop(id(estimator))
+        _put_back(estimator, best.weights)
+        self.best_ = best.value if _MONITORED[self.monitor] else -best.value
+        self.best_epoch_ = best.epoch
+
+
+class Checkpoint(_Callback):
+    """Write a file from which `fit` can go on, every so many epochs.
+
+    The file is replaced whole: a kill at any moment leaves the last one or the new one.
+    ``fit(X, y, resume_from=path)`` goes on, and ends with the same bits as without a break;
+    `fastbp.load` gives the model as if training had ended there.
+
+    Parameters
+    ----------
+    path : str or path-like
+    every : int, default=1
+        Epochs.
+
+    Examples
+    --------
+    >>> from fastbp import BPClassifier
+    >>> from fastbp.callbacks import Checkpoint
+    >>> model = BPClassifier(random_state=0).set_callbacks(Checkpoint("run.fastbp", every=10))
+    """
+
+    def __init__(self, path: str | os.PathLike[str], every: int = 1) -> None:
+        if every < 1:
+            raise ValueError(f"every must be 1 or more, got {every}.")
+        super().__init__()
+        self.path, self.every = path, every
+
+    def _begin(self, estimator: Any) -> None:
+        if estimator.solver == "lbfgs":
+            raise ValueError(
+                "Checkpoint is for stochastic solvers: scipy keeps the state of 'lbfgs' to itself."
+            )
+
+    def _after_epoch(self, estimator: Any, run: None) -> bool:
+        if estimator._state.n_iter % self.every == 0:
+            save_training(estimator, self.path)
+        return False
+
+
+class TimeLimit(_Callback):
+    """Stop after the epoch in which so many seconds have passed since `fit` was called.
+
+    Parameters
+    ----------
+    seconds : float
+    """
+
+    def __init__(self, seconds: float) -> None:
+        if not seconds > 0:
+            raise ValueError(f"seconds must be more than 0, got {seconds}.")
+        super().__init__()
+        self.seconds = seconds
+
+    def _begin(self, estimator: Any) -> float:
+        return perf_counter()
+
+    def _after_epoch(self, estimator: Any, run: float) -> bool:
+        return perf_counter() - run > self.seconds
+
+
+class LogEvery(_Callback):
+    """Tell of every n-th epoch in a line.
+
+    Parameters
+    ----------
+    n : int, default=10
+    log : callable, default=print
+        Is given the line; a logger's `info` for one.
+    """
+
+    def __init__(self, n: int = 10, log: Callable[[str], Any] = print) -> None:
+        if n < 1:
+            raise ValueError(f"n must be 1 or more, got {n}.")
+        super().__init__()
+        self.n, self.log = n, log
+
+    def _after_epoch(self, estimator: Any, run: None) -> bool:
+        last = _last(estimator, "LogEvery")
+        epoch = int(last.pop("epoch"))
+        if epoch % self.n == 0:
+            told = (f"{name} {value:.5g}" for name, value in last.items() if value == value)
+            self.log(f"epoch {epoch}: {', '.join(told)}")
+        return False
+
+
+class StopOnNaN(_Callback):
+    """Stop where loss or weights are no finite numbers, with those of the epoch before.
+
+    Attributes
+    ----------
+    stopped_ : bool
+        Whether that was so.
+    """
+
+    def _begin(self, estimator: Any) -> _Best:
+        self.stopped_ = False
+        return _Best()
+
+    def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
+        """Keep the weights that an epoch begins with."""
+        if context.task_name == "epoch":
+            self._runs[id(estimator)].weights = [w.copy() for w in _views(estimator)]
+
+    def _after_epoch(self, estimator: Any, run: _Best) -> bool:
+        finite = math.isfinite(_last(estimator, "StopOnNaN")["loss"])
+        if finite and all(np.isfinite(w).all() for w in _views(estimator)):
+            return False
+        self.stopped_ = True
+        _put_back(estimator, run.weights)
+        return True

@@ -1,0 +1,44 @@
+"""scikit-learn's callbacks, called as a network is trained."""
+
+from typing import Any
+
+__all__ = ["Watch"]
+
+
+class Watch:
+    """Tells the callbacks of an estimator of its fit and of each epoch in it.
+
+    Parameters
+    ----------
+    estimator : BaseBP
+        With callbacks.
+    n_epochs : int
+        The most.
+    data : dict
+        X, y and metadata, as scikit-learn's hooks take them.
+    """
+
+    def __init__(self, estimator: Any, n_epochs: int, data: dict[str, Any]) -> None:
+        self._told = {"estimator": estimator, **data}
+        self._context = estimator._init_callback_context(max_subtasks=n_epochs)
+        self._context.call_on_fit_task_begin(**self._told)
+        self._epoch: Any = None
+
+    def begin_epoch(self) -> None:
+        """Tell that an epoch begins."""
+        self._epoch = self._context.subcontext(task_name="epoch")
+        self._epoch.call_on_fit_task_begin(**self._told)
+
+    def end_epoch(self, attributes: Any) -> bool:
+        """Tell that it has ended, and return whether a callback asks to stop.
+
+        `attributes` gives those of an estimator that is fitted up to here.
+        """
+        stop: bool = self._epoch.call_on_fit_task_end(
+            **self._told, reconstruction_attributes=attributes
+        )
+        return stop
+
+    def end(self) -> None:
+        """Tell that the fit has ended."""
+        self._context.call_on_fit_task_end(**self._told, reconstruction_attributes={})

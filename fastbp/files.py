@@ -1,0 +1,125 @@
+"""Files of arrays and of JSON, and nothing to execute; written whole or not at all.
+
+The format is safetensors (https://huggingface.co/docs/safetensors): a JSON header, then the
+arrays. The header's metadata hold the contents as JSON, and a digest of all of it.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["from_json", "read", "to_json", "write"]
+
+Array = NDArray[Any]
+
+FORMAT = "1"
+
+
+def write(path: str | os.PathLike[str], contents: dict[str, Any], arrays: dict[str, Array]) -> None:
+    """Write a file beside its place, then move it there.
+
+    Parameters
+    ----------
+    path : str or path-like
+    contents : dict
+        Of what JSON can express; see `to_json`.
+    arrays : dict of str to ndarray
+        In C order.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    text = json.dumps(contents)
+    metadata = {"fastbp": FORMAT, "contents": text, "digest": _digest(text, arrays)}
+    path = Path(path)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(to_bytes(arrays, metadata))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return contents and arrays of a file.
+
+    Raises
+    ------
+    ValueError
+        Where the file is none of fastbp's, of another version of the format, cut short, or altered.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} cannot be read as a model: {error}.") from error
+    version = metadata.get("fastbp")
+    if version != FORMAT:
+        raise ValueError(f"{path} is no model of fastbp's format {FORMAT}, but {version!r}.")
+    text = metadata.get("contents", "")
+    if metadata.get("digest") != _digest(text, arrays):
+        raise ValueError(f"{path} was altered: its contents are not what was saved.")
+    return json.loads(text), arrays
+
+
+def to_json(name: str, value: Any) -> Any:
+    """Return what JSON can express, from which `from_json` makes the value again.
+
+    Raises
+    ------
+    ValueError
+        Where it is neither number nor text nor made of them; the message has the name.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return {type(value).__name__: [to_json(name, element) for element in value]}
+    if isinstance(value, np.ndarray):
+        return {"array": to_json(name, value.tolist()), "dtype": value.dtype.str}
+    if isinstance(value, dict):
+        return {"dict": [[to_json(name, k), to_json(name, v)] for k, v in value.items()]}
+    if isinstance(value, np.random.RandomState):
+        return {"RandomState": to_json(name, value.get_state(legacy=False))}
+    raise ValueError(f"{name} cannot be saved: {value!r} is neither number nor text.")
+
+
+def from_json(value: Any) -> Any:
+    """Return the value of which `to_json` made this."""
+    if not isinstance(value, dict):
+        return value
+    if "function" in value:
+        raise ValueError(f"the function {value['function']} is not in the file, only its name.")
+    if "array" in value:
+        return np.array(from_json(value["array"]), dtype=value["dtype"])
+    ((kind, contents),) = value.items()
+    if kind == "dict":
+        return {from_json(k): from_json(v) for k, v in contents}
+    if kind == "RandomState":
+        generator = np.random.RandomState()
+        generator.set_state(from_json(contents))
+        return generator
+    elements = [from_json(element) for element in contents]
+    return tuple(elements) if kind == "tuple" else elements
+
+
+def _digest(text: str, arrays: dict[str, Array]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()

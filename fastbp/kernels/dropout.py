@@ -1,0 +1,72 @@
+"""Dropout: in training each unit of a hidden layer is set to 0 with some probability.
+
+What is left is divided by the probability to stay, so that nothing changes in prediction
+(Srivastava et al. 2014). Which units those are is drawn by Philox4x32-10 (Salmon et al. 2011,
+"Parallel random numbers: as easy as 1, 2, 3"), a generator without a state: its numbers follow from
+the seed, the step, the layer, the sample's place in the epoch and the unit, so that they are the
+same for any number of threads, and after a break.
+"""
+
+import numpy as np
+
+from fastbp.kernels.activations import IDENTITY, RELU
+from fastbp.kernels.jit import part
+from fastbp.kernels.plan import bundles
+
+_LOW = np.uint64(0xFFFFFFFF)
+_HALF = np.uint64(32)
+_MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+_INCREMENTS = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+N_ROUNDS = 10
+
+
+def choose_threshold(rate: float) -> int:
+    """Return below which of 2**32 numbers a unit is dropped, at this rate."""
+    return round(rate * 2**32)
+
+
+@part
+def philox(c0, c1, c2, c3, k0, k1):
+    """Four random words for a counter of four and a key of two, each of 32 bits in an uint64."""
+    for _ in range(N_ROUNDS):
+        p0, p1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
+        c0, c2 = (p1 >> _HALF) ^ c1 ^ k0, (p0 >> _HALF) ^ c3 ^ k1
+        c1, c3 = p1 & _LOW, p0 & _LOW
+        k0, k1 = (k0 + _INCREMENTS[0]) & _LOW, (k1 + _INCREMENTS[1]) & _LOW
+    return c0, c1, c2, c3
+
+
+def drop(plan, step, start, low, high, i):
+    """a[i] and f'(z[i]) := themselves times the mask, for rows low..high of the chunk at `start`.
+
+    Units j, j + q, j + 2q and j + 3q share a counter, q being a quarter of the layer.
+    """
+    b = bundles(plan)
+    layer, workspace = b.network.layers[i], b.workspace
+    n = layer.n_out
+    q = (n + 3) // 4
+    one = workspace.one[0]
+    zero = one - one
+    threshold = np.uint64(layer.dropped)
+    scale = workspace.one.dtype.type(4294967296.0 / (4294967296.0 - layer.dropped))
+    seed = np.uint64(b.run.seed)
+    key = seed & _LOW, seed >> _HALF
+    for row in range(low, high):
+        o = layer.output + row * layer.output_row
+        a, slope = workspace.activations[o : o + n], workspace.slopes[o : o + n]
+        if layer.activation == RELU:
+            for j in range(n):
+                slope[j] = one if a[j] > 0 else zero
+        elif layer.activation == IDENTITY:
+            for j in range(n):
+                slope[j] = one
+        for j in range(q):
+            words = philox(
+                np.uint64(j), np.uint64(start + row), np.uint64(i), np.uint64(step), key[0], key[1]
+            )
+            for k in range(4):
+                unit = j + k * q
+                if unit < n:
+                    factor = scale if words[k] >= threshold else zero
+                    a[unit] *= factor
+                    slope[unit] *= factor

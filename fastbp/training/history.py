@@ -1,0 +1,48 @@
+"""What has been noted of each epoch."""
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["History"]
+
+MOST_EPOCHS = 10_000  # the last so many are kept
+
+COLUMNS = (
+    "loss", "validation_loss", "validation_score", "learning_rate", "gradient_norm", "seconds",
+)  # fmt: skip
+
+
+class History:
+    """A few numbers of each epoch, of the last 10,000."""
+
+    def __init__(self) -> None:
+        self.n_epochs = 0  # in all
+        self._columns: dict[str, list[float]] = {name: [] for name in COLUMNS}
+
+    @classmethod
+    def of(cls, n_epochs: int, columns: dict[str, list[float]]) -> Self:
+        """Return the history of so many epochs, of which `as_arrays` gave these columns."""
+        history = cls()
+        history.n_epochs = n_epochs
+        history._columns = {name: columns[name] for name in COLUMNS}
+        return history
+
+    def add(self, n_epochs: int, **columns: list[float]) -> None:
+        """Note some epochs; what is not given is NaN."""
+        self.n_epochs += n_epochs
+        for name, kept in self._columns.items():
+            kept += columns.get(name) or [np.nan] * n_epochs
+            if len(kept) > 2 * MOST_EPOCHS:
+                del kept[:-MOST_EPOCHS]
+
+    def as_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return columns of one length, each an array; the first is the epoch's number from 1."""
+        n = min(self.n_epochs, MOST_EPOCHS)
+        columns = {name: np.array(kept[-n:] if n else []) for name, kept in self._columns.items()}
+        return {"epoch": np.arange(n) + 1 + self.n_epochs - n, **columns}
+
+    def last(self) -> dict[str, float]:
+        """Return the numbers of the last epoch."""
+        return {"epoch": self.n_epochs} | {name: kept[-1] for name, kept in self._columns.items()}

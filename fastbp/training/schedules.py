@@ -1,0 +1,104 @@
+"""Schedules of the learning rate: what it is multiplied by, step by step.
+
+With t the number of the step from 0 on, n the number of all steps, and e the epoch as a fraction:
+
+=========== =======================================================================================
+cosine      ``(1 + cos(pi * t / n)) / 2`` (Loshchilov and Hutter 2017, arXiv:1608.03983)
+one_cycle   along cosines from 1/25 up to 1 in the first 30 % of the steps, then down to 1/250,000
+            (Smith and Topin 2018, arXiv:1708.07120; the shape of PyTorch's OneCycleLR)
+exponential ``decay_rate ** (e / decay_epochs)``
+step        ``decay_rate ** floor(e / decay_epochs)``
+=========== =======================================================================================
+
+A warm-up comes before: the rate rises evenly, step by step, to where the schedule begins (Goyal et
+al. 2017, arXiv:1706.02677). The schedules 'constant', 'invscaling', 'adaptive' and 'plateau' change
+nothing from step to step; see `fastbp.training.solvers.Optimizer.end_epoch` and `goes_on`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["BY_EPOCHS", "BY_STEPS", "Schedule", "needs_length"]
+
+Array = NDArray[Any]
+
+BY_EPOCHS = ("constant", "invscaling", "adaptive", "plateau")
+BY_STEPS = ("cosine", "one_cycle", "exponential", "step")
+
+ONE_CYCLE_RISE = 0.3
+ONE_CYCLE_FIRST = 1 / 25
+ONE_CYCLE_LAST = ONE_CYCLE_FIRST / 1e4
+
+
+def needs_length(name: str | Callable[[int, int], float]) -> bool:
+    """Tell whether a schedule depends on the number of epochs."""
+    return callable(name) or name in ("cosine", "one_cycle")
+
+
+@dataclass
+class Schedule:
+    """A schedule for a training of a known length.
+
+    Parameters
+    ----------
+    name : str or callable
+        One of those above, or a function of t and n that returns the factor.
+    decay_rate, decay_epochs : float
+    warmup_epochs : float
+    steps_per_epoch : int
+    n_epochs : int
+        After as many, the factor stays what it was at the end.
+    """
+
+    name: str | Callable[[int, int], float]
+    decay_rate: float
+    decay_epochs: float
+    warmup_epochs: float
+    steps_per_epoch: int = 1
+    n_epochs: int = 1
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the factor is 1 in all steps."""
+        return self.name in BY_EPOCHS and self.warmup_epochs == 0
+
+    def of_steps(self, steps: Array) -> Array:
+        """Return the factors, (n,), of steps of these numbers."""
+        if self.is_constant:
+            return np.ones(len(steps))
+        warmup = round(self.warmup_epochs * self.steps_per_epoch)
+        rising = np.minimum(1.0, (steps + 1) / (warmup + 1))
+        n_steps = max(1, self.n_epochs * self.steps_per_epoch - warmup)
+        steps = np.clip(steps - warmup, 0, n_steps - 1)
+        return rising * self._shape(steps, n_steps)
+
+    def _shape(self, steps: Array, n_steps: int) -> Array:
+        if callable(self.name):
+            factors = np.array([float(self.name(int(t), n_steps)) for t in steps])
+            if not (np.isfinite(factors) & (factors >= 0)).all():
+                raise ValueError(
+                    "learning_rate must return finite factors, 0 or more, got "
+                    f"{factors[~(np.isfinite(factors) & (factors >= 0))][0]}."
+                )
+            return factors
+        if self.name == "cosine":
+            return _between(1.0, 0.0, steps / n_steps)
+        if self.name == "one_cycle":
+            top, last = ONE_CYCLE_RISE * n_steps - 1, n_steps - 1
+            rise = np.clip(steps / top if top > 0 else np.ones_like(steps), 0, 1)
+            fall = np.clip((steps - top) / (last - top), 0, 1)
+            up = _between(ONE_CYCLE_FIRST, 1.0, rise)
+            return np.where(steps <= top, up, _between(1.0, ONE_CYCLE_LAST, fall))
+        if self.name in ("exponential", "step"):
+            drops = steps / (self.decay_epochs * self.steps_per_epoch)
+            return self.decay_rate ** (np.floor(drops) if self.name == "step" else drops)
+        return np.ones_like(steps)
+
+
+def _between(first: float, last: float, part: Array) -> Array:
+    """Return the points of half a cosine that goes from one value to the other."""
+    return last + (first - last) * (1 + np.cos(np.pi * part)) / 2
