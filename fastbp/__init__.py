@@ -5,6 +5,7 @@ and the same seed give the same model, many times faster.
 """
 
 from fastbp.configuration import show_config
+from fastbp.displays import TrainingDisplay, WeightsDisplay
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.regressor import BPRegressor
 from fastbp.persistence import load, save
@@ -12,4 +13,14 @@ from fastbp.warmup import warmup
 
 __version__ = "0.1.0"
 
-__all__ = ["BPClassifier", "BPRegressor", "__version__", "load", "save", "show_config", "warmup"]
+__all__ = [
+    "BPClassifier",
+    "BPRegressor",
+    "TrainingDisplay",
+    "WeightsDisplay",
+    "__version__",
+    "load",
+    "save",
+    "show_config",
+    "warmup",
+]
