@@ -7,9 +7,20 @@ and the same seed give the same model, many times faster.
 from fastbp.configuration import show_config
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.regressor import BPRegressor
+from fastbp.export import to_onnx, to_torch
 from fastbp.persistence import load, save
 from fastbp.warmup import warmup
 
 __version__ = "0.1.0"
 
-__all__ = ["BPClassifier", "BPRegressor", "__version__", "load", "save", "show_config", "warmup"]
+__all__ = [
+    "BPClassifier",
+    "BPRegressor",
+    "__version__",
+    "load",
+    "save",
+    "show_config",
+    "to_onnx",
+    "to_torch",
+    "warmup",
+]
