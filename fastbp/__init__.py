@@ -8,6 +8,7 @@ from fastbp.configuration import show_config
 from fastbp.displays import TrainingDisplay, WeightsDisplay
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.regressor import BPRegressor
+from fastbp.export import to_onnx, to_torch
 from fastbp.persistence import load, save
 from fastbp.warmup import warmup
 
@@ -22,5 +23,7 @@ __all__ = [
     "load",
     "save",
     "show_config",
+    "to_onnx",
+    "to_torch",
     "warmup",
 ]

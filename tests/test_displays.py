@@ -25,7 +25,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from fastbp import BPClassifier, BPRegressor, TrainingDisplay, WeightsDisplay, displays
-from fastbp.estimators.base import BaseBP
 
 DISPLAYS = [TrainingDisplay, WeightsDisplay]
 X, Y = load_iris(return_X_y=True)
@@ -48,29 +47,6 @@ def make_network(*units, seed=0):
     for w in model.coefs_:
         w[...] = rng.normal(size=w.shape)
     return model
-
-
-def history_of(model):
-    """Return the history of a model, made of scikit-learn's curves."""
-    n_epochs = len(model.loss_curve_)
-    history = dict.fromkeys(
-        ("validation_loss", "validation_score", "learning_rate", "gradient_norm"),
-        np.full(n_epochs, np.nan),
-    )
-    history["epoch"] = np.arange(1, n_epochs + 1)
-    history["loss"] = np.array(model.loss_curve_)
-    history["seconds"] = np.linspace(0.01, 0.02, n_epochs)
-    if model.validation_scores_ is not None:
-        history["validation_score"] = np.array(model.validation_scores_)
-        history["validation_loss"] = 1.1 * history["loss"]
-    return history
-
-
-@pytest.fixture(autouse=True)
-def histories(monkeypatch):
-    """Let models have a history where their training keeps none."""
-    if not hasattr(fit(max_iter=1), "history_"):
-        monkeypatch.setattr(BaseBP, "history_", property(history_of), raising=False)
 
 
 @pytest.fixture(autouse=True)

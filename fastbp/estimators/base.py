@@ -636,9 +636,8 @@ class BaseBP(
         elif not self._may_skip_validation(X):
             check_is_fitted(self)
             X = self._check_input(X)
-        weights = self._current_weights()
+        weights, names = self._current_network()
         predictor = self._predictor if weights is self._weights else Predictor(weights)
-        names = (*check_activation(self.activation, len(weights.units) - 2), self.out_activation_)
         outputs = predictor(names, X, self.n_jobs, rows)
         if X.dtype != weights.dtype and not np.isfinite(outputs).all():
             raise ValueError(f"Input X contains a value too large for {weights.dtype!r}.")
@@ -650,6 +649,12 @@ class BaseBP(
             return self._weights
         dtype = np.result_type(np.float32, *self.coefs_)
         return Weights.of([np.asarray(w) for w in self.coefs_], self.intercepts_, dtype)
+
+    def _current_network(self) -> tuple[Weights, tuple[str, ...]]:
+        """Return the current weights, and the activation of each layer."""
+        weights = self._current_weights()
+        hidden = check_activation(self.activation, len(weights.units) - 2)
+        return weights, (*hidden, self.out_activation_)
 
     def transform(self, X: Any, layer: int = -1) -> Array:
         """Return what a hidden layer makes of X: features that were learnt.
@@ -703,8 +708,7 @@ class BaseBP(
         """
         check_is_fitted(self)
         X = self._check_input(X)
-        weights = self._current_weights()
-        names = (*check_activation(self.activation, len(weights.units) - 2), self.out_activation_)
+        weights, names = self._current_network()
         jacobian = input_gradient(weights, names, X)
         return jacobian[:, :, 0] if jacobian.shape[2] == 1 else jacobian
 

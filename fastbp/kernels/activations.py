@@ -147,7 +147,7 @@ _ATANH = {
 # exp(y**2 / 2) * Phi(-y) is a quotient of two polynomials for y in [0, end]; these are for float32,
 # to 2**-26.9. Their scale is such that exp(-y**2 / 2) does not underflow when it is divided by the
 # second. At the end exp(-y**2 / 2) is 0.
-_TAIL_END = {"float32": 13.25, "float64": 37.66}
+TAIL_END = {"float32": 13.25, "float64": 37.66}
 _TAIL_NUMERATOR = (
     4.03667058890278e-07,
     4.015957529190928e-06,
@@ -389,6 +389,26 @@ def _softplus(x):
     return implementation
 
 
+# Polynomials of degree 9 and 10, to 2**-53.3. Knuth, The Art of Computer Programming, vol. 2,
+# 4.6.4: a polynomial in y whose odd part is 0 at w = -a is ``q * (w + a) + b``, q being of two
+# degrees less, for one multiplication. Processors do the addition beside it.
+def tail_parts_float64(y, w):
+    """`_tail_parts` of float64, in arithmetic alone, of which `fastbp.onnx_graph` makes nodes."""
+    p = 4.5587534698859707e-17 * w + (1.2278708920692518e-15 * y + 1.1170159448834667e-14)
+    p = p * (w + 74.87767435800998) - 5.680679298632818e-13
+    p = p * (w + 35.205507529043544) + 1.4898093187835335e-13
+    p = p * y + 1.972103637534103e-11
+    p = p * y + 2.5750145160084126e-11
+    p = p * y + 1.663459340064195e-11
+    q = 1.1427100344727332e-16 * w + (3.0778158955779384e-15 * y + 2.799943752843936e-14)
+    q = q * (w + 19.92623331993106) - 1.4239351033577019e-12
+    q = q * (w + 79.48455566481509) + 7.678541624457495e-11
+    q = q * (w + 11.672392774363534) - 7.726912615312138e-12
+    q = q * y + 7.804526081937883e-11
+    q = q * y + 3.32691868012839e-11
+    return p, q
+
+
 def _tail_parts(y, w):
     """Two numbers whose quotient is ``exp(y**2 / 2) * Phi(-y)``, with ``w = y**2``."""
 
@@ -401,30 +421,12 @@ def _tail_parts_overload(y, w):
     def short(y, w):
         return _polynomial(y, numerator), _polynomial(y, denominator)
 
-    # Polynomials of degree 9 and 10, to 2**-53.3. Knuth, The Art of Computer Programming, vol. 2,
-    # 4.6.4: a polynomial in y whose odd part is 0 at w = -a is ``q * (w + a) + b``, q being of two
-    # degrees less, for one multiplication. Processors do the addition beside it.
-    def long(y, w):
-        p = 4.5587534698859707e-17 * w + (1.2278708920692518e-15 * y + 1.1170159448834667e-14)
-        p = p * (w + 74.87767435800998) - 5.680679298632818e-13
-        p = p * (w + 35.205507529043544) + 1.4898093187835335e-13
-        p = p * y + 1.972103637534103e-11
-        p = p * y + 2.5750145160084126e-11
-        p = p * y + 1.663459340064195e-11
-        q = 1.1427100344727332e-16 * w + (3.0778158955779384e-15 * y + 2.799943752843936e-14)
-        q = q * (w + 19.92623331993106) - 1.4239351033577019e-12
-        q = q * (w + 79.48455566481509) + 7.678541624457495e-11
-        q = q * (w + 11.672392774363534) - 7.726912615312138e-12
-        q = q * y + 7.804526081937883e-11
-        q = q * y + 3.32691868012839e-11
-        return p, q
-
-    return short if y == types.float32 else long
+    return short if y == types.float32 else tail_parts_float64
 
 
 @overload(gelu, jit_options=_OPTIONS)
 def _gelu(x):
-    end = _cast(x, _TAIL_END)
+    end = _cast(x, TAIL_END)
     T = type(end)
     zero, one, peak = T(0), T(1), T(_INVERSE_SQRT_2PI)
 

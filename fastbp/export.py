@@ -1,0 +1,259 @@
+"""Trained networks for ONNX, skl2onnx and PyTorch, none of which is imported before it is used."""
+
+import json
+from importlib import import_module
+from itertools import count
+from typing import Any
+
+import numpy as np
+import sklearn
+from sklearn.utils.validation import check_is_fitted
+
+from fastbp.estimators.base import BaseBP
+from fastbp.estimators.classifier import BPClassifier
+from fastbp.estimators.regressor import BPRegressor
+from fastbp.onnx_graph import Graph, Value, output_shapes, write_network
+
+__all__ = ["register_with_skl2onnx", "to_onnx", "to_torch"]
+
+# onnxruntime 1.14, of 2023, and later ones read these.
+OPSET, IR_VERSION = 18, 8
+
+
+def to_onnx(model: Any, X: Any = None) -> Any:
+    """Return a fitted model as an ONNX graph.
+
+    The input is "X", of shape (n_samples, n_features) and the weights' dtype. The outputs are those
+    of skl2onnx without ZipMap: a classifier's "label", strings or int64, and "probabilities", with
+    two columns for two classes; a regressor's "variable", of shape (n_samples, n_outputs), with one
+    column for one output.
+
+    Parameters
+    ----------
+    model : BPClassifier, BPRegressor, or Pipeline that ends in one
+        A Pipeline is converted by skl2onnx.
+    X : array-like or DataFrame, default=None
+        Rows for a Pipeline, of which its inputs take their names and types; one will do. By default
+        the input is one matrix, as above.
+
+    Returns
+    -------
+    onnx.ModelProto
+
+    Raises
+    ------
+    TypeError
+        Where the model is none of these.
+    ValueError
+        Where a Pipeline has another network before its last step, or X is missing.
+    ImportError
+        Where onnx is not installed, or for a Pipeline skl2onnx.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> import onnxruntime
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = fastbp.BPClassifier(max_iter=500, random_state=0).fit(X, y)
+    >>> graph = fastbp.to_onnx(model).SerializeToString()
+    >>> label, probabilities = onnxruntime.InferenceSession(graph).run(None, {"X": X})
+    >>> bool((label == model.predict(X)).all())
+    True
+    """
+    network = _last_step(model)
+    onnx = _import("onnx", "fastbp[onnx]")
+    proto = _convert(model) if network is model else _convert_pipeline(model, network, X)
+    from fastbp import __version__
+
+    properties = {"fastbp": __version__, "scikit-learn": sklearn.__version__}
+    if hasattr(model, "feature_names_in_"):
+        properties["feature_names"] = json.dumps(model.feature_names_in_.tolist())
+    onnx.helper.set_model_props(proto, properties)
+    return proto
+
+
+def register_with_skl2onnx() -> None:
+    """Let skl2onnx convert the networks in a Pipeline, a VotingClassifier, or the like.
+
+    The options are MLPClassifier's; the default one, ZipMap, takes no float64. The dtype is that of
+    the input, not of the weights. Networks that are there for their `transform` are not converted.
+
+    Raises
+    ------
+    ImportError
+        Where skl2onnx is not installed.
+
+    Examples
+    --------
+    >>> import skl2onnx
+    >>> from fastbp import BPRegressor
+    >>> from fastbp.export import register_with_skl2onnx
+    >>> from sklearn.datasets import load_diabetes
+    >>> from sklearn.ensemble import VotingRegressor
+    >>> from sklearn.linear_model import Ridge
+    >>> register_with_skl2onnx()
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = VotingRegressor([("net", BPRegressor(solver="lbfgs", tol=1)), ("ridge", Ridge())])
+    >>> graph = skl2onnx.to_onnx(model.fit(X, y), X[:1])
+    """
+    register = _import("skl2onnx", "fastbp[onnx]").update_registered_converter
+    options = {
+        "zipmap": [True, False, "columns"],
+        "output_class_labels": [False, True],
+        "nocl": [True, False],
+    }
+    register(BPClassifier, "FastbpBPClassifier", _set_shapes, _convert_step, options=options)
+    register(BPRegressor, "FastbpBPRegressor", _set_shapes, _convert_step)
+
+
+def to_torch(model: BaseBP) -> Any:
+    """Return a fitted network as a module of PyTorch.
+
+    It is a Sequential of Linear and activation in turn, of the weights' dtype, on the CPU, and in
+    evaluation mode. It gives the activations of the output layer, of shape (n_samples, n_outputs):
+    a regressor's predictions, with one column for one output; a classifier's probabilities, for two
+    classes in one column, of the second class. ``net[:-1]`` gives the logits.
+
+    Parameters
+    ----------
+    model : BPClassifier or BPRegressor
+
+    Returns
+    -------
+    torch.nn.Sequential
+
+    Raises
+    ------
+    TypeError
+        Where the model is neither.
+    ImportError
+        Where torch is not installed.
+
+    Examples
+    --------
+    >>> import fastbp
+    >>> import torch
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = fastbp.BPClassifier(max_iter=500, random_state=0).fit(X, y)
+    >>> with torch.no_grad():
+    ...     probabilities = fastbp.to_torch(model)(torch.from_numpy(X)).numpy()
+    >>> bool((probabilities.argmax(axis=1) == model.predict(X)).all())
+    True
+    """
+    _check_model(model, "a BPClassifier or BPRegressor")
+    _import("torch", "torch")
+    from fastbp.torch_network import make_network
+
+    return make_network(*model._current_network())
+
+
+def _import(name: str, requirement: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ImportError(f"This needs {name}: pip install {requirement!r}.") from error
+
+
+def _check_model(model: Any, kinds: str) -> None:
+    if not isinstance(model, BaseBP):
+        raise TypeError(f"model must be {kinds}, got {type(model).__name__}.")
+    check_is_fitted(model)
+
+
+def _last_step(model: Any) -> Any:
+    """Return the network a Pipeline ends in, or the model itself."""
+    from sklearn.pipeline import Pipeline
+
+    while isinstance(model, Pipeline):
+        *before, (_, last) = model.steps
+        for name, step in before:
+            parts = step.get_params().values() if hasattr(step, "get_params") else ()
+            if any(isinstance(part, BaseBP) for part in (step, *parts)):
+                raise ValueError(
+                    f"model has a network in its step {name!r}, before the last: skl2onnx would "
+                    "take its predictions, not its transform."
+                )
+        model = last
+    _check_model(model, "a BPClassifier, a BPRegressor, or a Pipeline that ends in one")
+    return model
+
+
+def _convert(model: BaseBP) -> Any:
+    from onnx import TensorProto, helper, numpy_helper
+
+    from fastbp import __version__
+
+    dtype, numbers = model._current_weights().dtype, count()
+    graph = Graph(dtype, lambda name: f"{name}_{next(numbers)}")
+    outputs = output_shapes(model)
+    kinds = dict.fromkeys(["X", *outputs], helper.np_dtype_to_tensor_dtype(dtype))
+    classes = getattr(model, "classes_", None)
+    if classes is not None:
+        kinds["label"] = TensorProto.STRING if classes.dtype.kind in "OU" else TensorProto.INT64
+    write_network(graph, model, Value(graph, "X"), list(outputs), classes)
+    shapes = {"X": [model.coefs_[0].shape[0]], **outputs}
+    variables = [
+        helper.make_tensor_value_info(name, kinds[name], [None, *shape])
+        for name, shape in shapes.items()
+    ]
+    nodes = [helper.make_node(name, i, [o], **options) for name, i, o, options in graph.nodes]
+    constants = [numpy_helper.from_array(array, name) for name, array in graph.constants.items()]
+    name, opset = type(model).__name__, helper.make_opsetid("", OPSET)
+    return helper.make_model(
+        helper.make_graph(nodes, name, variables[:1], variables[1:], constants),
+        producer_name="fastbp",
+        producer_version=__version__,
+        ir_version=IR_VERSION,
+        opset_imports=[opset],
+    )
+
+
+# skl2onnx ----------------------------------------------------------------------------------------
+
+
+def _convert_pipeline(pipeline: Any, network: BaseBP, X: Any) -> Any:
+    skl2onnx = _import("skl2onnx", "fastbp[onnx]")
+    if X is None:
+        if not hasattr(pipeline, "n_features_in_"):
+            raise ValueError("X must be given: the Pipeline does not know how many columns it has.")
+        X = np.zeros((1, pipeline.n_features_in_), network._current_weights().dtype)
+    register_with_skl2onnx()
+    options = {id(network): {"zipmap": False}} if isinstance(network, BPClassifier) else None
+    return skl2onnx.to_onnx(pipeline, X, options=options)
+
+
+def _set_shapes(step: Any) -> None:
+    """Set types and shapes of the outputs of an Operator of skl2onnx."""
+    from skl2onnx.common import shape_calculator
+
+    model = step.raw_operator
+    if isinstance(model, BPClassifier):
+        shape_calculator.calculate_linear_classifier_output_shapes(step)
+    else:
+        shape_calculator.calculate_linear_regressor_output_shapes(step)
+    n_samples = step.inputs[0].get_first_dimension()
+    for variable, shape in zip(step.outputs, output_shapes(model).values(), strict=True):
+        variable.type.shape = [n_samples, *shape]
+
+
+def _convert_step(scope: Any, step: Any, container: Any) -> None:
+    """Put the nodes of an Operator of skl2onnx into its ModelComponentContainer."""
+    from onnx import TensorProto, numpy_helper
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+    from skl2onnx.common.utils_classifier import get_label_classes
+
+    model, X = step.raw_operator, step.inputs[0]
+    is_double = isinstance(X.type, DoubleTensorType)
+    graph = Graph(np.dtype("f8" if is_double else "f4"), scope.get_unique_variable_name)
+    source = Value(graph, X.full_name)
+    if not isinstance(X.type, (DoubleTensorType, FloatTensorType)):
+        source = graph.add("Cast", source, to=TensorProto.FLOAT)
+    classes = get_label_classes(scope, model) if isinstance(model, BPClassifier) else None
+    write_network(graph, model, source, step.output_full_names, classes)
+    for name, array in graph.constants.items():
+        container.initializers.append(numpy_helper.from_array(array, name))
+    for operator, inputs, output, options in graph.nodes:
+        name = scope.get_unique_operator_name(operator)
+        container.add_node(operator, inputs, [output], name=name, **options)
