@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import tracemalloc
 from contextlib import suppress
 
@@ -26,6 +27,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 import fastbp.model_selection
 from fastbp import BPClassifier, BPRegressor
 from fastbp.model_selection import backend
+from fastbp.threads import Cancelled, cancelled_by
 from fastbp.training.engine import Engine
 
 pytestmark = [
@@ -447,6 +449,15 @@ def run_child(code, *arguments, **environment):
     )
     assert finished.returncode == 0, finished.stderr
     return finished.stdout
+
+
+def test_a_fit_that_scikit_learn_does_can_be_given_up():
+    """There an Exception is a fit that failed: its score would be NaN, and the next begin."""
+    X, y = small_iris()
+    stop = threading.Event()
+    stop.set()
+    with cancelled_by(stop), pytest.raises(Cancelled):
+        STOCK.cross_validate(CLASSIFIER, X, y, cv=2)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a signal")

@@ -30,7 +30,6 @@ from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.regressor import BPRegressor
 from fastbp.model_selection.folds import Fold, Table, transform_fold
 from fastbp.network import Weights
-from fastbp.threads import Cancelled
 from fastbp.training.stochastic import State
 
 __all__ = ["Evaluator", "Fit", "Kept", "find_network", "receive", "take_apart", "why_not"]
@@ -218,8 +217,6 @@ class Evaluator:
             return self._leave(fit)
         try:
             return self._evaluate(fit)
-        except Cancelled:
-            raise
         except Exception:
             fit.kept = None
             return self._leave(fit)
