@@ -1,11 +1,10 @@
 """Fits in threads, forks and workers: never an abort, never a hang, always the same model."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from common import run_python
 
 import fastbp
 from fastbp import threads
@@ -19,21 +18,13 @@ def run_scenarios(layer, *names):
     if layer == "omp" and threads.start_layer() != "omp":
         pytest.skip("this machine has no OpenMP runtime")
     calls = "; ".join(f"concurrent_fits.{name}()" for name in names)
-    finished = subprocess.run(
-        [sys.executable, "-c", f"import concurrent_fits; {calls}"],
-        env={
-            **os.environ,
-            "NUMBA_THREADING_LAYER": layer,
-            "NUMBA_NUM_THREADS": "2",
-            "PYTHONPATH": os.pathsep.join([*map(str, PLACES), os.environ.get("PYTHONPATH", "")]),
-        },
-        capture_output=True,
-        text=True,
+    return run_python(
+        f"import concurrent_fits; {calls}",
         timeout=LONGEST,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return finished.stderr
+        NUMBA_THREADING_LAYER=layer,
+        NUMBA_NUM_THREADS="2",
+        PYTHONPATH=os.pathsep.join([*map(str, PLACES), os.environ.get("PYTHONPATH", "")]),
+    ).stderr
 
 
 every_layer = pytest.mark.parametrize("layer", ["omp", "workqueue"])

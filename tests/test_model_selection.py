@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
+from common import run_python
 from joblib import parallel_config
 from searches import (
     CANDIDATES,
@@ -410,20 +411,6 @@ except KeyboardInterrupt as error:
 """
 
 
-def run_child(code, *arguments, **environment):
-    """What a script prints, that must end well and in time."""
-    finished = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout
-
-
 def test_a_fit_that_scikit_learn_does_can_be_given_up():
     """There an Exception is a fit that failed: its score would be NaN, and the next begin."""
     X, y = small_iris()
@@ -436,7 +423,7 @@ def test_a_fit_that_scikit_learn_does_can_be_given_up():
 @pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a signal")
 def test_ctrl_c_keeps_what_is_finished():
     assert signal.SIGINT
-    assert run_child(INTERRUPTED) == "fine\n"
+    assert run_python(INTERRUPTED, timeout=120).stdout == "fine\n"
 
 
 def test_progress_is_printed_when_asked_for(capsys):
