@@ -22,7 +22,8 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics._scorer import _MultimetricScorer
 
 from fastbp.model_selection.cluster import Cluster
-from fastbp.model_selection.evaluation import Evaluator, Fit, Kept, receive, take_apart
+from fastbp.model_selection.evaluation import Evaluator
+from fastbp.model_selection.fits import Fit, Kept, receive, take_apart
 from fastbp.model_selection.progress import Progress
 from fastbp.threads import Cancelled, cancelled_by, count_workers, raise_if_cancelled
 
