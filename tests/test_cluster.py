@@ -35,7 +35,9 @@ from fastbp import BPClassifier
 from fastbp.model_selection import backend
 
 pytestmark = [
-    pytest.mark.skipif(os.name != "posix", reason="workers die of a signal"),
+    pytest.mark.skipif(
+        os.name != "posix", reason="workers are killed by SIGKILL, which Windows does not have"
+    ),
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite"),
 ]
