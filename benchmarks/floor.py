@@ -12,7 +12,7 @@ PRODUCT_SIZE = 1024  # of the square matrices whose product sets the rate
 PRODUCT_REPEATS = 2
 
 
-def operations_per_sample(units: tuple[int, ...], density: float = 1.0) -> float:
+def operations_per_sample(units: tuple[int, ...], density: float) -> float:
     """Count the floating-point operations that training takes for a sample, two a multiply-add.
 
     A layer takes ``2 * n_in * n_out`` forward, as many for its gradient and as many for the delta

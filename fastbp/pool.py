@@ -53,9 +53,3 @@ class Pool(Generic[T]):
                     self._n_kept -= 1
                 else:
                     del self._kept[oldest]
-
-    def clear(self) -> None:
-        """Keep nothing."""
-        with self._lock:
-            self._kept.clear()
-            self._n_kept = 0

@@ -99,8 +99,11 @@ def _most_threads() -> int:
     return int(numba.get_num_threads())
 
 
-class Cancelled(Exception):  # noqa: N818
-    """A training or prediction was given up because its thread was asked to."""
+class Cancelled(BaseException):
+    """A training was given up because its thread was asked to.
+
+    Not an Exception: one that comes out of a fit is a score of NaN to scikit-learn's searches.
+    """
 
 
 _cancelled: ContextVar[threading.Event | None] = ContextVar("cancelled", default=None)

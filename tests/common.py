@@ -1,6 +1,9 @@
-"""What several test modules share: small data, pairs of estimators, and their comparison."""
+"""What several test modules share: data, pairs of estimators, their comparison, processes."""
 
+import os
 import random
+import subprocess
+import sys
 import warnings
 from itertools import combinations, product
 
@@ -29,8 +32,8 @@ def make_data(target, n_samples=45, n_features=6, seed=0):
     return X, y
 
 
-def make_weights(n_samples=45, seed=1):
-    return np.random.default_rng(seed).uniform(0.2, 3, n_samples)
+def make_weights(n_samples=45):
+    return np.random.default_rng(1).uniform(0.2, 3, n_samples)
 
 
 def make_pair(target, **parameters):
@@ -86,6 +89,20 @@ def assert_same_model(pair, X, y, rtol=1e-8):
         if hasattr(theirs, method):
             assert_same(getattr(ours, method)(X), getattr(theirs, method)(X), rtol)
     assert_same(ours.score(X, y), theirs.score(X, y), rtol)
+
+
+def run_python(code, *arguments, timeout=300, **environment):
+    """Run code in a process of its own, that must end well and in time; return what it printed."""
+    finished = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished
 
 
 def cover(strength, axes):

@@ -156,16 +156,14 @@ def loss_and_gradients(
 class Solver:
     """A step of each solver, on a list of arrays."""
 
-    def __init__(
-        self, name, rate, alpha=0.0, momentum=0.9, nesterov=True, betas=(0.9, 0.999), eps=1e-8
-    ):
+    def __init__(self, name, rate, alpha=0.0, momentum=0.9, nesterov=True, eps=1e-8):
         self.name, self.rate, self.alpha = name, rate, alpha
-        self.momentum, self.nesterov, self.betas, self.eps = momentum, nesterov, betas, eps
+        self.momentum, self.nesterov, self.eps = momentum, nesterov, eps
         self.t, self.state = 0, {}
 
     def step(self, parameters, gradients, is_weight):
         self.t += 1
-        b1, b2 = self.betas
+        b1, b2 = 0.9, 0.999
         for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
             m, v = self.state.get(i, (np.zeros_like(p), np.zeros_like(p)))
             if self.name == "sgd":

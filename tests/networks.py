@@ -60,16 +60,14 @@ class Case:
         return (1 - self.smoothing) * self.y + share
 
 
-def make_case(
-    units, names, loss, n_samples=11, *, weighted=False, sparse=False, seed=0, density=0.4
-):
+def make_case(units, names, loss, n_samples=11, *, weighted=False, sparse=False, seed=0):
     """Draw weights and samples that suit the output and the loss."""
     rng = np.random.default_rng(seed)
     coefs = [rng.normal(0, 1 / np.sqrt(shape[0]), shape) for shape in itertools.pairwise(units)]
     intercepts = [rng.normal(0, 0.3, n) for n in units[1:]]
     X = rng.normal(size=(n_samples, units[0]))
     if sparse:
-        X *= rng.random(X.shape) < density
+        X *= rng.random(X.shape) < 0.4
     n_outputs = units[-1]
     if names[-1] == "softmax":
         y = np.eye(n_outputs)[rng.integers(0, n_outputs, n_samples)]

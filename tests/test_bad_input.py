@@ -1,14 +1,12 @@
 """Data and parameters that make no sense are refused, as by scikit-learn; odd layouts are not."""
 
-import subprocess
-import sys
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
-from common import make_data, make_pair
+from common import make_data, make_pair, run_python
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from fastbp import BPClassifier, BPRegressor
@@ -871,10 +869,7 @@ for method in ("fit", "predict"):
 
 
 def run_broken(cases):
-    command = [sys.executable, "-c", BROKEN_MATRICES, repr(cases)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, f"{done.stdout}{done.stderr[-2000:]}"
-    return done.stdout.split()
+    return run_python(BROKEN_MATRICES, repr(cases)).stdout.split()
 
 
 def test_big_endian_sparse_indices():

@@ -15,30 +15,33 @@ from types import SimpleNamespace
 import dask
 import numpy as np
 import pytest
-import sklearn.model_selection
 from distributed import Client, LocalCluster
 from joblib import parallel_config
 from joblib.externals.loky import get_reusable_executor
-from sklearn.base import clone
+from searches import (
+    CANDIDATES,
+    CLASSIFIER,
+    EPOCHS_GOING_ON,
+    OURS,
+    STOCK,
+    assert_same,
+    counting_epochs,
+    halving_search,
+    scaled,
+)
 from sklearn.datasets import load_digits
-from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import StandardScaler
-from test_model_selection import assert_same
 
-import fastbp.model_selection
 from fastbp import BPClassifier
 from fastbp.model_selection import backend
-from fastbp.training.engine import Engine
 
 pytestmark = [
-    pytest.mark.skipif(os.name != "posix", reason="workers die of a signal"),
+    pytest.mark.skipif(
+        os.name != "posix", reason="workers are killed by SIGKILL, which Windows does not have"
+    ),
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite"),
 ]
 
-STOCK, OURS = sklearn.model_selection, fastbp.model_selection
-
-CLASSIFIER = BPClassifier(hidden_layer_sizes=(5,), max_iter=8, random_state=0)
 GRID = {"alpha": [0.1, 1.0, 10.0, 100.0], "hidden_layer_sizes": [(5,), (8,)]}
 PATIENCE = 60  # seconds, for what takes one or two
 NOTHING_YET = SimpleNamespace(n_done=0)
@@ -121,7 +124,7 @@ class Counted:
 @pytest.mark.parametrize("prefix", ["", "net__"])
 def test_the_same_results_and_x_is_sent_to_a_worker_once(client, log, prefix):
     X, y = digits()
-    model = Pipeline([("scale", StandardScaler()), ("net", CLASSIFIER)]) if prefix else CLASSIFIER
+    model = scaled(CLASSIFIER) if prefix else CLASSIFIER
     grid = {prefix + name: values for name, values in GRID.items()}
     search = OURS.GridSearchCV(model, grid, cv=3, refit=False)
     with parallel_config(backend="dask"):
@@ -203,47 +206,23 @@ def test_an_error_is_raised_as_anywhere(workers):
 
 def count_epochs(log, *arguments):
     """Do a batch, and write down how many epochs it has trained."""
-    train, epochs = Engine.train, []
-
-    def counting_train(*arguments):
-        for losses in train(*arguments):
-            epochs.extend(losses)
-            yield losses
-
-    Engine.train = counting_train
-    try:
-        return backend.evaluate_batch(*arguments)
-    finally:
-        Engine.train = train
-        write(log, len(epochs))
+    with counting_epochs() as losses:
+        try:
+            return backend.evaluate_batch(*arguments)
+        finally:
+            write(log, len(losses))
 
 
 @pytest.mark.parametrize(("prefix", "dtype"), [("", "float32"), ("net__", "float64")])
 def test_halving_goes_on_from_the_round_before(workers, log, prefix, dtype, monkeypatch):
     """The same bits as from scratch, at the cost of the difference."""
     X, y = digits()
-    model = clone(CLASSIFIER).set_params(dtype=dtype, n_iter_no_change=100)
-    model = Pipeline([("scale", StandardScaler()), ("net", model)]) if prefix else model
-    grid = {
-        prefix + "solver": ["adam", "sgd", "adagrad"],
-        prefix + "learning_rate": ["constant", "adaptive", "invscaling"],
-        prefix + "early_stopping": [False, True],
-    }
-    search = OURS.HalvingGridSearchCV(
-        model,
-        grid,
-        resource=prefix + "max_iter",
-        max_resources=27,
-        min_resources=3,
-        cv=2,
-        factor=3,
-        refit=False,
-    )
+    search = halving_search(OURS, prefix, dtype=dtype, n_iter_no_change=100)
     with monkeypatch.context() as patch:
         patch.setattr(backend, "evaluate_batch", partial(count_epochs, log))
         search.fit(X, y)
-    assert search.n_candidates_ == [18, 6, 2]
-    assert sum(map(int, log.read_text().split())) == 2 * (18 * 3 + 6 * 6 + 2 * 18)
+    assert search.n_candidates_ == CANDIDATES
+    assert sum(map(int, log.read_text().split())) == EPOCHS_GOING_ON
     assert_as_in_scikit_learn(search, X, y)
 
 

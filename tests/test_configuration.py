@@ -1,11 +1,8 @@
 """What `show_config` says."""
 
-import os
-import subprocess
-import sys
-
 import numba
 import numpy as np
+from common import run_python
 
 from fastbp import show_config
 from fastbp.matmul import product
@@ -41,4 +38,4 @@ X = np.random.default_rng(0).normal(size=(300, 40))
 model = BPClassifier((50,), max_iter=500, tol=1, random_state=0).fit(X, X[:, 0] > 0)
 assert model.score(X, X[:, 0] > 0) > 0.5
 """
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
+    run_python(code)

@@ -3,8 +3,6 @@
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import textwrap
 import threading
 import time
@@ -13,6 +11,7 @@ import joblib
 import numpy as np
 import pytest
 import scipy.sparse
+from common import run_python
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 
@@ -61,10 +60,7 @@ print((peak() - before) / X.nbytes)
     ids=str,
 )
 def test_a_fit_adds_at_most_a_tenth_of_x(setting):
-    output = subprocess.run(
-        [sys.executable, "-c", MEMORY, repr(setting)], capture_output=True, text=True, check=True
-    )
-    assert float(output.stdout) < 0.1
+    assert float(run_python(MEMORY, repr(setting)).stdout) < 0.1
 
 
 @pytest.mark.parametrize(
@@ -226,20 +222,11 @@ def test_the_first_wait_is_explained_once(tmp_path):
         for _ in range(2):
             BPClassifier(max_iter=500, tol=1).fit([[0.0], [1.0], [2.0]], [0, 1, 1])
     """)
-    command = [sys.executable, "-c", code]
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    outputs = [
-        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stderr
-        for _ in range(2)
-    ]
+    outputs = [run_python(code, NUMBA_CACHE_DIR=str(tmp_path)).stderr for _ in range(2)]
     assert outputs[0].count("compiling") == outputs[0].count("\n") == 1
     assert outputs[1] == ""
 
 
 def test_works_where_no_cache_can_be_written():
     code = "from fastbp import BPClassifier; BPClassifier(tol=9).fit([[0.0], [1.0]], [0, 1])"
-    environment = {**os.environ, "NUMBA_CACHE_DIR": "/proc/nowhere"}
-    finished = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
-    )
-    assert finished.returncode == 0, finished.stderr
+    run_python(code, NUMBA_CACHE_DIR="/proc/nowhere")

@@ -26,8 +26,9 @@ OUTPUTS = [
 ]
 
 
-def numeric_gradient(engine, rows, alpha, step=1e-6):
+def numeric_gradient(engine, rows, alpha):
     """Central differences of the objective, in the layout of the parameters."""
+    step = 1e-6
     flat = engine.weights.flat
     gradient = np.zeros_like(flat)
     for i in np.flatnonzero(engine.weights.with_padding(np.ones(used(engine.weights)))):

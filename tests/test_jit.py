@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from common import run_python
 
 from fastbp.kernels import jit
 
@@ -32,16 +33,7 @@ def test_the_cache_key_is_the_same_in_every_process():
         "from fastbp.kernels.team import join, run_team; "
         "print(join._cache._extra, run_team._cache._extra)"
     )
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("0", "1", "2")
-    }
+    outputs = {run_python(code, PYTHONHASHSEED=seed).stdout for seed in ("0", "1", "2")}
     assert len(outputs) == 1
     serial, parallel = eval(outputs.pop().replace(") (", "), ("))
     assert serial != parallel

@@ -1,18 +1,30 @@
 """fastbp.model_selection against scikit-learn's own searches over the same estimators."""
 
+import io
 import os
-import signal
-import subprocess
 import sys
+import threading
 import tracemalloc
-from contextlib import suppress
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
-import sklearn.model_selection
+from common import run_python
 from joblib import parallel_config
+from searches import (
+    CANDIDATES,
+    CLASSIFIER,
+    EPOCHS,
+    EPOCHS_GOING_ON,
+    OURS,
+    STOCK,
+    assert_same,
+    counting_epochs,
+    equal,
+    halving_search,
+    scaled,
+)
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits, load_iris, make_multilabel_classification, make_regression
@@ -23,35 +35,19 @@ from sklearn.model_selection import GroupKFold, KFold, PredefinedSplit
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-import fastbp.model_selection
 from fastbp import BPClassifier, BPRegressor
 from fastbp.model_selection import backend
-from fastbp.training.engine import Engine
+from fastbp.threads import Cancelled, cancelled_by
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
     pytest.mark.filterwarnings("ignore:One or more of the (test|train) scores are non-finite"),
 ]
 
-STOCK, OURS = sklearn.model_selection, fastbp.model_selection
-
 
 def small_iris():
     X, y = load_iris(return_X_y=True)
     return X[::2], y[::2]
-
-
-def equal(mine, theirs):
-    """Whether two entries of cv_results_ hold the same, bit for bit."""
-    return str(np.ma.asarray(mine).tolist()) == str(np.ma.asarray(theirs).tolist())
-
-
-def assert_same(mine, theirs):
-    """Of two dicts of results, all but the times."""
-    assert mine.keys() == theirs.keys()
-    for name in mine:
-        if "_time" not in name:
-            assert equal(mine[name], theirs[name]), name
 
 
 def search_twice(estimator, grid, X, y, name="GridSearchCV", fit=None, **parameters):
@@ -85,8 +81,8 @@ def fits(monkeypatch):
     return done
 
 
-CLASSIFIER = BPClassifier(hidden_layer_sizes=(5,), max_iter=8, random_state=0)
 REGRESSOR = BPRegressor(hidden_layer_sizes=(5,), max_iter=8, random_state=0)
+TINY = BPClassifier(hidden_layer_sizes=(2,), max_iter=1, random_state=0)
 GRIDS = {
     "sizes": {"hidden_layer_sizes": [(3,), (4, 4), ()], "activation": ["relu", "tanh"]},
     "solvers": {"solver": ["adam", "sgd", "adamw", "adagrad", "rmsprop", "lbfgs"]},
@@ -161,9 +157,8 @@ def test_sample_weight_and_folds_of_any_kind(fits):
     search_twice(CLASSIFIER, grid, X, y, cv=bootstrap)
     search_twice(CLASSIFIER, grid, X, y, cv=PredefinedSplit(groups == 0))
     assert len(fits) == 8 + 12 + 8 + 8
-    pipeline = Pipeline([("scale", StandardScaler()), ("net", CLASSIFIER)])
     grid = {"net__alpha": [0.1, 1.0]}
-    search_twice(pipeline, grid, X, y, cv=2, fit={"net__sample_weight": weight})
+    search_twice(scaled(CLASSIFIER), grid, X, y, cv=2, fit={"net__sample_weight": weight})
     assert len(fits) == 40
 
 
@@ -209,31 +204,27 @@ def test_a_pipeline_of_columns(fits):
     assert len(fits) == 12
 
 
-def test_x_is_not_copied():
+def copies_of_x(estimator, grid):
+    """Return how many times X would fit into the most memory that a search allocates."""
     rng = np.random.default_rng(0)
     X, y = rng.random((20_000, 300), np.float32), rng.integers(0, 2, 20_000)
-    model = BPClassifier(hidden_layer_sizes=(2,), max_iter=1, random_state=0)
-    search = OURS.GridSearchCV(model, {"alpha": [0.1, 1.0]}, cv=5, refit=False, n_jobs=2)
+    search = OURS.GridSearchCV(estimator, grid, cv=5, refit=False, n_jobs=2)
     search.fit(X, y)
     tracemalloc.start()
     search.fit(X, y)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 0.2 * X.nbytes
+    return peak / X.nbytes
+
+
+def test_x_is_not_copied():
+    assert copies_of_x(TINY, {"alpha": [0.1, 1.0]}) < 0.2
 
 
 def test_x_of_a_pipeline_is_there_once_at_a_time():
-    rng = np.random.default_rng(0)
-    X, y = rng.random((20_000, 300), np.float32), rng.integers(0, 2, 20_000)
-    model = BPClassifier(hidden_layer_sizes=(2,), max_iter=1, random_state=0)
-    pipeline = Pipeline([("times", Counting(2.0)), ("net", model)])
-    search = OURS.GridSearchCV(pipeline, {"net__alpha": [0.1, 1.0]}, cv=5, refit=False, n_jobs=2)
-    search.fit(X, y)
-    tracemalloc.start()
-    search.fit(X, y)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak < 2.1 * X.nbytes  # of a fold, before and after the step
+    pipeline = Pipeline([("times", Counting(2.0)), ("net", TINY)])
+    copies = copies_of_x(pipeline, {"net__alpha": [0.1, 1.0]})
+    assert copies < 2.1  # of a fold, before and after the step
 
 
 @pytest.mark.parametrize(
@@ -253,34 +244,19 @@ def test_other_searches(name, parameters, fits):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("prefix", ["", "net__"])
-def test_halving_goes_on_from_the_round_before(prefix, dtype, monkeypatch):
+def test_halving_goes_on_from_the_round_before(prefix, dtype):
     """The same bits as from scratch, at the cost of the difference."""
-    epochs = []
-    original = Engine.train
-
-    def train(self, *args):
-        for ended in original(self, *args):
-            epochs.extend(ended.losses)
-            yield ended
-
-    monkeypatch.setattr(Engine, "train", train)
     X, y = small_iris()
-    model = clone(CLASSIFIER).set_params(dtype=dtype, tol=0.0, hidden_layer_sizes=(20, 30))
-    model = Pipeline([("scale", StandardScaler()), ("net", model)]) if prefix else model
-    grid = {
-        prefix + "solver": ["adam", "sgd", "adagrad"],
-        prefix + "learning_rate": ["constant", "adaptive", "invscaling"],
-        prefix + "early_stopping": [False, True],
-    }
-    parameters = {"resource": prefix + "max_iter", "max_resources": 27, "min_resources": 3}
-    parameters |= {"cv": 2, "factor": 3, "refit": False}
-    search = OURS.HalvingGridSearchCV(model, grid, **parameters).fit(X, y)
-    assert search.n_candidates_ == [18, 6, 2]
-    ours = len(epochs)
-    stock = STOCK.HalvingGridSearchCV(model, grid, **parameters).fit(X, y)
-    assert_same(search.cv_results_, stock.cv_results_)
-    assert len(epochs) - ours == 2 * (18 * 3 + 6 * 9 + 2 * 27)
-    assert ours == 2 * (18 * 3 + 6 * 6 + 2 * 18)
+    searches, epochs = [], []
+    parameters = {"dtype": dtype, "tol": 0.0, "hidden_layer_sizes": (20, 30)}
+    for module in (STOCK, OURS):
+        with counting_epochs() as losses:
+            searches.append(halving_search(module, prefix, **parameters).fit(X, y))
+        epochs.append(len(losses))
+    stock, ours = searches
+    assert ours.n_candidates_ == CANDIDATES
+    assert_same(ours.cv_results_, stock.cv_results_)
+    assert epochs == [EPOCHS, EPOCHS_GOING_ON]
 
 
 def test_halving_starts_anew_where_the_schedule_depends_on_the_length():
@@ -318,9 +294,8 @@ def test_any_other_estimator_is_left_to_scikit_learn(fits, capsys):
     X, y = small_iris()
     search_twice(LogisticRegression(), {"C": [0.1, 1.0]}, X, y, cv=2, verbose=1)
     assert "fastbp leaves this to scikit-learn: LogisticRegression" in capsys.readouterr().out
-    pipeline = Pipeline([("scale", StandardScaler()), ("net", CLASSIFIER)])
     grid = {"net": [CLASSIFIER, LogisticRegression()], "scale": [StandardScaler(), "passthrough"]}
-    search_twice(pipeline, grid, X, y, cv=2)
+    search_twice(scaled(CLASSIFIER), grid, X, y, cv=2)
     assert len(fits) == 4
 
     class Custom(BPClassifier):
@@ -446,24 +421,20 @@ except KeyboardInterrupt as error:
 """
 
 
-def run_child(code, *arguments, **environment):
-    """What a script prints, that must end well and in time."""
-    finished = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    return finished.stdout
+def test_a_fit_that_scikit_learn_does_can_be_given_up():
+    """There an Exception is a fit that failed: its score would be NaN, and the next begin."""
+    X, y = small_iris()
+    stop = threading.Event()
+    stop.set()
+    with cancelled_by(stop), pytest.raises(Cancelled):
+        STOCK.cross_validate(CLASSIFIER, X, y, cv=2)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent as a signal")
+@pytest.mark.skipif(
+    os.name != "posix", reason="Ctrl-C is sent by os.kill, which ends the process on Windows"
+)
 def test_ctrl_c_keeps_what_is_finished():
-    assert signal.SIGINT
-    assert run_child(INTERRUPTED) == "fine\n"
+    assert run_python(INTERRUPTED, timeout=120).stdout == "fine\n"
 
 
 def test_progress_is_printed_when_asked_for(capsys):
@@ -496,33 +467,17 @@ def test_what_was_not_done_has_the_keys_of_what_was(asked, monkeypatch):
     assert search.cv_results_.keys() == expected.keys()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="asks for a pseudo-terminal")
-def test_in_a_terminal_progress_is_a_bar():
-    import pty
-
-    code = """
-import warnings
-from sklearn.datasets import load_iris
-from fastbp import BPClassifier
-from fastbp.model_selection import GridSearchCV
-warnings.simplefilter("ignore")
-GridSearchCV(BPClassifier(max_iter=2), {"alpha": [0.1, 1.0]}, cv=2, verbose=1).fit(
-    *load_iris(return_X_y=True))
-"""
-    ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
-    child = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=theirs, stderr=subprocess.DEVNULL, env=environment
-    )
-    os.close(theirs)
-    printed = b""
-    with suppress(OSError):  # the end, on Linux
-        while chunk := os.read(ours, 4096):
-            printed += chunk
-    assert child.wait(60) == 0
-    assert b"\x1b[" in printed
-    assert b"4/4" in printed
-    assert b"4 of 4 fits" in printed
+def test_in_a_terminal_progress_is_a_bar(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    OURS.GridSearchCV(CLASSIFIER, {"alpha": [0.1, 1.0]}, cv=2, verbose=1).fit(*small_iris())
+    printed = terminal.getvalue()
+    assert "\x1b[" in printed
+    assert "4/4" in printed
+    assert "4 of 4 fits" in printed
 
 
 @pytest.mark.parametrize("name", ["loky", "multiprocessing", "threading", "sequential"])
@@ -531,9 +486,8 @@ def test_under_the_users_own_backend(name):
     grid = {"alpha": [0.1, 1.0, 10.0], "hidden_layer_sizes": [(5,), (8,)]}
     with parallel_config(backend=name, n_jobs=2):
         search_twice(CLASSIFIER, grid, X[:300], y[:300], cv=2, scoring=["accuracy"], refit=False)
-        pipeline = Pipeline([("scale", StandardScaler()), ("net", CLASSIFIER)])
         grid = {f"net__{name}": values for name, values in grid.items()}
-        search_twice(pipeline, grid, X[:300], y[:300], cv=2)
+        search_twice(scaled(CLASSIFIER), grid, X[:300], y[:300], cv=2)
 
 
 def test_a_search_that_was_not_fitted_says_so():

@@ -176,29 +176,13 @@ def squared_error(plan, start, low, high):
     _weigh(b.data.sample_weight, rows)
 
 
-def poisson(plan, start, low, high):
-    """Half the Poisson deviance: ``a - y + y log(y / a)``, summed over the outputs."""
-    b = bundles(plan)
-    rows, y = _rows(b, start, low, high), b.data.targets
-    a, delta, losses = rows.a, rows.delta, rows.losses
-    activation = b.network.layers[b.network.layers.size - 1].activation
-    for i in range(losses.size):
-        sample = rows.order[i]
-        losses[i] = 0
-        for j in range(rows.n):
-            delta[i, j] = a[i, j] - y[sample, j]
-            losses[i] += a[i, j] - y[sample, j]
-            if y[sample, j] > 0:
-                losses[i] += y[sample, j] * math.log(y[sample, j] / a[i, j])
-            if activation != EXP:
-                delta[i, j] *= rows.slope[i, j] / a[i, j]
-    _weigh(b.data.sample_weight, rows)
+def deviances(plan, start, low, high):
+    """Half the deviance, summed over the outputs.
 
-
-def gamma(plan, start, low, high):
-    """Half the gamma deviance: ``log(a / y) + y / a - 1``, summed over the outputs."""
+    That of Poisson is ``a - y + y log(y / a)``, that of gamma ``y / a - 1 - log(y / a)``.
+    """
     b = bundles(plan)
-    rows, y = _rows(b, start, low, high), b.data.targets
+    rows, loss, y = _rows(b, start, low, high), b.workspace.loss, b.data.targets
     a, delta, losses = rows.a, rows.delta, rows.losses
     activation = b.network.layers[b.network.layers.size - 1].activation
     for i in range(losses.size):
@@ -206,8 +190,14 @@ def gamma(plan, start, low, high):
         losses[i] = 0
         for j in range(rows.n):
             ratio = y[sample, j] / a[i, j]
-            losses[i] += ratio - 1 - math.log(ratio)
-            delta[i, j] = 1 - ratio
+            if loss == POISSON:
+                delta[i, j] = a[i, j] - y[sample, j]
+                losses[i] += a[i, j] - y[sample, j]
+                if y[sample, j] > 0:
+                    losses[i] += y[sample, j] * math.log(ratio)
+            else:
+                losses[i] += ratio - 1 - math.log(ratio)
+                delta[i, j] = 1 - ratio
             if activation != EXP:
                 delta[i, j] *= rows.slope[i, j] / a[i, j]
     _weigh(b.data.sample_weight, rows)
@@ -254,9 +244,7 @@ def _weigh(weights, rows):
                 rows.delta[i, j] *= weight
 
 
-FUNCTIONS = (
-    labels_log_loss, log_loss, smoothed_log_loss, squared_error, poisson, gamma, of_residuals,
-)  # fmt: skip
+FUNCTIONS = labels_log_loss, log_loss, smoothed_log_loss, squared_error, deviances, of_residuals
 
 
 def choose_function(loss: int, labels: Any) -> Any:
@@ -266,8 +254,8 @@ def choose_function(loss: int, labels: Any) -> Any:
     others = {
         SQUARED_ERROR: squared_error,
         SMOOTHED_LOG_LOSS: smoothed_log_loss,
-        POISSON: poisson,
-        GAMMA: gamma,
+        POISSON: deviances,
+        GAMMA: deviances,
     }
     return others.get(loss, of_residuals)
 

@@ -22,7 +22,8 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics._scorer import _MultimetricScorer
 
 from fastbp.model_selection.cluster import Cluster
-from fastbp.model_selection.evaluation import Evaluator, Fit, Kept, receive, take_apart
+from fastbp.model_selection.evaluation import Evaluator
+from fastbp.model_selection.fits import Fit, Kept, receive, take_apart
 from fastbp.model_selection.progress import Progress
 from fastbp.threads import Cancelled, cancelled_by, count_workers, raise_if_cancelled
 
@@ -204,6 +205,18 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             yield from parallel(delayed(evaluate_batch)(shared, *call) for call in calls)
 
 
+def group_by_data(fits: Sequence[Fit]) -> list[list[int]]:
+    """Group fits, by their numbers, as their data are made: in each group the longest comes first.
+
+    Of fits with steps before the network, those of one fold and setting are a group; all others are
+    one, whose data are made from the same table.
+    """
+    groups: dict[Any, list[int]] = {}
+    for i, fit in enumerate(fits):
+        groups.setdefault(fit.key_of_fold() if fit.has_steps else None, []).append(i)
+    return [sorted(group, key=lambda i: -fits[i].cost()) for group in groups.values()]
+
+
 def cut(fits: Sequence[Fit], n_batches: int) -> list[list[int]]:
     """Cut fits, by their numbers, into batches of about the same work, the data of each the same.
 
@@ -212,14 +225,12 @@ def cut(fits: Sequence[Fit], n_batches: int) -> list[list[int]]:
     list of list of int
         The largest first.
     """
-    groups: dict[Any, list[int]] = {}
-    for i, fit in enumerate(fits):
-        groups.setdefault(fit.key_of_fold() if fit.has_steps else None, []).append(i)
+    groups = group_by_data(fits)
     each = max(1, round(n_batches / len(groups)))
     batches = []
-    for group in groups.values():
+    for group in groups:
         bins: list[tuple[float, list[int]]] = [(0.0, []) for _ in range(min(each, len(group)))]
-        for i in sorted(group, key=lambda i: -fits[i].cost()):
+        for i in group:
             at = min(range(len(bins)), key=lambda b: bins[b][0])
             bins[at] = (bins[at][0] + fits[i].cost(), [*bins[at][1], i])
         batches += bins
@@ -248,10 +259,9 @@ def run_on_workers(
     n_workers: int,
     done: Callable[..., None],
 ) -> bool:
-    """Do fits on threads, longest first; call ``done(index, result, error)`` after each.
+    """Do fits on threads, group by group; call ``done(index, result, error)`` after each.
 
-    Of fits with steps before the network, those of one fold and setting come together, so that the
-    data of one fold only are in memory.
+    So the data of one fold only, as the steps before the network have made them, are in memory.
 
     Returns
     -------
@@ -259,11 +269,7 @@ def run_on_workers(
         Whether Ctrl-C came in between: then some are not done.
     """
     evaluator.expect(fits)
-    groups: dict[Any, list[int]] = {}
-    for i, fit in enumerate(fits):
-        groups.setdefault(fit.key_of_fold() if fit.has_steps else None, []).append(i)
-    for group in groups.values():
-        group.sort(key=lambda i: -fits[i].cost())
+    for group in group_by_data(fits):
         if run_group(evaluator, fits, group, n_workers, done):
             return True
         evaluator.forget_folds()

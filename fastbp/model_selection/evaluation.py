@@ -1,22 +1,17 @@
 """One candidate on one fold: fitted and scored as scikit-learn's searches ask for it.
 
-scikit-learn's searches and `cross_validate` call one function for each fit, `_fit_and_score`. What
-they ask of it is done here for networks, with the same results, on data that are checked once and
-shared. Whatever is out of the ordinary, errors among it, is left to their own function.
+What they ask of their own function for a fit is done here for networks, with the same results, on
+data that are checked once and shared. Whatever is out of the ordinary, errors among it, is left to
+that function.
 """
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from copy import copy
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterable
 from typing import Any
 
-import joblib
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.metrics import get_scorer
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
@@ -27,161 +22,11 @@ from sklearn.utils.validation import _check_method_params
 
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
-from fastbp.estimators.regressor import BPRegressor
+from fastbp.model_selection.fits import Fit, Kept, find_network
 from fastbp.model_selection.folds import Fold, Table, transform_fold
-from fastbp.network import Weights
-from fastbp.threads import Cancelled
-from fastbp.training.schedules import needs_length
 from fastbp.training.stochastic import State
 
-__all__ = ["Evaluator", "Fit", "Kept", "find_network", "receive", "take_apart", "why_not"]
-
-Array = NDArray[Any]
-
-# Arguments of scikit-learn's function that many fits have in common, and those of this process.
-SHARED = ("train", "test", "fit_params", "score_params", "scorer")
-LOCAL = ("caller", "callback_ctx")
-
-
-@dataclass
-class Kept:
-    """A network and where its training stands, from where the next round of a search goes on."""
-
-    network: BaseBP
-    state: State
-
-    def __getstate__(self) -> dict[str, Any]:
-        # The padding is this processor's, and the rows are the fold's, wherever it goes on.
-        state = self._change_vectors(Weights.without_padding)
-        state.rows = state.rows[:0]
-        return {"network": self.network, "state": state}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
-        self.state = self._change_vectors(Weights.with_padding)
-        if self.state.order is not None:  # shuffled in place, while what is received may be shared
-            self.state.order = self.state.order.copy()
-
-    def _change_vectors(self, change: Callable[[Weights, Array], Array]) -> State:
-        """Return the state with its vectors of weights in another layout."""
-        state = copy(self.state)
-        if state.best is not None:
-            state.best = change(self.network._weights, state.best)
-        if state.latest is not None:
-            state.latest = change(self.network._weights, state.latest)
-        return state
-
-
-@dataclass
-class Fit:
-    """A call of scikit-learn's function: one candidate on one fold."""
-
-    function: Callable[..., Any]  # a wrapper of it, with scikit-learn's configuration
-    estimator: Any
-    X: Any
-    y: Any
-    asked: dict[str, Any]  # its other arguments
-    seed: int | None = None  # in place of a random_state of None, which threads would share
-    key: str | None = None  # names it in all rounds of a search, if it is one that can go on
-    kept: Kept | None = None  # what it goes on from, and then what it has come to
-
-    def __post_init__(self) -> None:
-        self.parameters = self.asked.get("parameters") or {}
-        network = find_network(self.estimator)
-        if network is not None and self.of_network("random_state", network.random_state) is None:
-            self.seed = int(check_random_state(None).randint(2**31))
-
-    def key_to_go_on(self, resource: str | None) -> str | None:
-        """Return what names it in all rounds in which this parameter grows, if it can go on."""
-        network = find_network(self.estimator)
-        if (
-            network is None
-            or resource != self.prefix + "max_iter"
-            or self.of_network("solver", network.solver) == "lbfgs"
-            or needs_length(self.of_network("learning_rate", network.learning_rate))
-        ):
-            return None
-        rest = {k: v for k, v in self.parameters.items() if k != resource}
-        key: str = joblib.hash((sorted(rest.items()), self.asked["train"]))
-        return key
-
-    def put_together(self, shared: Sequence[Any]) -> "Fit":
-        """Return the fit that `take_apart` took apart, from the data `receive` has returned."""
-        fit = copy(self)
-        fit.X, fit.y = shared[self.X], shared[self.y]
-        fit.asked = {k: shared[v] if k in SHARED else v for k, v in self.asked.items()}
-        return fit
-
-    @property
-    def prefix(self) -> str:
-        """What the names of the network's parameters begin with."""
-        if isinstance(self.estimator, Pipeline):
-            return f"{self.estimator.steps[-1][0]}__"
-        return ""
-
-    def of_network(self, name: str, default: Any) -> Any:
-        """Return what the candidate sets a parameter of the network to."""
-        return self.parameters.get(self.prefix + name, default)
-
-    def cost(self) -> float:
-        """Return about how many multiply-adds it takes."""
-        network = find_network(self.estimator)
-        if network is None:
-            return 0.0
-        hidden = np.atleast_1d(self.of_network("hidden_layer_sizes", network.hidden_layer_sizes))
-        units = [np.shape(self.X)[1] if np.ndim(self.X) == 2 else 1, *hidden, 1]
-        epochs = self.of_network("max_iter", network.max_iter)
-        weights = sum(n_in * n_out for n_in, n_out in pairwise(units))
-        return float(weights * epochs * len(self.asked["train"]))
-
-    def key_of_fold(self) -> tuple[Any, ...]:
-        """Return what tells data apart: the samples, and the steps that come before the network."""
-        before = {k: v for k, v in self.parameters.items() if not k.startswith(self.prefix)}
-        steps = joblib.hash(sorted(before.items())) if self.has_steps and before else ""
-        return steps, id(self.asked["train"]), id(self.asked["test"])
-
-    @property
-    def has_steps(self) -> bool:
-        """Whether there are steps before the network."""
-        return isinstance(self.estimator, Pipeline) and len(self.estimator.steps) > 1
-
-    def call(self) -> dict[str, Any]:
-        """Do what scikit-learn does."""
-        result: dict[str, Any] = self.function(clone(self.estimator), self.X, self.y, **self.asked)
-        return result
-
-
-def find_network(estimator: Any) -> BaseBP | None:
-    """Return the estimator, or a Pipeline's last step, where it is a network of fastbp's own."""
-    if type(estimator) is Pipeline:
-        estimator = estimator.steps[-1][1]
-    return estimator if type(estimator) in (BPClassifier, BPRegressor) else None
-
-
-def take_apart(fits: Iterable[Fit]) -> tuple[list[Fit], list[Any]]:
-    """Return fits as they are sent elsewhere, with numbers in place of data, and the data."""
-    shared: list[Any] = []
-    numbers: dict[int, int] = {}
-
-    def number(value: Any) -> int:
-        if id(value) not in numbers:
-            numbers[id(value)] = len(shared)
-            shared.append(value)
-        return numbers[id(value)]
-
-    sent = []
-    for fit in fits:
-        asked = {k: v for k, v in fit.asked.items() if k not in LOCAL}
-        fit = copy(fit)
-        fit.X, fit.y = number(fit.X), number(fit.y)
-        fit.asked = {k: number(v) if k in SHARED else v for k, v in asked.items()}
-        sent.append(fit)
-    return sent, shared
-
-
-def receive(shared: Iterable[Any]) -> list[Any]:
-    """Return data that came from elsewhere as compiled code takes them, which may be unaligned."""
-    return [np.require(v, requirements="A") if type(v) is np.ndarray else v for v in shared]
+__all__ = ["Evaluator", "why_not"]
 
 
 def why_not(estimator: Any) -> str:
@@ -220,8 +65,6 @@ class Evaluator:
             return self._leave(fit)
         try:
             return self._evaluate(fit)
-        except Cancelled:
-            raise
         except Exception:
             fit.kept = None
             return self._leave(fit)

@@ -6,21 +6,12 @@ from contextlib import ExitStack
 from functools import wraps
 from typing import Any, Self
 
-import sklearn.model_selection
 from joblib import parallel_config
+from sklearn import model_selection as stock
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 
 from fastbp.model_selection.backend import SideBySide
 from fastbp.model_selection.evaluation import why_not
-
-__all__ = [
-    "GridSearchCV",
-    "HalvingGridSearchCV",
-    "HalvingRandomSearchCV",
-    "RandomizedSearchCV",
-    "cross_validate",
-]
-
 
 DIFFERENCE = """
 fastbp's networks, alone or at the end of a Pipeline, are trained side by side on threads of this
@@ -83,40 +74,32 @@ class _Search:
         self._contexts.close()  # what comes now is the last fit, which is not shared
 
 
-def _as_in_scikit_learn(search: type) -> type:
-    """Give a search the docstring of scikit-learn's, and what differs."""
-    doc = inspect.cleandoc(search.__mro__[2].__doc__ or "")
-    summary, rest = doc.split("\n", 1)
-    search.__doc__ = f"{summary}\n\n{DIFFERENCE}\n{rest}"
-    return search
+def _describe(search: type) -> str:
+    """Return the docstring of a search of scikit-learn's, with what differs."""
+    summary, rest = inspect.cleandoc(search.__doc__ or "").split("\n", 1)
+    return f"{summary}\n\n{DIFFERENCE}\n{rest}"
 
 
-@_as_in_scikit_learn
-class GridSearchCV(_Search, sklearn.model_selection.GridSearchCV):  # type: ignore[misc]  # noqa: D101
-    pass
+class GridSearchCV(_Search, stock.GridSearchCV):  # type: ignore[misc]  # noqa: D101
+    __doc__ = _describe(stock.GridSearchCV)
 
 
-@_as_in_scikit_learn
-class RandomizedSearchCV(_Search, sklearn.model_selection.RandomizedSearchCV):  # type: ignore[misc]  # noqa: D101
-    pass
+class RandomizedSearchCV(_Search, stock.RandomizedSearchCV):  # type: ignore[misc]  # noqa: D101
+    __doc__ = _describe(stock.RandomizedSearchCV)
 
 
-@_as_in_scikit_learn
-class HalvingGridSearchCV(_Search, sklearn.model_selection.HalvingGridSearchCV):  # type: ignore[misc]  # noqa: D101
-    pass
+class HalvingGridSearchCV(_Search, stock.HalvingGridSearchCV):  # type: ignore[misc]  # noqa: D101
+    __doc__ = _describe(stock.HalvingGridSearchCV)
 
 
-@_as_in_scikit_learn
-class HalvingRandomSearchCV(_Search, sklearn.model_selection.HalvingRandomSearchCV):  # type: ignore[misc]  # noqa: D101
-    pass
+class HalvingRandomSearchCV(_Search, stock.HalvingRandomSearchCV):  # type: ignore[misc]  # noqa: D101
+    __doc__ = _describe(stock.HalvingRandomSearchCV)
 
 
-@wraps(sklearn.model_selection.cross_validate)
+@wraps(stock.cross_validate)
 def cross_validate(  # noqa: D103
     estimator: Any, *args: Any, n_jobs: int | None = None, verbose: int = 0, **kwargs: Any
 ) -> Any:
     with ExitStack() as contexts:
         _enter(contexts, estimator, n_jobs, verbose)
-        return sklearn.model_selection.cross_validate(
-            estimator, *args, n_jobs=n_jobs, verbose=verbose, **kwargs
-        )
+        return stock.cross_validate(estimator, *args, n_jobs=n_jobs, verbose=verbose, **kwargs)

@@ -1,0 +1,74 @@
+"""What the tests of searches share: scikit-learn's and ours, one over epochs, their comparison."""
+
+from contextlib import contextmanager
+from unittest.mock import patch
+
+import numpy as np
+import sklearn.model_selection
+from sklearn.base import clone
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+import fastbp.model_selection
+from fastbp import BPClassifier
+from fastbp.training.engine import Engine
+
+STOCK, OURS = sklearn.model_selection, fastbp.model_selection
+
+CLASSIFIER = BPClassifier(hidden_layer_sizes=(5,), max_iter=8, random_state=0)
+
+
+def scaled(network):
+    return Pipeline([("scale", StandardScaler()), ("net", network)])
+
+
+def halving_search(module, prefix, **parameters):
+    """A search over epochs, of a network or, with a prefix, of a Pipeline; see `EPOCHS`."""
+    network = clone(CLASSIFIER).set_params(**parameters)
+    grid = {
+        "solver": ["adam", "sgd", "adagrad"],
+        "learning_rate": ["constant", "adaptive", "invscaling"],
+        "early_stopping": [False, True],
+    }
+    return module.HalvingGridSearchCV(
+        scaled(network) if prefix else network,
+        {prefix + name: values for name, values in grid.items()},
+        resource=prefix + "max_iter",
+        max_resources=27,
+        min_resources=3,
+        cv=2,
+        factor=3,
+        refit=False,
+    )
+
+
+CANDIDATES = [18, 6, 2]  # in the rounds of `halving_search`
+EPOCHS = 2 * (18 * 3 + 6 * 9 + 2 * 27)  # it trains, each round from the first on
+EPOCHS_GOING_ON = 2 * (18 * 3 + 6 * 6 + 2 * 18)  # each from where the round before has ended
+
+
+@contextmanager
+def counting_epochs():
+    """Give a list, that gets the losses of all epochs trained in this process."""
+    train, losses = Engine.train, []
+
+    def counting(*arguments):
+        for some in train(*arguments):
+            losses.extend(some.losses)
+            yield some
+
+    with patch.object(Engine, "train", counting):
+        yield losses
+
+
+def equal(mine, theirs):
+    """Whether two entries of cv_results_ hold the same, bit for bit."""
+    return str(np.ma.asarray(mine).tolist()) == str(np.ma.asarray(theirs).tolist())
+
+
+def assert_same(mine, theirs):
+    """Of two dicts of results, all but the times."""
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        if "_time" not in name:
+            assert equal(mine[name], theirs[name]), name
