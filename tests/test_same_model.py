@@ -23,7 +23,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from fastbp import BPClassifier, BPRegressor
+from fastbp import BPClassifier, BPRegressor, keep_solver_state
 
 CONTAINERS = {"dense": np.asarray, "csr": scipy.sparse.csr_array, "csc": scipy.sparse.csc_array}
 
@@ -510,9 +510,12 @@ def test_weights_set_by_users(solver):
     assert_same_model(pair, X, y)
 
 
-@pytest.mark.parametrize(
-    "duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))]
-)
+def pickled_with_its_solver(model):
+    with keep_solver_state():
+        return pickle.loads(pickle.dumps(model))
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, pickled_with_its_solver])
 @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
 @pytest.mark.parametrize("target", TARGETS)
 def test_pickles_go_on_alike(target, solver, duplicate):

@@ -4,6 +4,7 @@ import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import cache
 from itertools import pairwise
 from numbers import Integral, Real
@@ -35,6 +36,7 @@ from fastbp.estimators.documentation import (
     SHARED_PARAMETERS,
     STEERING,
 )
+from fastbp.estimators.pickling import keep_solver_state, keeps_solver_state
 from fastbp.estimators.stored import restore_training
 from fastbp.estimators.watching import Watch
 from fastbp.files import read
@@ -376,6 +378,12 @@ class BaseBP(
     ) -> None:
         optimizer = getattr(self, "_optimizer", None)
         if optimizer is None or not (incremental or state.n_iter > 0):
+            if incremental and getattr(self, "loss_curve_", None):
+                warnings.warn(
+                    "The solver's state was not kept with the model: partial_fit begins with a "
+                    "fresh one. See fastbp.keep_solver_state and the `state` of fastbp.save.",
+                    stacklevel=2,
+                )
             optimizer = self._make_optimizer()
         optimizer.alpha = self.alpha  # in partial_fit all else is the first call's, this is not
         self._optimizer = optimizer
@@ -751,6 +759,9 @@ class BaseBP(
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
         state.pop("_predictor", None)
+        if not keeps_solver_state():
+            state.pop("_optimizer", None)
+            state.pop("_best", None)
         weights = state.pop("_weights", None)
         if weights is not None:
             for name in ("coefs_", "intercepts_"):  # not padded to this processor's vectors
@@ -762,6 +773,14 @@ class BaseBP(
         if "coefs_" in state:
             dtype = np.asarray(self.coefs_[0]).dtype
             self._show(Weights.of(self.coefs_, self.intercepts_, dtype))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        with keep_solver_state():
+            state = self.__getstate__()
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        twin.__setstate__(deepcopy(state, memo))
+        return twin
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -44,10 +44,12 @@ class Kept:
         # The padding is this processor's, and the rows are the fold's, wherever it goes on.
         state = self._change_vectors(Weights.without_padding)
         state.rows = state.rows[:0]
-        return {"network": self.network, "state": state}
+        optimizer = getattr(self.network, "_optimizer", None)
+        return {"network": self.network, "optimizer": optimizer, "state": state}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state)
+        self.network, self.state = state["network"], state["state"]
+        self.network._optimizer = state["optimizer"]
         self.state = self._change_vectors(Weights.with_padding)
         if self.state.order is not None:  # shuffled in place, while what is received may be shared
             self.state.order = self.state.order.copy()
