@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import compute_sample_weight
 
 from fastbp import BPClassifier, BPRegressor
-from fastbp.training.validation import mean_loss
+from fastbp.training.validation import loss_on
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -91,7 +91,7 @@ def test_the_loss_of_outputs_is_the_engines():
 
         outputs = Predictor(engine.weights)(names, engine.samples.X, 1)
         parameter = naive.PARAMETERS.get(loss, 0.0)
-        actual = mean_loss(loss, engine.samples, np.arange(40), outputs, parameter)
+        actual = loss_on(loss, engine.samples, np.arange(40), parameter)(outputs)
         assert actual == pytest.approx(expected, rel=1e-10)
 
 

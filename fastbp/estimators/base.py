@@ -49,7 +49,7 @@ from fastbp.training.engine import Engine
 from fastbp.training.history import History
 from fastbp.training.schedules import BY_EPOCHS, BY_STEPS
 from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
-from fastbp.training.validation import mean_loss
+from fastbp.training.validation import loss_on
 
 Array = NDArray[Any]
 
@@ -470,11 +470,11 @@ class BaseBP(
                 "must be positive for early_stopping."
             )
         score_outputs = self._scorer(samples, rows)
-        parameter = self._engine_loss()[1]
+        loss_of = loss_on(self.loss, samples, rows, self._engine_loss()[1])
 
         def judge() -> tuple[float, float]:
             outputs = self._predictor(names, samples.X, self.n_jobs, rows)
-            loss = mean_loss(self.loss, samples, rows, outputs, parameter)
+            loss = loss_of(outputs)
             if self.scoring is None:
                 return score_outputs(outputs), loss
             return (-loss if score_by_scorer is None else score_by_scorer()), loss

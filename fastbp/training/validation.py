@@ -1,5 +1,6 @@
 """The loss of outputs that are there, as a validation set needs it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,15 +9,13 @@ from numpy.typing import NDArray
 from fastbp.kernels.losses import OF_RESIDUALS
 from fastbp.samples import Samples
 
-__all__ = ["mean_loss"]
+__all__ = ["loss_on"]
 
 Array = NDArray[Any]
 
 
-def mean_loss(
-    loss: str, samples: Samples, rows: Array, outputs: Array, parameter: float = 0.0
-) -> float:
-    """Return the weighted mean of the loss of some samples, without the penalty.
+def loss_on(loss: str, samples: Samples, rows: Array, parameter: float) -> Callable[[Array], float]:
+    """Return what gives the weighted mean loss of a network's outputs, without the penalty.
 
     Parameters
     ----------
@@ -24,47 +23,61 @@ def mean_loss(
         As the engine's, and so `parameter`.
     samples : Samples
     rows : ndarray of int64
-    outputs : ndarray of shape (n_rows, n_outputs)
-        The network's, for these rows.
+        Those that the outputs are of.
 
     Returns
     -------
-    float
-        The same mean that training lowers; see `fastbp.kernels.losses`.
+    callable
+        Of outputs, (n_rows, n_outputs): the same mean that training lowers; see
+        `fastbp.kernels.losses`.
     """
-    a = outputs.astype(np.float64)
-    if samples.labels is not None:
-        y = np.zeros_like(a)
-        y[np.arange(len(rows)), samples.labels[rows]] = 1
-    else:
-        assert samples.targets is not None
-        y = samples.targets[rows].astype(np.float64)
-    if loss in OF_RESIDUALS:
-        losses = _of_residuals(loss, a - y, parameter).mean(axis=1)
-    elif loss in ("poisson", "gamma"):
-        a = np.maximum(a, np.finfo(outputs.dtype).tiny)
-        ratio = np.where(y > 0, y, 1) / a
-        deviance = a - y + y * np.log(ratio) if loss == "poisson" else ratio - 1 - np.log(ratio)
-        losses = deviance.sum(axis=1)
-    else:
-        epsilon = np.finfo(outputs.dtype).eps
-        a = np.clip(a, epsilon, 1 - epsilon)
-        if samples.labels is not None:
-            losses = -(y * np.log(a)).sum(axis=1)
-        else:
-            losses = -(y * np.log(a) + (1 - y) * np.log(1 - a)).sum(axis=1)
     weight = None if samples.sample_weight is None else samples.sample_weight[rows]
-    return float(np.average(losses, weights=weight))
+    labels = None if samples.labels is None else samples.labels[rows]
+    targets = None if samples.targets is None else samples.targets[rows].astype(np.float64)
+    places = np.arange(len(rows))
+
+    def mean_loss(outputs: Array) -> float:
+        if loss in OF_RESIDUALS:
+            r = outputs.astype(np.float64)
+            if targets is None:
+                r[places, labels] -= 1
+            else:
+                r -= targets
+            losses = _of_residuals(loss, r, parameter).mean(axis=1)
+        elif targets is None:
+            losses = -np.log(_clip(outputs[places, labels]))
+        elif loss in ("poisson", "gamma"):
+            a = np.maximum(outputs.astype(np.float64), np.finfo(outputs.dtype).tiny)
+            ratio = np.where(targets > 0, targets, 1) / a
+            deviance = ratio - 1 - np.log(ratio)
+            if loss == "poisson":
+                deviance = a - targets + targets * np.log(ratio)
+            losses = deviance.sum(axis=1)
+        else:
+            a = _clip(outputs)
+            losses = -(targets * np.log(a) + (1 - targets) * np.log(1 - a)).sum(axis=1)
+        return float(losses.mean() if weight is None else np.average(losses, weights=weight))
+
+    return mean_loss
+
+
+def _clip(probabilities: Array) -> Array:
+    """Return them in float64, an epsilon of their precision away from 0 and 1."""
+    epsilon = np.finfo(probabilities.dtype).eps
+    clipped: Array = probabilities.astype(np.float64).clip(epsilon, 1 - epsilon)
+    return clipped
 
 
 def _of_residuals(loss: str, r: Array, parameter: float) -> Array:
     size = np.abs(r)
-    beyond = parameter * (size - parameter / 2)
-    values: dict[str, Array] = {
-        "squared_error": r**2 / 2,
-        "absolute_error": size,
-        "huber": np.where(size <= parameter, r**2 / 2, beyond),
-        "quantile": np.where(r > 0, (1 - parameter) * r, -parameter * r),
-        "log_cosh": np.logaddexp(r, -r) - np.log(2),
-    }
-    return values[loss]
+    match loss:
+        case "squared_error":
+            return r**2 / 2
+        case "absolute_error":
+            return size
+        case "huber":
+            return np.where(size <= parameter, r**2 / 2, parameter * (size - parameter / 2))
+        case "quantile":
+            return np.where(r > 0, (1 - parameter) * r, -parameter * r)
+    values: Array = np.logaddexp(r, -r) - np.log(2)  # log_cosh
+    return values

@@ -1,0 +1,233 @@
+"""What a fit tells of itself and how it is limited: history, verbose, max_time, partial_fit."""
+
+import sys
+from io import StringIO
+
+import numpy as np
+import pandas as pd
+import pytest
+from common import make_data, make_weights
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import log_loss
+from sklearn.neural_network import MLPClassifier
+
+from fastbp import BPClassifier, BPRegressor
+from fastbp.training import history, stochastic
+from fastbp.training.engine import Engine
+
+unconverged = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+X, Y = make_data("multiclass")
+X_VAL, Y_VAL = make_data("multiclass", seed=0, n_samples=60)
+COLUMNS = [
+    "epoch", "loss", "validation_loss", "validation_score", "learning_rate", "gradient_norm",
+    "seconds",
+]  # fmt: skip
+
+
+# History ----------------------------------------------------------------------------------------
+
+
+@unconverged
+def test_the_history_of_a_fit():
+    model = BPClassifier(max_iter=7, random_state=0).fit(X, Y)
+    frame = pd.DataFrame(model.history_)
+    assert list(frame) == COLUMNS
+    assert frame["epoch"].tolist() == list(range(1, 8))
+    assert frame["loss"].tolist() == model.loss_curve_
+    assert frame[["validation_loss", "validation_score"]].isna().all(axis=None)
+    assert (frame["learning_rate"] == 0.001).all()
+    assert (frame[["gradient_norm", "seconds"]] > 0).all(axis=None)
+
+
+@unconverged
+@pytest.mark.parametrize("target", ["binary", "multiclass", "multilabel"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_history_of_early_stopping(target, weighted):
+    X, y = make_data(target)
+    X_val, y_val = make_data(target, n_samples=60)
+    weight = make_weights(60) if weighted else None
+    model = BPClassifier(early_stopping=True, max_iter=9, random_state=0, n_iter_no_change=99)
+    model.fit(X, y, X_val=X_val, y_val=y_val, sample_weight_val=weight)
+    assert model.history_["validation_score"].tolist() == model.validation_scores_
+    best = model.history_["validation_score"].argmax()
+    assert model.score(X_val, y_val, weight) == model.validation_scores_[best]
+    p = model.predict_proba(X_val)
+    if target == "multilabel":
+        losses = -(y_val * np.log(p) + (1 - y_val) * np.log(1 - p)).sum(axis=1)
+        expected = np.average(losses, weights=weight)
+    else:
+        expected = log_loss(y_val, p, sample_weight=weight)
+    assert model.history_["validation_loss"][best] == pytest.approx(expected, rel=1e-12)
+
+
+@unconverged
+def test_the_history_goes_on_and_is_bounded(monkeypatch):
+    monkeypatch.setattr(history, "MOST_EPOCHS", 10)
+    model = BPClassifier(random_state=0)
+    for _ in range(57):
+        model.partial_fit(X, Y, classes=np.unique(Y))
+        assert all(len(kept) <= 20 for kept in model._history._columns.values())
+    assert model.history_["epoch"].tolist() == list(range(48, 58))
+    assert model.history_["loss"].tolist() == model.loss_curve_[-10:]
+    model.set_params(warm_start=True, max_iter=5).fit(X, Y)
+    assert model.history_["epoch"][-1] == 62
+    model.set_params(warm_start=False).fit(X, Y)
+    assert model.history_["epoch"].tolist() == [1, 2, 3, 4, 5]
+
+
+def test_no_history():
+    with pytest.raises(AttributeError, match="no history_ before a fit"):
+        BPClassifier().history_  # noqa: B018
+    with pytest.raises(AttributeError, match="'lbfgs' has none"):
+        BPRegressor(solver="lbfgs", tol=1).fit(X, X[:, 0]).history_  # noqa: B018
+
+
+# Verbose ----------------------------------------------------------------------------------------
+
+
+@unconverged
+@pytest.mark.parametrize("verbose", [True, 1, 2])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_lines_are_scikit_learns(verbose, early_stopping, capsys):
+    settings = {"early_stopping": early_stopping, "max_iter": 5, "random_state": 0, "tol": 0.5}
+    settings |= {"n_iter_no_change": 2}
+    BPClassifier(verbose=verbose, **settings).fit(X, Y)
+    ours = capsys.readouterr().out
+    MLPClassifier(verbose=True, **settings).fit(X, Y)
+    assert ours == capsys.readouterr().out
+    assert ours.count("Iteration") > 2
+
+
+class Terminal(StringIO):
+    """Where things are printed, that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+@unconverged
+@pytest.mark.parametrize(("verbose", "is_a_bar"), [(1, True), (True, True), (2, False)])
+def test_a_bar_in_a_terminal(verbose, is_a_bar, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    model = BPClassifier(verbose=verbose, early_stopping=True, max_iter=5, random_state=0)
+    model.fit(X, Y)
+    shown = sys.stdout.getvalue()
+    assert ("\x1b[" in shown) == is_a_bar
+    assert ("Iteration" in shown) != is_a_bar
+    if is_a_bar:
+        assert "5/5" in shown
+        assert f"loss {model.loss_:.5g}" in shown
+        assert "validation score" in shown
+
+
+# max_time ---------------------------------------------------------------------------------------
+
+
+class Clock:
+    """A second passes each time it is looked at."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        self.now += 1.0
+        return self.now
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_max_time(early_stopping, monkeypatch):
+    monkeypatch.setattr(stochastic, "perf_counter", clock := Clock())
+    monkeypatch.setattr("fastbp.training.engine.perf_counter", clock)
+    settings = {"early_stopping": early_stopping, "random_state": 0, "n_iter_no_change": np.inf}
+    model = BPClassifier(max_iter=10**5, max_time=50, tol=0, **settings)
+    with pytest.warns(ConvergenceWarning, match=r"Maximum time \(50 s\) reached"):
+        model.fit(X, Y)
+    assert 1 <= model.n_iter_ < 10**5
+    assert np.isfinite(model.predict_proba(X)).all()
+
+
+def test_max_time_of_lbfgs(monkeypatch):
+    monkeypatch.setattr("fastbp.training.lbfgs.perf_counter", Clock())
+    model = BPClassifier(solver="lbfgs", max_time=4, tol=0, max_iter=1000)
+    with pytest.warns(ConvergenceWarning, match=r"Maximum time \(4 s\) reached"):
+        model.fit(X, Y)
+    assert model.n_iter_ == 5  # the deadline is 5, and the sixth look is later
+
+
+@unconverged
+def test_time_that_is_not_used_up_changes_nothing():
+    a, b = (
+        BPClassifier(max_iter=9, random_state=0, max_time=limit).fit(X, Y) for limit in (None, 1e6)
+    )
+    np.testing.assert_array_equal(a.coefs_[0], b.coefs_[0])
+
+
+# partial_fit with early stopping ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [BPClassifier, BPRegressor])
+def test_partial_fit_stops_early(kind):
+    """The same as a fit over the same epochs, which takes the same steps."""
+    y, y_val = (Y, Y_VAL) if kind is BPClassifier else (X[:, 0] ** 2, X_VAL[:, 0] ** 2)
+    settings = {"early_stopping": True, "tol": 0.05, "n_iter_no_change": 3, "shuffle": False}
+    settings |= {"random_state": 0, "learning_rate_init": 0.02}
+    classes = {"classes": np.unique(Y)} if kind is BPClassifier else {}
+    whole = kind(max_iter=300, **settings).fit(X, y, X_val=X_VAL, y_val=y_val)
+    model = kind(**settings)
+    weights = []
+    for n in range(1, 300):
+        model.partial_fit(X, y, X_val=X_VAL, y_val=y_val, **classes)
+        weights.append(model.coefs_[0].copy())
+        assert len(model.validation_scores_) == n
+        if model.stopped_:
+            break
+    assert n == whole.n_iter_ < 299
+    assert model.validation_scores_ == whole.validation_scores_
+    best = int(np.argmax(model.validation_scores_))
+    np.testing.assert_array_equal(model.coefs_[0], weights[best])
+    np.testing.assert_array_equal(model.coefs_[0], whole.coefs_[0])
+    with pytest.warns(UserWarning, match="left as it is"):
+        model.partial_fit(X, y, X_val=X_VAL, y_val=y_val)
+    np.testing.assert_array_equal(model.coefs_[0], weights[best])
+    model.set_params(early_stopping=False).fit(X[:20], y[:20])
+    assert not model.stopped_
+
+
+@pytest.mark.parametrize("given", [{}, {"X_val": X_VAL}, {"y_val": Y_VAL}])
+def test_partial_fit_needs_a_validation_set(given):
+    message = "must be given together" if "X_val" in given else "without X_val and y_val"
+    with pytest.raises(ValueError, match=message):
+        BPClassifier(early_stopping=True).partial_fit(X, Y, classes=np.unique(Y), **given)
+
+
+@unconverged
+def test_early_stopping_costs_one_prediction_an_epoch(monkeypatch):
+    calls = []
+    predict = BPClassifier._judge_by
+
+    def counting(self, *arguments):
+        judge = predict(self, *arguments)
+        return lambda: calls.append(1) or judge()
+
+    monkeypatch.setattr(BPClassifier, "_judge_by", counting)
+    model = BPClassifier(early_stopping=True, max_iter=6, random_state=0).fit(X, Y)
+    assert len(calls) == model.n_iter_ == 6
+
+
+@unconverged
+def test_epochs_without_watchers_are_few_calls(monkeypatch):
+    """Nothing that watches: all epochs of a small fit are asked for at once."""
+    asked = []
+    train = Engine.train
+
+    def counting(self, order, n_epochs, *arguments):
+        asked.append(n_epochs)
+        return train(self, order, n_epochs, *arguments)
+
+    monkeypatch.setattr(Engine, "train", counting)
+    for parameters in ({}, {"dropout": 0.5, "learning_rate": "cosine", "max_time": 1e6}):
+        asked.clear()
+        BPClassifier(max_iter=50, random_state=0, **parameters).fit(X, Y)
+        assert asked == [50]
