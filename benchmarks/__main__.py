@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks import (
     children,
+    features,
     ladder,
     memory,
     predict,
@@ -29,6 +30,7 @@ SECTIONS = {
     "predict": predict,
     "threads": threads,
     "sweeps": sweeps,
+    "features": features,
     "scale": scale,
     "startup": startup,
     "memory": memory,

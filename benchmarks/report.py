@@ -154,6 +154,23 @@ def _copies_of_X(cell: Result) -> str:  # noqa: N802
     return "{:.2f}, {:.2f}".format(*cell["copies_of_X"]) if cell["bytes_of_X"] >= 1e6 else "-"
 
 
+def features(results: Result) -> str:
+    """Return one table."""
+    columns: list[Column] = [
+        ("with", lambda cell: cell["row"]),
+        ("dtype", lambda cell: cell["dtype"]),
+        ("fastbp", lambda cell: _significant(cell["seconds"] * 1e6)),
+        ("over `medium` without", lambda cell: _number(cell["over_without"], 2)),
+    ]
+    table = [*_tabulate(columns, results["cells"]), ""]
+    note = (
+        "`medium` with one thing more, and without it, in turn in one process (median of pairs). "
+        "The callback hears of each epoch and says nothing; the checkpoint is written after each; "
+        "early stopping predicts 1,000 samples after each."
+    )
+    return _page("Features: microseconds per mini-batch, 1 thread", results, table, note)
+
+
 def startup(results: Result) -> str:
     """Return one table."""
     rows = [

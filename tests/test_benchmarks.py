@@ -149,6 +149,14 @@ def test_scale(tmp_path):
 
 
 @needs_compiled
+def test_features(tmp_path):
+    printed, results = run_section("features", tmp_path, rows="dropout,checkpoint")
+    head = "| with | dtype | fastbp | over `medium` without |"
+    assert table_rows(printed, head) == ["dropout", "checkpoint"]
+    assert all(cell["over_without"] > 0 for cell in results["cells"])
+
+
+@needs_compiled
 def test_sweeps(tmp_path):
     printed, results = run_section("sweeps", tmp_path, rows="iris")
     assert "| iris, 60 x 5 |" in printed

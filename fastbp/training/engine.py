@@ -219,9 +219,8 @@ class Engine:
             end_batch = -(-(first + n_units) // self.chunks_per_batch)
             solver = optimizer.bundle(end_batch - first_batch)
             self.plan.set("solver", **solver._asdict())
-            self.plan.set("run", first_step=optimizer.steps_taken)
             with holding(generator._bit_generator.lock) if generator else nullcontext():
-                first = self._run(first, first + n_units, n_threads)
+                first = self._run(first, first + n_units, n_threads, optimizer.steps_taken)
             optimizer.steps_taken += first // self.chunks_per_batch - first_batch
             ended = first // per_epoch
             if ended > given:
@@ -272,10 +271,10 @@ class Engine:
     def _sum_squares(self) -> float:
         return sum(float(np.vdot(w, w)) for w in self.weights.coefs)
 
-    def _run(self, first: int, last: int, n_threads: int) -> int:
+    def _run(self, first: int, last: int, n_threads: int, first_step: int = 0) -> int:
         """Train on chunks first..last, or to a halt, in one call; return where it ended."""
         raise_if_cancelled()
-        self.plan.set("run", first=first, last=last)
+        self.plan.set("run", first=first, last=last, first_step=first_step)
         with single_threaded_blas() if any(self._large) else nullcontext():
             worth_it = self.n_jobs is not None or self.seconds > COMPILE_PATIENCE
             began = perf_counter()
