@@ -67,11 +67,11 @@ def dropout_masks(rates, units, seed, step, places):
     """What each hidden layer's activations are multiplied by, for samples at some places."""
     masks = []
     for i, (rate, n) in enumerate(zip(rates, units[1:-1], strict=True)):
-        q = -(-n // 4)
-        counters = np.meshgrid(np.arange(q), places)
+        q = n // 4
+        counters = np.meshgrid(np.arange(q + 1), places)
         full = [np.full(counters[0].shape, x) for x in (i, step)]
         words = philox([*counters, *full], (seed % 2**32, seed >> 32))
-        drawn = np.concatenate(words, axis=1)[:, :n]
+        drawn = np.concatenate([w[:, :q] for w in words] + [w[:, q:] for w in words], axis=1)[:, :n]
         masks.append((drawn >= np.uint64(round(rate * 2**32))) / (1 - rate))
     return masks
 

@@ -39,34 +39,42 @@ def philox(c0, c1, c2, c3, k0, k1):
 def drop(plan, step, start, low, high, i):
     """a[i] and f'(z[i]) := themselves times the mask, for rows low..high of the chunk at `start`.
 
-    Units j, j + q, j + 2q and j + 3q share a counter, q being a quarter of the layer.
+    With q a quarter of the layer's units, j, j + q, j + 2q and j + 3q share a counter; one more is
+    for those that are left. The mask is made where the deltas will be, which are not needed yet.
     """
     b = bundles(plan)
     layer, workspace = b.network.layers[i], b.workspace
     n = layer.n_out
-    q = (n + 3) // 4
+    q = n // 4
     one = workspace.one[0]
     zero = one - one
     threshold = np.uint64(layer.dropped)
     scale = workspace.one.dtype.type(4294967296.0 / (4294967296.0 - layer.dropped))
     seed = np.uint64(b.run.seed)
-    key = seed & _LOW, seed >> _HALF
+    k0, k1 = seed & _LOW, seed >> _HALF
+    c2, c3 = np.uint64(i), np.uint64(step)
     for row in range(low, high):
         o = layer.output + row * layer.output_row
         a, slope = workspace.activations[o : o + n], workspace.slopes[o : o + n]
+        mask = workspace.deltas[o : o + n]
+        c1 = np.uint64(start + row)
+        for j in range(q):
+            w0, w1, w2, w3 = philox(np.uint64(j), c1, c2, c3, k0, k1)
+            mask[j] = scale if w0 >= threshold else zero
+            mask[j + q] = scale if w1 >= threshold else zero
+            mask[j + 2 * q] = scale if w2 >= threshold else zero
+            mask[j + 3 * q] = scale if w3 >= threshold else zero
+        words = philox(np.uint64(q), c1, c2, c3, k0, k1)
+        for k in range(n - 4 * q):
+            mask[4 * q + k] = scale if words[k] >= threshold else zero
         if layer.activation == RELU:
             for j in range(n):
-                slope[j] = one if a[j] > 0 else zero
+                slope[j] = mask[j] if a[j] > 0 else zero
         elif layer.activation == IDENTITY:
             for j in range(n):
-                slope[j] = one
-        for j in range(q):
-            words = philox(
-                np.uint64(j), np.uint64(start + row), np.uint64(i), np.uint64(step), key[0], key[1]
-            )
-            for k in range(4):
-                unit = j + k * q
-                if unit < n:
-                    factor = scale if words[k] >= threshold else zero
-                    a[unit] *= factor
-                    slope[unit] *= factor
+                slope[j] = mask[j]
+        else:
+            for j in range(n):
+                slope[j] *= mask[j]
+        for j in range(n):
+            a[j] *= mask[j]
