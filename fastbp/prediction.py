@@ -76,7 +76,7 @@ class Predictor:
         kind = (*shape, names, samples.kind(), rows, n_threads)
         prepared = _pool.take(kind, lambda: self._prepare(names, samples, rows, n_threads))
         out = self._run(prepared, samples, order, n_threads, compile_it=n_jobs is not None)
-        if prepared.plan.bundles.workspace.activations.size <= MOST_KEPT:
+        if prepared.plan.workspace.activations.size <= MOST_KEPT:
             _pool.give(kind, prepared)
         return out
 

@@ -221,7 +221,7 @@ def run_on_threads(function: int, plan: Plan, n_threads: int, compile_it: bool) 
         Its address.
     plan : Plan
     n_threads : int
-        The most; as many as ``plan.bundles.workspace.bounds`` says.
+        The most; as many as ``plan.workspace.bounds`` says.
     compile_it : bool
         Whether it is worth some seconds to compile what starts threads, where it is in no cache.
 
@@ -231,7 +231,7 @@ def run_on_threads(function: int, plan: Plan, n_threads: int, compile_it: bool) 
         ``n_threads``, or 1 where it ran on the calling thread.
     """
     if n_threads > 1:
-        team = plan.bundles.workspace.team
+        team = plan.workspace.team
         arguments = function, plan.address, team, n_threads
         if is_ready(run_team, arguments, compile_it):
             with parallel_region(n_threads) as parallel:

@@ -17,7 +17,6 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import check_scoring, get_scorer_names
 from sklearn.metrics._scorer import _BaseScorer
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -42,6 +41,7 @@ from fastbp.estimators.watching import Watch
 from fastbp.files import read
 from fastbp.network import INITS, Weights, draw_weights
 from fastbp.prediction import Predictor
+from fastbp.randomness import borrowed_random_state
 from fastbp.samples import Rows, Samples
 from fastbp.sensitivity import input_gradient
 from fastbp.training import lbfgs, stochastic
@@ -175,14 +175,14 @@ class BaseBP(
         samples = self._take_in(X, y, sample_weight, first_pass, incremental)
         held_out = self._take_in_validation(*validation, samples)
         watch = self._watch(samples, y, sample_weight, 1 if incremental else self.max_iter)
-        if resume_from is None:
-            random_state = check_random_state(self.random_state)
-            weights = self._begin(samples, random_state, first_pass, coef_init, intercept_init)
-            state = stochastic.State(np.arange(samples.X.shape[0]), random_state)
-        else:
-            state = restore_training(self, *read(resume_from), samples)
-            weights = self._weights
-        self._learn(samples, weights, state, incremental, held_out, watch)
+        with borrowed_random_state(self.random_state) as random_state:
+            if resume_from is None:
+                weights = self._begin(samples, random_state, first_pass, coef_init, intercept_init)
+                state = stochastic.State(np.arange(samples.X.shape[0]), random_state)
+            else:
+                state = restore_training(self, *read(resume_from), samples)
+                weights = self._weights
+            self._learn(samples, weights, state, incremental, held_out, watch)
         if watch:
             watch.end()
         return self

@@ -255,18 +255,18 @@ CALLED = [
 
 def compile_training(plan: Plan) -> int:
     """Compile, or load, `train` and what it calls for this type of plan; return its address."""
-    loss = losses.choose_function(plan.bundles.workspace.loss, plan.bundles.data.labels)
+    loss = losses.choose_function(plan.workspace.loss, plan.data.labels)
     called: dict[int, Any] = {
         FORWARD: forward,
         LOSS: loss,
         BACKWARD: backward,
         UPDATE: update_panels,
     }
-    if plan.bundles.data.indptr.size > 0:
+    if plan.data.indptr.size > 0:
         called[MULTIPLY_SPARSE], called[SORT] = multiply_sparse, sort_columns
         called[DIFFERENTIATE_SPARSE] = differentiate_sparse
         called[DIFFERENTIATE_ROWS] = differentiate_rows
-    if plan.bundles.network.layers["dropped"].any():
+    if plan.network.layers["dropped"].any():
         called[DROP] = drop
     return _compile(plan, train, called)
 
@@ -274,13 +274,13 @@ def compile_training(plan: Plan) -> int:
 def compile_prediction(plan: Plan) -> int:
     """Compile, or load, `predict` and what it calls for this type of plan; return its address."""
     called: dict[int, Any] = {FORWARD: forward}
-    if plan.bundles.data.indptr.size > 0:
+    if plan.data.indptr.size > 0:
         called[MULTIPLY_SPARSE] = multiply_sparse
     return _compile(plan, predict, called)
 
 
 def _compile(plan: Plan, function: Callable[..., None], called: dict[int, Any]) -> int:
-    addresses = plan.bundles.workspace.addresses
+    addresses = plan.workspace.addresses
     for index, callee in called.items():
         addresses[index] = plan_function(callee, plan.type, dict(CALLED)[callee])
     return plan_function(function, plan.type, 2)

@@ -10,6 +10,7 @@ import ctypes
 from collections.abc import Callable
 from functools import cache
 from itertools import count
+from types import SimpleNamespace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -28,7 +29,7 @@ _alive: "WeakValueDictionary[int, Plan]" = WeakValueDictionary()
 
 
 class Plan:
-    """The integers of some bundles; keeps the arrays alive.
+    """The integers of some bundles, which are its attributes; keeps their arrays alive.
 
     Parameters
     ----------
@@ -36,14 +37,20 @@ class Plan:
         Of arrays in C order, aligned and native.
     """
 
+    network: Any
+    data: Any
+    solver: Any
+    workspace: Any
+    run: Any
+
     def __init__(self, bundles: Bundles) -> None:
-        self.bundles = bundles
-        self._bare: Bundles | None = None
-        self._places: dict[tuple[str, str], int] = {}
+        self._places: dict[str, dict[str, int]] = {}
         integers: list[int] = []
         for name, bundle in bundles._asdict().items():
+            setattr(self, name, SimpleNamespace(**bundle._asdict()))
+            self._places[name] = {}
             for field, value in bundle._asdict().items():
-                self._places[name, field] = len(integers)
+                self._places[name][field] = len(integers)
                 integers += _integers(value)
         self._memory = np.array(integers, np.int64)
         self.address = int(self._memory.ctypes.data)
@@ -52,31 +59,20 @@ class Plan:
 
     def set(self, name: str, **fields: Any) -> None:
         """Replace fields of one bundle, by arrays of the same types."""
-        bundle = getattr(self.bundles, name)
-        self.bundles = self.bundles._replace(**{name: bundle._replace(**fields)})
+        held, places, memory = vars(getattr(self, name)), self._places[name], self._memory
         for field, value in fields.items():
-            if value is getattr(bundle, field) and isinstance(value, np.ndarray):
+            if isinstance(value, np.ndarray) and value is held[field]:
                 continue  # to take an address takes Python a microsecond
-            integers = _integers(value)
-            at = self._places[name, field]
-            self._memory[at : at + len(integers)] = integers
+            held[field] = value
+            for place, integer in enumerate(_integers(value), places[field]):
+                memory[place] = integer
 
     def forget_arrays(self) -> None:
         """Keep neither data nor weights alive; they are to be set anew."""
-        if self._bare is None:
-            network, data, solver, workspace, run = self.bundles
-            self._bare = Bundles(
-                network._replace(parameters=_emptied(network.parameters)),
-                type(data)(*map(_emptied, data)),
-                type(solver)(*map(_emptied, solver)),
-                workspace,
-                type(run)(*map(_emptied, run)),
-            )
-        self.bundles = self._bare
-
-
-def _emptied(value: Any) -> Any:
-    return np.empty((0,) * value.ndim, value.dtype) if isinstance(value, np.ndarray) else value
+        for bundle in (self.network, self.data, self.solver, self.run):
+            for field, value in vars(bundle).items():
+                if isinstance(value, np.ndarray) and field not in ("layers", "transposed"):
+                    setattr(bundle, field, None)
 
 
 def _integers(value: Any) -> list[int]:
@@ -190,7 +186,7 @@ if DISABLED:
 
     def bundles(plan):
         """The bundles of a plan."""
-        return _alive[plan].bundles
+        return _alive[plan]
 
     def as_integer(plan):
         """The address of a plan, to be handed on."""

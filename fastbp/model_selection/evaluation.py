@@ -24,6 +24,7 @@ from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.model_selection.fits import Fit, Kept, find_network
 from fastbp.model_selection.folds import Fold, Table, transform_fold
+from fastbp.randomness import borrowed_random_state
 from fastbp.training.stochastic import State
 
 __all__ = ["Evaluator", "why_not"]
@@ -148,13 +149,20 @@ class Evaluator:
             return kept._learn(fold.samples, kept._weights, state)
         for name, value in fold.attributes.items():
             setattr(network, name, value)
-        random_state = check_random_state(network.random_state if fit.seed is None else fit.seed)
+        seed = network.random_state if fit.seed is None else fit.seed
+        if fit.key is None:
+            with borrowed_random_state(seed) as random_state:
+                self._begin(network, fold, random_state)
+        else:
+            fit.kept = Kept(network, self._begin(network, fold, check_random_state(seed)))
+        return network
+
+    def _begin(self, network: BaseBP, fold: Fold, random_state: np.random.RandomState) -> State:
+        """Train a network from the first on, and return the state in which that ends."""
         weights = network._begin(fold.samples, random_state)
         state = State(fold.train.numbers, random_state)
         network._learn(fold.samples, weights, state)
-        if fit.key is not None:
-            fit.kept = Kept(network, state)
-        return network
+        return state
 
 
 def _why_not_here(fit: Fit) -> str:

@@ -132,14 +132,14 @@ class Engine:
         self.plan, self.address, self.pace = _pool.take(
             self._kind, lambda: self._prepare(rows, n_threads, kept, patience)
         )
-        self.workspace = self.plan.bundles.workspace
+        self.workspace = self.plan.workspace
         self.workspace.totals[:] = 0
         self.sum_squares = self._sum_squares()
         self.workspace.totals[LOSS_PARAMETER] = loss_parameter
         self.plan.set("network", parameters=weights.flat)
         self.plan.set("data", **samples.bundle(np.arange(0), weights.dtype)._asdict())
         self.plan.set("run", batch_size=batch_size, seed=seed)
-        transpose_weights(self.plan.bundles.network)
+        transpose_weights(self.plan.network)
 
     def _prepare(
         self, rows: int, n_threads: int, kept: bool, patience: float
@@ -245,7 +245,7 @@ class Engine:
         totals[:SQUARES] = 0
         self.sum_squares = self._sum_squares()
         penalty = alpha / 2 * totals[SQUARES] / self.samples.total_weight(order)
-        transpose_weights(self.plan.bundles.network)
+        transpose_weights(self.plan.network)
         steps, result = np.zeros((1, N_SETTINGS)), np.zeros(1)
         steps[0, PENALTY] = alpha
         self.plan.set("data", order=order)
@@ -280,7 +280,7 @@ class Engine:
             began = perf_counter()
             n_threads = run_on_threads(self.address, self.plan, n_threads, worth_it)
             seconds = perf_counter() - began
-        run, data = self.plan.bundles.run, self.plan.bundles.data
+        run, data = self.plan.run, self.plan.data
         if run.watch[HALTED]:
             per_epoch = -(-len(data.order) // self.batch_size) * self.chunks_per_batch
             last = int(run.watch[ENDED]) * per_epoch
