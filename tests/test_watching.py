@@ -12,6 +12,7 @@ from sklearn.metrics import log_loss
 from sklearn.neural_network import MLPClassifier
 
 from fastbp import BPClassifier, BPRegressor
+from fastbp.prediction import Predictor
 from fastbp.training import history, stochastic
 from fastbp.training.engine import Engine
 
@@ -205,13 +206,13 @@ def test_partial_fit_needs_a_validation_set(given):
 @unconverged
 def test_early_stopping_costs_one_prediction_an_epoch(monkeypatch):
     calls = []
-    predict = BPClassifier._judge_by
+    predict = Predictor.__call__
 
     def counting(self, *arguments):
-        judge = predict(self, *arguments)
-        return lambda: calls.append(1) or judge()
+        calls.append(1)
+        return predict(self, *arguments)
 
-    monkeypatch.setattr(BPClassifier, "_judge_by", counting)
+    monkeypatch.setattr(Predictor, "__call__", counting)
     model = BPClassifier(early_stopping=True, max_iter=6, random_state=0).fit(X, Y)
     assert len(calls) == model.n_iter_ == 6
 

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
-from sklearn.metrics import check_scoring, get_scorer_names
-from sklearn.metrics._scorer import _BaseScorer
+from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import Interval, Options, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -35,6 +34,7 @@ from fastbp.estimators.documentation import (
     SHARED_PARAMETERS,
     STEERING,
 )
+from fastbp.estimators.judging import Judge
 from fastbp.estimators.pickling import keep_solver_state, keeps_solver_state
 from fastbp.estimators.stored import restore_training
 from fastbp.estimators.watching import Watch
@@ -49,7 +49,6 @@ from fastbp.training.engine import Engine
 from fastbp.training.history import History
 from fastbp.training.schedules import BY_EPOCHS, BY_STEPS
 from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
-from fastbp.training.validation import loss_on
 
 Array = NDArray[Any]
 
@@ -317,11 +316,6 @@ class BaseBP(
         rows: Array,
         watch: Watch | None,
     ) -> None:
-        for name, off in (("dropout", (0, 0.0)), ("l1", (0,)), ("clip_norm", (None,))):
-            if getattr(self, name) not in off:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} is for stochastic solvers, not for 'lbfgs'."
-                )
         # scipy's line search needs float64, whatever the model is kept in.
         exact = weights
         if weights.dtype != np.float64:
@@ -341,16 +335,13 @@ class BaseBP(
             loss_parameter=parameter,
         )
 
-        def after_iteration() -> bool:
-            if watch is None:
-                return False
-            weights.flat[...] = exact.flat
-            stops = watch.end_epoch(dict)
-            watch.begin_epoch()
-            return stops
-
         if watch:
-            watch.begin_epoch()
+
+            def publish() -> dict[str, Any]:
+                weights.flat[...] = exact.flat
+                return {}
+
+            watch.publish = publish
         self.n_iter_, self.loss_ = lbfgs.minimize(
             engine,
             rows,
@@ -360,7 +351,7 @@ class BaseBP(
             tol=self.tol,
             max_time=self.max_time,
             verbose=self.verbose,
-            after_iteration=after_iteration,
+            watch=watch,
         )
         if exact is not weights:
             self._show(Weights.of(exact.coefs, exact.intercepts, weights.dtype))
@@ -393,12 +384,12 @@ class BaseBP(
         judge = None
         if self.early_stopping:
             if validation is not None:
-                judge = self._judge_by(validation, np.arange(validation.X.shape[0]), names)
+                judge = Judge(self, validation, np.arange(validation.X.shape[0]), names)
             else:
                 if state.held_out is None:
                     split = self._split(samples, state.rows, state.random_state)
                     state.order, state.held_out = split
-                judge = self._judge_by(samples, state.held_out, names)
+                judge = Judge(self, samples, state.held_out, names)
             if incremental:
                 state.best = getattr(self, "_best", None)
         order = state.rows if state.order is None else state.order
@@ -428,22 +419,20 @@ class BaseBP(
         )
         progress = self._take_up_progress()
 
-        def after_epoch() -> bool:
-            assert watch is not None
-            self._keep_progress(progress)
-            self.n_iter_ = state.n_iter
-            stops = watch.end_epoch(lambda: self._fitted_attributes(weights, state))
-            if state.goes_on and not stops and state.n_iter < self.max_iter and not incremental:
-                watch.begin_epoch()
-            return stops
-
-        self._state = state
         if watch:
-            watch.begin_epoch()
+
+            def publish() -> dict[str, Any]:
+                self._keep_progress(progress)
+                self.n_iter_ = state.n_iter
+                if state.best is None:
+                    return {}
+                coefs, intercepts = weights.split(state.best)
+                return {"coefs_": list(coefs), "intercepts_": list(intercepts)}
+
+            watch.publish = publish
+        self._state = state
         try:
-            stochastic.train(
-                engine, optimizer, progress, rules, state, judge, after_epoch if watch else None
-            )
+            stochastic.train(engine, optimizer, progress, rules, state, judge, watch)
             self.n_iter_ = state.n_iter
         finally:
             del self._state
@@ -451,50 +440,6 @@ class BaseBP(
             engine.close()
         if incremental and self.early_stopping:
             self._best, self.stopped_ = state.best, not state.goes_on
-
-    def _fitted_attributes(self, weights: Weights, state: stochastic.State) -> dict[str, Any]:
-        """Return what a copy of this estimator needs to be as if training had ended here."""
-        if state.best is None:
-            return {}
-        coefs, intercepts = weights.split(state.best)
-        return {"coefs_": list(coefs), "intercepts_": list(intercepts)}
-
-    def _judge_by(
-        self, samples: Samples, rows: Array, names: tuple[str, ...]
-    ) -> Callable[[], tuple[float, float]]:
-        """Return what gives score and loss of the network as it is, on some rows of samples."""
-        weight = None if samples.sample_weight is None else samples.sample_weight[rows]
-        if weight is not None and not weight.any():
-            raise ValueError(
-                "sample_weight is 0 for all of the validation set; the weights of some of it "
-                "must be positive for early_stopping."
-            )
-        score_outputs = self._scorer(samples, rows)
-        loss_of = loss_on(self.loss, samples, rows, self._engine_loss()[1])
-
-        def judge() -> tuple[float, float]:
-            outputs = self._predictor(names, samples.X, self.n_jobs, rows)
-            loss = loss_of(outputs)
-            if self.scoring is None:
-                return score_outputs(outputs), loss
-            return (-loss if score_by_scorer is None else score_by_scorer()), loss
-
-        score_by_scorer = None
-        if self.scoring is not None and self.scoring != "loss":
-            score_by_scorer = self._score_by_scorer(samples, rows, weight)
-        return judge
-
-    def _score_by_scorer(
-        self, samples: Samples, rows: Array, weight: Array | None
-    ) -> Callable[[], float]:
-        """Return what gives the score by scikit-learn's scorer, or by a function of the user's."""
-        scorer = check_scoring(self, self.scoring)
-        y = self._decode_targets(samples, rows)
-        if not isinstance(scorer, _BaseScorer):
-            X = samples.X[rows]
-            return lambda: float(scorer(self, X, y))
-        weighted = {} if weight is None else {"sample_weight": weight}
-        return lambda: float(scorer(self, Rows(samples.X, rows), y, **weighted))
 
     def _split(
         self, samples: Samples, rows: Array, random_state: np.random.RandomState
@@ -584,6 +529,17 @@ class BaseBP(
         if isinstance(self.n_jobs, bool):
             raise ValueError(f"n_jobs must be None or an integer, got {self.n_jobs}.")
         hidden = check_hidden_layer_sizes(self.hidden_layer_sizes)
+        dropout = check_dropout(self.dropout, len(hidden))
+        if self.solver == "lbfgs":
+            for name, is_on in (
+                ("dropout", bool(dropout)),
+                ("l1", self.l1 > 0),
+                ("clip_norm", self.clip_norm is not None),
+            ):
+                if is_on:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)!r} is for stochastic solvers, not 'lbfgs'."
+                    )
         return hidden, check_activation(self.activation, len(hidden))
 
     def _validate_data(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:

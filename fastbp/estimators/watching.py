@@ -1,5 +1,6 @@
 """scikit-learn's callbacks, called as a network is trained."""
 
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["Watch"]
@@ -16,7 +17,15 @@ class Watch:
         The most.
     data : dict
         X, y and metadata, as scikit-learn's hooks take them.
+
+    Attributes
+    ----------
+    publish : callable
+        Brings the estimator's attributes up to date, and returns those that a copy of it needs to
+        be as if training had ended there.
     """
+
+    publish: Callable[[], dict[str, Any]]
 
     def __init__(self, estimator: Any, n_epochs: int, data: dict[str, Any]) -> None:
         self._told = {"estimator": estimator, **data}
@@ -29,11 +38,9 @@ class Watch:
         self._epoch = self._context.subcontext(task_name="epoch")
         self._epoch.call_on_fit_task_begin(**self._told)
 
-    def end_epoch(self, attributes: Any) -> bool:
-        """Tell that it has ended, and return whether a callback asks to stop.
-
-        `attributes` gives those of an estimator that is fitted up to here.
-        """
+    def end_epoch(self) -> bool:
+        """Tell that it has ended, and return whether a callback asks to stop."""
+        attributes = self.publish()
         stop: bool = self._epoch.call_on_fit_task_end(
             **self._told, reconstruction_attributes=attributes
         )

@@ -1,7 +1,6 @@
 """L-BFGS on the whole training set, by scipy, with losses and gradients from the kernels."""
 
 import warnings
-from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
@@ -14,6 +13,7 @@ from sklearn.utils.optimize import _check_optimize_result
 
 from fastbp.threads import single_threaded_blas
 from fastbp.training.engine import Engine
+from fastbp.training.stochastic import Watch
 
 __all__ = ["minimize"]
 
@@ -30,7 +30,7 @@ def minimize(
     tol: float,
     max_time: float | None,
     verbose: bool | int,
-    after_iteration: Callable[[], bool],
+    watch: Watch | None,
 ) -> tuple[int, float]:
     """Minimise the loss over the weights, in place; return the iterations taken and the loss.
 
@@ -44,8 +44,8 @@ def minimize(
         Strength of the L2 penalty.
     max_iter, max_fun, tol, max_time, verbose
         As the estimators' parameters. Ctrl-C ends with a warning and the last iterate.
-    after_iteration : callable
-        Called after each; true to stop.
+    watch : Watch or None
+        Is told of each iteration.
     """
     weights = engine.weights
     iterate = weights.without_padding(weights.flat)
@@ -60,9 +60,11 @@ def minimize(
     def keep(intermediate_result: Any) -> None:
         nonlocal iterate, n_iter
         iterate, n_iter = intermediate_result.x.copy(), n_iter + 1
-        weights.flat[...] = weights.with_padding(iterate)
-        if after_iteration():
-            raise StopIteration
+        if watch:
+            weights.flat[...] = weights.with_padding(iterate)
+            if watch.end_epoch():
+                raise StopIteration
+            watch.begin_epoch()
         if perf_counter() > deadline:
             warnings.warn(
                 f"lbfgs: Maximum time ({max_time} s) reached and the optimization hasn't converged "
@@ -72,6 +74,8 @@ def minimize(
             )
             raise StopIteration
 
+    if watch:
+        watch.begin_epoch()
     options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
     options |= _get_additional_lbfgs_options_dict("iprint", 1 if verbose else -1)
     try:

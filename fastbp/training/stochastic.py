@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from fastbp.training.history import History
 from fastbp.training.reporting import Lines, make_reporter
 from fastbp.training.solvers import Optimizer
 
-__all__ = ["Progress", "Rules", "State", "train"]
+__all__ = ["Progress", "Rules", "State", "Watch", "train"]
 
 Array = NDArray[Any]
 
@@ -59,6 +59,16 @@ class State:
     latest: Array | None = None
 
 
+class Watch(Protocol):
+    """Hears of epochs."""
+
+    def begin_epoch(self) -> None:
+        """Hear that one begins."""
+
+    def end_epoch(self) -> bool:
+        """Hear that it has ended; true to stop."""
+
+
 @dataclass(frozen=True)
 class Rules:
     """How long to train, and in which order; named as the estimators' parameters."""
@@ -79,7 +89,7 @@ def train(
     rules: Rules,
     state: State,
     judge: Callable[[], tuple[float, float]] | None = None,
-    after_epoch: Callable[[], bool] | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """Train until the loss, or the score, has not improved for long enough.
 
@@ -96,8 +106,8 @@ def train(
     judge : callable, default=None
         Score and loss on the validation set. With it the weights of the best epoch are kept in the
         end.
-    after_epoch : callable, default=None
-        Called after each epoch; true to stop.
+    watch : Watch, default=None
+        Is told of each epoch.
 
     Ctrl-C ends training with a warning, after a whole step.
     """
@@ -110,7 +120,7 @@ def train(
         state.best = engine.weights.flat.copy()
     reporter = make_reporter(rules.verbose, 1 if rules.one_epoch else rules.max_iter)
     try:
-        _loop(engine, optimizer, progress, rules, state, judge, after_epoch, reporter)
+        _loop(engine, optimizer, progress, rules, state, judge, watch, reporter)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
     finally:
@@ -128,7 +138,7 @@ def _loop(
     rules: Rules,
     state: State,
     judge: Callable[[], tuple[float, float]] | None,
-    after_epoch: Callable[[], bool] | None,
+    watch: Watch | None,
     reporter: Lines | None,
 ) -> None:
     assert state.order is not None
@@ -137,21 +147,21 @@ def _loop(
     began = perf_counter() - state.seconds
     deadline = np.inf if rules.max_time is None else began + rules.max_time
     while state.goes_on and state.n_iter < limit:
-        n_epochs, watch = 1, None
+        n_epochs, halt = 1, None
+        if watch:
+            watch.begin_epoch()
         if judge is None:
-            if optimizer.keeps_its_rate and after_epoch is None:
+            if optimizer.keeps_its_rate and watch is None:
                 n_epochs = min(limit - state.n_iter, MOST_EPOCHS)
             assert progress.best_loss is not None
-            watch = make_watch(
+            halt = make_watch(
                 progress.best_loss,
                 progress.epochs_without_improvement,
                 rules.tol,
                 rules.n_iter_no_change,
             )
         try:
-            for epochs in engine.train(
-                state.order, n_epochs, optimizer, generator, watch, deadline
-            ):
+            for epochs in engine.train(state.order, n_epochs, optimizer, generator, halt, deadline):
                 if reporter:
                     reporter.epochs(state.n_iter, epochs.losses)
                 state.n_iter += len(epochs.losses)
@@ -167,9 +177,9 @@ def _loop(
         finally:
             state.seconds = perf_counter() - began
             state.sum_squares = engine.sum_squares
-            if watch is not None:
-                progress.best_loss = float(watch[BEST_LOSS])
-                progress.epochs_without_improvement = int(watch[WAITED])
+            if halt is not None:
+                progress.best_loss = float(halt[BEST_LOSS])
+                progress.epochs_without_improvement = int(halt[WAITED])
         hopeless = (
             judge is None
             and bool(progress.loss_curve)
@@ -182,7 +192,7 @@ def _loop(
                 reporter.halt(f"{_halt_message(rules, judge is not None)} {what}")
             if state.goes_on:
                 progress.epochs_without_improvement = 0
-        stops = after_epoch is not None and after_epoch()
+        stops = watch is not None and watch.end_epoch()
         if stops or hopeless:  # the caller says that nothing can come of it
             break
         if not state.goes_on or rules.one_epoch:

@@ -1,0 +1,65 @@
+"""What early stopping goes by: score and loss on a validation set."""
+
+from collections.abc import Callable
+from typing import Any
+
+from numpy.typing import NDArray
+from sklearn.metrics import check_scoring
+from sklearn.metrics._scorer import _BaseScorer
+
+from fastbp.samples import Rows, Samples
+from fastbp.training.validation import loss_on
+
+__all__ = ["Judge"]
+
+Array = NDArray[Any]
+
+
+class Judge:
+    """Gives score and loss of an estimator's network as it is, on some rows of samples.
+
+    Parameters
+    ----------
+    model : BaseBP
+        In training.
+    samples : Samples
+    rows : ndarray of int64
+    names : tuple of str
+        The activation of each layer.
+    """
+
+    def __init__(self, model: Any, samples: Samples, rows: Array, names: tuple[str, ...]) -> None:
+        self._weight = None if samples.sample_weight is None else samples.sample_weight[rows]
+        if self._weight is not None and not self._weight.any():
+            raise ValueError(
+                "sample_weight is 0 for all of the validation set; the weights of some of it "
+                "must be positive for early_stopping."
+            )
+        self._model, self._samples, self._rows, self._names = model, samples, rows, names
+        self._loss = loss_on(model.loss, samples, rows, model._engine_loss()[1])
+        self._score: Callable[[Array, float], float]
+        if model.scoring is None:
+            own = model._scorer(samples, rows)
+            self._score = lambda outputs, loss: own(outputs)
+        elif model.scoring == "loss":
+            self._score = lambda outputs, loss: -loss
+        else:
+            scorer = self._make_scorer()
+            self._score = lambda outputs, loss: scorer()
+
+    def __call__(self) -> tuple[float, float]:
+        """Return both, of one prediction but for scorers of scikit-learn's or the user's."""
+        model = self._model
+        outputs = model._predictor(self._names, self._samples.X, model.n_jobs, self._rows)
+        loss = self._loss(outputs)
+        return self._score(outputs, loss), loss
+
+    def _make_scorer(self) -> Callable[[], float]:
+        model, samples, rows = self._model, self._samples, self._rows
+        scorer = check_scoring(model, model.scoring)
+        y = model._decode_targets(samples, rows)
+        if not isinstance(scorer, _BaseScorer):  # a function of the user's
+            X = samples.X[rows]
+            return lambda: float(scorer(model, X, y))
+        weighted = {} if self._weight is None else {"sample_weight": self._weight}
+        return lambda: float(scorer(model, Rows(samples.X, rows), y, **weighted))
