@@ -67,6 +67,7 @@ def take_step(addresses, solver, parameters, one, gradient, weight, squares):
         gradient.size,
         address(solver.steps, 0),
         address(weight, 0),
+        1,
         address(squares, 0),
     )
     call(addresses[STEP], operands)

@@ -9,6 +9,7 @@ from fastbp.kernels import activations, epoch
 from fastbp.kernels.jit import is_ready
 from fastbp.kernels.plan import plan_function
 from fastbp.kernels.team import make_team, run_team
+from fastbp.matmul.product import product_addresses
 from fastbp.network import draw_weights
 from fastbp.prediction import Predictor
 from fastbp.samples import Samples
@@ -47,6 +48,7 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
         engine = Engine(weights, _NAMES, "log_loss", samples, len(X), n_jobs=1)
         list(engine.train(np.arange(len(X)), 1, optimizer))
         Predictor(weights)(_NAMES, X, n_jobs=1)
+        product_addresses(dtype)
         for name in activations.CODES:
             activations.activation_address(name, dtype)
         for function, n_integers in epoch.CALLED:

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.kernels.arrays import (
-    BLAS,
     N_ADDRESSES,
     PRODUCT,
     STEP,
@@ -78,7 +77,7 @@ def make_workspace(
         column_values=np.zeros(n_entries, dtype),
         bounds=_share_panels(layers, n_threads),
         team=make_team(),
-        addresses=_addresses(dtype.name),
+        addresses=_addresses(dtype.name, large),
         loss=loss,
         rows=rows,
         grain=BLAS_ROWS if large else TILE_ROWS,
@@ -86,10 +85,10 @@ def make_workspace(
     )
 
 
-def _addresses(dtype: str) -> Array:
+def _addresses(dtype: str, large: bool) -> Array:
     """Return the addresses of the functions that need no plan, and room for the others."""
     addresses = np.zeros(N_ADDRESSES, np.int64)
-    addresses[[PRODUCT, BLAS]] = product_addresses(dtype)
+    addresses[PRODUCT] = product_addresses(dtype, large)
     addresses[STEP] = step_address(dtype)
     addresses[YIELD] = yield_address()
     return addresses

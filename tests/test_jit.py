@@ -49,6 +49,18 @@ def test_memory_view_is_the_memory(dtype):
     assert array[1, 1] == -1
 
 
+def test_processes_that_compile_at_once_do_not_mix_their_code(tmp_path, monkeypatch):
+    """Both have read the index before either wrote; the first to write it is the last with code."""
+    first, second = (jit._CacheFile(str(tmp_path), "function", "stamp") for _ in range(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(jit._CacheFile, "_load_index", lambda self: {})
+        second.save("float64", "code for float64")
+        first._save_index = lambda index: None  # what it wrote is overwritten
+        first.save("float32", "code for float32")
+    assert second.load("float64") == "code for float64"
+    assert second.load("float32") is None
+
+
 def test_the_kernels_as_plain_python():
     """The oracle tests again, with the compiler off, on the smallest of their cases."""
     chosen = (

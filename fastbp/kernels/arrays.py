@@ -95,7 +95,7 @@ class Workspace(NamedTuple):
     column_values: Any
     bounds: Any  # (n_threads + 1,) which panels each thread updates
     team: Any  # team.py
-    addresses: Any  # (13,) of functions, by the names below
+    addresses: Any  # (14,) of functions, by the names below
     loss: int  # losses.py
     rows: int  # rows of a chunk: a larger batch is taken in chunks
     grain: int  # threads share rows in multiples of it
@@ -144,20 +144,19 @@ class Chunk(NamedTuple):
 
 
 # The entries of `Workspace.addresses`.
-PRODUCT = 0
-BLAS = 1
-STEP = 2
-YIELD = 3
-FORWARD = 4
-LOSS = 5
-BACKWARD = 6
-UPDATE = 7
-MULTIPLY_SPARSE = 8
-SORT = 9
-DIFFERENTIATE_SPARSE = 10
-DIFFERENTIATE_ROWS = 11
-DROP = 12
-N_ADDRESSES = 13
+PRODUCT = slice(0, 3)  # by tiles, by BLAS, and BLAS's own function
+STEP = 3
+YIELD = 4
+FORWARD = 5
+LOSS = 6
+BACKWARD = 7
+UPDATE = 8
+MULTIPLY_SPARSE = 9
+SORT = 10
+DIFFERENTIATE_SPARSE = 11
+DIFFERENTIATE_ROWS = 12
+DROP = 13
+N_ADDRESSES = 14
 
 # The entries of `Workspace.totals`, which last from call to call.
 WEIGHT = 0  # sum of the weights of the batch's samples so far

@@ -24,7 +24,7 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.caching import FunctionCache, NullCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
 from numba.extending import intrinsic
@@ -67,11 +67,28 @@ def revision() -> str:
     return digest.hexdigest()
 
 
+class _CacheFile(IndexDataCacheFile):  # type: ignore[misc]
+    """Numba's files of a function, the code of each key in a file of its own name.
+
+    Numba numbers them by what it reads in the index, where two processes that compile for two types
+    at once can come to the same number: one would then load the other's code, for other types.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        """Save the code, then the index, from which another process may drop the key again."""
+        digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
+        name = self._index_name.removesuffix("nbi") + f"{digest}.nbc"
+        self._save_data(name, data)
+        self._save_index(self._load_index() | {key: name})
+
+
 class _Cache(FunctionCache):  # type: ignore[misc]
     """Numba's disk cache, keyed by our revision and the function's options as well."""
 
     def __init__(self, function: Callable[..., Any], options: str) -> None:
         super().__init__(function)
+        stamp = self._impl.locator.get_source_stamp()
+        self._cache_file = _CacheFile(self._cache_path, self._impl.filename_base, stamp)
         self._extra = (revision(), options)
 
     def _index_key(self, sig: Any, codegen: Any) -> Any:

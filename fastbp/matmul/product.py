@@ -66,20 +66,15 @@ def uses_blas(k: int, n: int, dtype: Any) -> bool:
 
 def multiply(
     a, a_row, a_column, b, b_row, b_column, start, start_row, c, c_row, m, n, k, epilogue, factor,
-    factor_row, blas_address,
+    factor_row, _,
 ):  # fmt: skip
-    """``C := epilogue(start + A @ B)``, A (m, k), B (k, n), C (m, n).
+    """``C := epilogue(start + A @ B)``, A (m, k), B (k, n), C (m, n), by tiles.
 
     Either the rows of B are contiguous, and tiles touch C, B, start and factor up to ``padded(n)``
     columns; or its columns and the rows of A, and both are read up to whole vectors. `start` with a
-    row stride of 0 is one row for all, a bias. ``blas_address`` 0 asks for tiles.
+    row stride of 0 is one row for all, a bias.
     """
-    if blas_address != 0:
-        _multiply_by_blas(
-            a, a_row, b, b_row, start, start_row, c, c_row, m, n, k, epilogue, factor, factor_row,
-            blas_address,
-        )  # fmt: skip
-    elif b_column != 1:
+    if b_column != 1:
         for j in range(0, n, 2):
             columns = min(2, n - j)
             i = 0
@@ -135,11 +130,11 @@ def _choose_width(vector, left, rows):
     return width
 
 
-@inner_kernel
-def _multiply_by_blas(
-    a, a_row, b, b_row, start, start_row, c, c_row, m, n, k, epilogue, factor, factor_row,
-    blas_address,
+def multiply_by_blas(
+    a, a_row, _, b, b_row, __, start, start_row, c, c_row, m, n, k, epilogue, factor, factor_row,
+    gemm,
 ):  # fmt: skip
+    """The same by BLAS, whose function is at an address; the rows of A and of B are contiguous."""
     for i in range(m):
         row = _row(_at(c, i * c_row), n)
         first = _row(_at(start, i * start_row), n)
@@ -147,7 +142,7 @@ def _multiply_by_blas(
             row[j] = first[j]
     for i in range(0, m, BLAS_ROWS):
         rows = min(BLAS_ROWS, m - i)
-        _call_blas(blas_address, _at(a, i * a_row), a_row, b, b_row, _at(c, i * c_row), c_row,
+        _call_blas(gemm, _at(a, i * a_row), a_row, b, b_row, _at(c, i * c_row), c_row,
                    rows, n, k)  # fmt: skip
     if epilogue == STORE:
         return
@@ -201,24 +196,36 @@ def product(addresses, large, a, b, c, start, epilogue, factor, shape):
     m, n, k = shape
     operands = (
         a.address, a.row, a.column, b.address, b.row, b.column, start.address, start.row, c.address,
-        c.row, m, n, k, epilogue, factor.address, factor.row, addresses[1] if large else 0,
+        c.row, m, n, k, epilogue, factor.address, factor.row, addresses[2],
     )  # fmt: skip
-    call(addresses[0], operands)
+    call(addresses[1] if large else addresses[0], operands)
+
+
+def product_addresses(dtype: str, large: bool = True) -> tuple[int, int, int]:
+    """Return the addresses of `multiply`, of `multiply_by_blas` and of BLAS's own function.
+
+    They are compiled for "float32" or "float64"; the latter two are 0 where no layer is large, or
+    there is no BLAS.
+    """
+    if DISABLED:
+        return (_compile(_multiply_in_python, dtype),) * 2 + (0,)
+    if not (large and blas):
+        return _compile(multiply, dtype), 0, 0
+    by_blas = _compile(multiply_by_blas, dtype)
+    return _compile(multiply, dtype), by_blas, blas.ADDRESSES[dtype]
 
 
 @cache
-def product_addresses(dtype: str) -> tuple[int, int]:
-    """Return the addresses of `multiply`, compiled for "float32" or "float64", and of BLAS or 0."""
+def _compile(function: Any, dtype: str) -> int:
     if DISABLED:
-        return c_function(partial(_multiply_in_python, np.dtype(dtype))), 0
+        return c_function(partial(function, np.dtype(dtype)))
     f, i = types.CPointer(getattr(types, dtype)), types.int64
-    multiply_address = c_function(multiply, f, i, i, f, i, i, f, i, f, i, i, i, i, i, f, i, i)
-    return multiply_address, blas.ADDRESSES[dtype] if blas else 0
+    return c_function(function, f, i, i, f, i, i, f, i, f, i, i, i, i, i, f, i, i)
 
 
 def _multiply_in_python(
     dtype, a, a_row, a_column, b, b_row, b_column, start, start_row, c, c_row, m, n, k, epilogue,
-    factor, factor_row, blas_address,
+    factor, factor_row, _,
 ):  # fmt: skip
     """`multiply`, by NumPy and on addresses."""
 
