@@ -51,7 +51,7 @@ from fastbp.kernels.backward import (
 )
 from fastbp.kernels.dropout import drop
 from fastbp.kernels.forward import forward, multiply_sparse
-from fastbp.kernels.jit import call, part
+from fastbp.kernels.jit import call, inner_kernel, part
 from fastbp.kernels.plan import Plan, as_integer, bundles, plan_function
 from fastbp.kernels.shuffle import shuffle
 from fastbp.kernels.team import wait
@@ -115,6 +115,15 @@ def _add_losses(data, workspace, chunk):
     workspace.totals[BATCH_LOSS] += loss
 
 
+@inner_kernel
+def _sum(values):
+    """The sum of a vector; Numba's own takes longer to compile."""
+    total = 0.0
+    for i in range(values.size):
+        total += values[i]
+    return total
+
+
 @part
 def _finish_batch(solver, workspace, chunk, n_samples, run):
     """The batch's mean loss, with the penalty of the weights it began with, into the epoch's.
@@ -129,15 +138,15 @@ def _finish_batch(solver, workspace, chunk, n_samples, run):
     if totals[WEIGHT] > 0:
         loss = totals[BATCH_LOSS] + 0.5 * solver.steps[0, PENALTY] * totals[SQUARES]
         if solver.steps[0, L1] > 0:
-            loss += solver.steps[0, L1] * workspace.sizes.sum()
+            loss += solver.steps[0, L1] * _sum(workspace.sizes)
         totals[EPOCH_LOSS] += loss / totals[WEIGHT] * size
-        totals[SQUARES] = workspace.squares.sum()
+        totals[SQUARES] = _sum(workspace.squares)
     totals[BATCH_LOSS] = 0
     totals[WEIGHT] = 0
     if end == n_samples:
         loss, watch = totals[EPOCH_LOSS] / n_samples, run.watch
         run.losses[chunk.epoch] = loss
-        run.norms[chunk.epoch] = math.sqrt(workspace.norms.sum())
+        run.norms[chunk.epoch] = math.sqrt(_sum(workspace.norms))
         watch[ENDED] = chunk.epoch + 1
         if loss > watch[BEST_LOSS] - watch[TOLERANCE]:
             watch[WAITED] += 1
@@ -155,9 +164,10 @@ def _clip(solver, workspace):
 
     Pascanu et al. 2013, with PyTorch's 1e-6 beside the norm.
     """
-    norm = math.sqrt(workspace.norms.sum())
-    factor = min(1.0, solver.steps[0, CLIP] / (norm + 1e-6))
-    workspace.totals[DIVISOR] = workspace.totals[WEIGHT] / factor
+    norm = math.sqrt(_sum(workspace.norms))
+    factor = solver.steps[0, CLIP] / (norm + 1e-6)
+    weight = workspace.totals[WEIGHT]
+    workspace.totals[DIVISOR] = weight if factor > 1 else weight / factor
 
 
 def train(plan, member, size):
