@@ -218,7 +218,7 @@ def _lay_out(
         at_output += rows * output_row
         output_row = padded(n_out, dtype)
         layer.output, layer.output_row = at_output, output_row
-        layer.panel_rows = choose_panel_rows(int(layer.rows), int(layer.weights_row))
+        layer.panel_rows = choose_panel_rows(int(layer.rows), int(layer.weights_row), rows)
         layer.first_panel = at_panel
         at_panel += -(-int(layer.rows + 1) // int(layer.panel_rows))
         layer.last_panel = at_panel

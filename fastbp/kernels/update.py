@@ -53,9 +53,11 @@ PANEL_SIZE = 2048  # numbers in a panel: it stays in the nearest cache, and each
 PANELS = 4  # of a matrix at least, where it has the rows: threads share them
 
 
-def choose_panel_rows(rows: int, weights_row: int) -> int:
+def choose_panel_rows(rows: int, weights_row: int, batch_rows: int) -> int:
     """Return how many rows of a matrix a panel has: whole tiles, 64 rows at the most."""
-    most = min(PANEL_SIZE // weights_row, rows // PANELS, 64)
+    # The gradient of one sample is nothing to share.
+    share = rows // PANELS if batch_rows > 1 else rows + TILE_ROWS - 1
+    most = min(PANEL_SIZE // weights_row, share, 64)
     return TILE_ROWS * max(1, most // TILE_ROWS)
 
 
