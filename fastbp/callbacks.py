@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -163,7 +164,8 @@ class Checkpoint(_Callback):
 
     The file is replaced whole: a kill at any moment leaves the last one or the new one.
     ``fit(X, y, resume_from=path)`` goes on, and ends with the same bits as without a break;
-    `fastbp.load` gives the model as if training had ended there.
+    `fastbp.load` gives the model as if training had ended there; a parameter that is a function is
+    then left at its default.
 
     Parameters
     ----------
@@ -189,6 +191,9 @@ class Checkpoint(_Callback):
             raise ValueError(
                 "Checkpoint is for stochastic solvers: scipy keeps the state of 'lbfgs' to itself."
             )
+        folder = Path(self.path).absolute().parent
+        if not folder.is_dir():  # said now, not after the first epochs
+            raise FileNotFoundError(f"Checkpoint: there is no folder {folder}.")
 
     def _after_epoch(self, estimator: Any, run: None) -> bool:
         if estimator._state.n_iter % self.every == 0:

@@ -10,7 +10,7 @@ from fastbp import files
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.regressor import BPRegressor
-from fastbp.estimators.stored import describe, describe_training, restore
+from fastbp.estimators.stored import describe, describe_training, read_parameters, restore
 
 __all__ = ["load", "save"]
 
@@ -72,7 +72,6 @@ def load(path: str | os.PathLike[str]) -> Any:
         Where the file is none of fastbp's, of another version of the format, cut short, or altered.
     """
     contents, arrays = files.read(path)
-    parameters = {name: files.from_json(value) for name, value in contents["parameters"].items()}
-    model: Any = _ESTIMATORS[contents["estimator"]](**parameters)
+    model: Any = _ESTIMATORS[contents["estimator"]](**read_parameters(contents))
     restore(model, contents, arrays)
     return model

@@ -280,11 +280,44 @@ def test_what_is_wrong_with_a_checkpoint(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             other.fit(*data, resume_from=path)
+    with pytest.raises(ValueError, match="of 3 epochs: max_iter is less"):
+        BPClassifier(random_state=0, max_iter=2).fit(X, Y, resume_from=path)
     fastbp.save(model, path)
     with pytest.raises(ValueError, match="no training that could go on"):
         BPClassifier(random_state=0).fit(X, Y, resume_from=path)
     with pytest.raises(FileNotFoundError):
         BPClassifier(random_state=0).fit(X, Y, resume_from=tmp_path / "nothing")
+
+
+def test_a_validation_set_of_ones_own_must_be_given_again(tmp_path):
+    path = tmp_path / "run"
+    settings = {"random_state": 0, "early_stopping": True}
+    own = {"X_val": X[:20], "y_val": Y[:20]}
+    whole = BPClassifier(max_iter=6, **settings).fit(X, Y, **own)
+    BPClassifier(max_iter=3, **settings).set_callbacks(Checkpoint(path)).fit(X, Y, **own)
+    same_model(BPClassifier(max_iter=6, **settings).fit(X, Y, **own, resume_from=path), whole)
+    for other in ({}, {"X_val": X[:19], "y_val": Y[:19]}):
+        with pytest.raises(ValueError, match="with an X_val of 20 samples"):
+            BPClassifier(max_iter=6, **settings).fit(X, Y, **other, resume_from=path)
+
+
+def test_functions_are_kept_by_name(tmp_path):
+    def falling(step, n_steps):
+        return 1 - step / n_steps
+
+    path = tmp_path / "run"
+    model = BPClassifier(learning_rate=falling, max_iter=3, random_state=0)
+    model.set_callbacks(Checkpoint(path)).fit(X, Y)
+    with pytest.warns(UserWarning, match=r"only the name, .*falling: it is left at its default"):
+        loaded = fastbp.load(path)
+    np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
+    with pytest.raises(ValueError, match="with learning_rate=.*falling, not cosine"):
+        BPClassifier(learning_rate="cosine", random_state=0).fit(X, Y, resume_from=path)
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        fit(BPClassifier(max_iter=3), Checkpoint(tmp_path / "none" / "run", every=100))
 
 
 KILLED = """

@@ -179,7 +179,7 @@ class BaseBP(
                 weights = self._begin(samples, random_state, first_pass, coef_init, intercept_init)
                 state = stochastic.State(np.arange(samples.X.shape[0]), random_state)
             else:
-                state = restore_training(self, *read(resume_from), samples)
+                state = restore_training(self, *read(resume_from), samples, held_out)
                 weights = self._weights
             self._learn(samples, weights, state, incremental, held_out, watch)
         if watch:
@@ -384,6 +384,7 @@ class BaseBP(
         judge = None
         if self.early_stopping:
             if validation is not None:
+                state.n_val = validation.X.shape[0]
                 judge = Judge(self, validation, np.arange(validation.X.shape[0]), names)
             else:
                 if state.held_out is None:

@@ -1,5 +1,6 @@
 """Estimators as contents and arrays of a file, and back."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from fastbp.training.history import History
 from fastbp.training.solvers import Optimizer
 from fastbp.training.stochastic import State
 
-__all__ = ["describe", "describe_training", "restore", "restore_training"]
+__all__ = ["describe", "describe_training", "read_parameters", "restore", "restore_training"]
 
 Array = NDArray[Any]
 
@@ -27,7 +28,7 @@ _ARRAYS = ("classes_", "feature_names_in_")  # of numbers, or of text
 _MOMENTS = ("first", "second")
 _HISTORY = "history."
 # Of a training that goes on: plain values, row numbers, and vectors in the weights' layout.
-_STATE = ("n_iter", "seconds", "goes_on", "dropout_seed", "random_state", "sum_squares")
+_STATE = ("n_iter", "seconds", "goes_on", "dropout_seed", "random_state", "sum_squares", "n_val")
 _STATE_ROWS = ("order", "held_out")
 _STATE_VECTORS = ("best", "latest")
 _MAY_CHANGE = ("max_iter", "max_time", "n_jobs", "verbose")  # while it goes on
@@ -89,6 +90,25 @@ def _parameter(name: str, value: Any, with_functions: bool) -> Any:
     return to_json(f"the parameter {name}", value)
 
 
+def _is_function(value: Any) -> bool:
+    return isinstance(value, dict) and "function" in value
+
+
+def read_parameters(contents: dict[str, Any]) -> dict[str, Any]:
+    """Return an estimator's parameters, without those that are functions."""
+    kept = {}
+    for name, value in contents["parameters"].items():
+        if _is_function(value):
+            warnings.warn(
+                f"The file has of the parameter {name} only the name, {value['function']}: it is "
+                "left at its default.",
+                stacklevel=3,
+            )
+        else:
+            kept[name] = from_json(value)
+    return kept
+
+
 def restore(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> None:
     """Make of an estimator what was described; its parameters stay."""
     for name, value in contents["attributes"].items():
@@ -147,7 +167,11 @@ def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
 
 
 def restore_training(
-    model: Any, contents: dict[str, Any], arrays: dict[str, Array], samples: Samples
+    model: Any,
+    contents: dict[str, Any],
+    arrays: dict[str, Array],
+    samples: Samples,
+    validation: Samples | None,
 ) -> State:
     """Make of an estimator what was described, and return the state to go on from.
 
@@ -164,7 +188,14 @@ def restore_training(
         before, now = contents["parameters"].get(name), _parameter(name, value, True)
         generators = [isinstance(v, dict) and "RandomState" in v for v in (before, now)]
         if name not in _MAY_CHANGE and before != now and not all(generators):
+            before, now = (v["function"] if _is_function(v) else v for v in (before, now))
             raise ValueError(f"resume_from holds a training with {name}={before}, not {now}.")
+    n_iter, n_val = contents["training"]["n_iter"], contents["training"]["n_val"]
+    if n_iter > model.max_iter:
+        raise ValueError(f"resume_from holds a training of {n_iter} epochs: max_iter is less.")
+    if n_val != (None if validation is None else validation.X.shape[0]):
+        samples_val = "no X_val" if n_val is None else f"an X_val of {n_val} samples"
+        raise ValueError(f"resume_from holds a training with {samples_val}.")
     shapes = contents["training"]["n_samples"], contents["attributes"]["n_features_in_"]
     if shapes != samples.X.shape:
         raise ValueError(f"resume_from holds a training on X of shape {shapes}.")

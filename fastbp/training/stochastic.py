@@ -50,6 +50,7 @@ class State:
     random_state: np.random.RandomState
     order: Array | None = None  # the samples it trains on, as they were shuffled last
     held_out: Array | None = None  # those it validates with
+    n_val: int | None = None  # samples of the user's own validation set, in their place
     dropout_seed: int = 0
     n_iter: int = 0  # epochs so far
     seconds: float = 0.0  # ... and how long they took
