@@ -142,6 +142,31 @@ def test_intervals(tmp_path):
     assert cheapest < dearest
 
 
+def test_unbalanced(tmp_path):
+    output = run_quickly("unbalanced", tmp_path)
+    *_, n_positive = numbers_after("6400 reviews to train on,", output)
+    names = (
+        "by accuracy",
+        "by balanced accuracy",
+        "class weights",
+        "by loss",
+        "by loss, threshold",
+    )
+    rows = [numbers_after(f"{name}  ", output) for name in names]
+    epochs, balanced, recall, precision, _, average, expected = zip(*rows, strict=True)
+    assert epochs[0] == epochs[1] == 1
+    assert max(balanced[:2]) < 0.55
+    assert max(recall[:2]) < 0.1
+    assert recall[3] < 0.3
+    assert min(recall[2], recall[4]) > 0.5
+    assert min(balanced[2], balanced[4]) > balanced[3] + 0.1
+    # The price of class weights, next to the loss's rows.
+    assert precision[2] < precision[3]
+    assert average[2] < average[3] == average[4]
+    assert expected[2] > 3 * n_positive
+    assert n_positive / 2 < expected[3] < 2 * n_positive
+
+
 def test_every_example_has_a_test():
     assert {f"test_{script}" for script in SCRIPTS} <= set(globals())
 
