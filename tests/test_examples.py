@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -165,6 +166,24 @@ def test_unbalanced(tmp_path):
     assert average[2] < average[3] == average[4]
     assert expected[2] > 3 * n_positive
     assert n_positive / 2 < expected[3] < 2 * n_positive
+
+
+def test_checkpointed_run(tmp_path):
+    output = run_quickly("checkpointed_run", tmp_path, figure=False)
+    n_done, exit_code = numbers_after("Killed after", output)
+    assert n_done < 40
+    assert exit_code == -getattr(signal, "SIGKILL", signal.SIGTERM)
+    kept, n_more, _ = numbers_after("Resumed after epoch", output)
+    assert kept % 4 == 0 < kept
+    assert n_done - 4 < kept <= n_done + 1  # it may be killed before it tells of the epoch
+    assert kept + n_more == 40
+    assert len(numbers_after("Without a break:", output)) == 2
+    resumed, whole = numbers_after("Accuracy on the test set:", output)
+    assert resumed == whole > 90
+    assert numbers_after("The same weights as without a break:", output) == [109386, 109386]
+    assert numbers_after("The same losses:", output) == [40, 40]
+    same, of = numbers_after("From the file's weights alone, the same weights:", output)
+    assert same < of / 10
 
 
 def test_every_example_has_a_test():
