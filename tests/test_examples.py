@@ -186,6 +186,22 @@ def test_checkpointed_run(tmp_path):
     assert same < of / 10
 
 
+def test_schedules(tmp_path):
+    output = run_quickly("schedules", tmp_path)
+    names = ("constant", "cosine", "one_cycle", "step", "function")
+    rows = {name: numbers_after(f"{name}  ", output) for name in names}
+    assert all(rate in (0.001, 0.005) for rate, *_ in rows.values())
+    assert all(90 < held_out < 97 for _, held_out, _, _ in rows.values())
+    accuracy = {name: mean for name, (_, _, mean, _) in rows.items()}
+    assert max(accuracy.values()) > accuracy["constant"] + 0.2
+    _, hindsight, spread = numbers_after("The best constant rate on the test set itself,", output)
+    assert hindsight >= accuracy["constant"]
+    better = re.search("^Better by more than the spread: (.*)$", output, re.MULTILINE).group(1)
+    assert "constant" not in better
+    for name in set(better.split(", ")) - {"none"}:
+        assert accuracy[name] > hindsight + spread - 0.02  # as far as it is printed
+
+
 def test_every_example_has_a_test():
     assert {f"test_{script}" for script in SCRIPTS} <= set(globals())
 
