@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,65 @@ def test_intervals(tmp_path):
     widths = re.findall(r"tenth it is \$([\d,]+) wide", output)
     cheapest, dearest = (int(width.replace(",", "")) for width in widths)
     assert cheapest < dearest
+
+
+def test_unbalanced(tmp_path):
+    output = run_quickly("unbalanced", tmp_path)
+    *_, n_positive = numbers_after("6400 reviews to train on,", output)
+    names = (
+        "by accuracy",
+        "by balanced accuracy",
+        "class weights",
+        "by loss",
+        "by loss, threshold",
+    )
+    rows = [numbers_after(f"{name}  ", output) for name in names]
+    epochs, balanced, recall, precision, _, average, expected = zip(*rows, strict=True)
+    assert epochs[0] == epochs[1] == 1
+    assert max(balanced[:2]) < 0.55
+    assert max(recall[:2]) < 0.1
+    assert recall[3] < 0.3
+    assert min(recall[2], recall[4]) > 0.5
+    assert min(balanced[2], balanced[4]) > balanced[3] + 0.1
+    # The price of class weights, next to the loss's rows.
+    assert precision[2] < precision[3]
+    assert average[2] < average[3] == average[4]
+    assert expected[2] > 3 * n_positive
+    assert n_positive / 2 < expected[3] < 2 * n_positive
+
+
+def test_checkpointed_run(tmp_path):
+    output = run_quickly("checkpointed_run", tmp_path, figure=False)
+    n_done, exit_code = numbers_after("Killed after", output)
+    assert n_done < 40
+    assert exit_code == -getattr(signal, "SIGKILL", signal.SIGTERM)
+    kept, n_more, _ = numbers_after("Resumed after epoch", output)
+    assert kept % 4 == 0 < kept
+    assert n_done - 4 < kept <= n_done + 1  # it may be killed before it tells of the epoch
+    assert kept + n_more == 40
+    assert len(numbers_after("Without a break:", output)) == 2
+    resumed, whole = numbers_after("Accuracy on the test set:", output)
+    assert resumed == whole > 90
+    assert numbers_after("The same weights as without a break:", output) == [109386, 109386]
+    assert numbers_after("The same losses:", output) == [40, 40]
+    same, of = numbers_after("From the file's weights alone, the same weights:", output)
+    assert same < of / 10
+
+
+def test_schedules(tmp_path):
+    output = run_quickly("schedules", tmp_path)
+    names = ("constant", "cosine", "one_cycle", "step", "function")
+    rows = {name: numbers_after(f"{name}  ", output) for name in names}
+    assert all(rate in (0.001, 0.005) for rate, *_ in rows.values())
+    assert all(90 < held_out < 97 for _, held_out, _, _ in rows.values())
+    accuracy = {name: mean for name, (_, _, mean, _) in rows.items()}
+    assert max(accuracy.values()) > accuracy["constant"] + 0.2
+    _, hindsight, spread = numbers_after("The best constant rate on the test set itself,", output)
+    assert hindsight >= accuracy["constant"]
+    better = re.search("^Better by more than the spread: (.*)$", output, re.MULTILINE).group(1)
+    assert "constant" not in better
+    for name in set(better.split(", ")) - {"none"}:
+        assert accuracy[name] > hindsight + spread - 0.02  # as far as it is printed
 
 
 def test_every_example_has_a_test():
