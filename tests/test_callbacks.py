@@ -311,7 +311,7 @@ def test_functions_are_kept_by_name(tmp_path):
     with pytest.warns(UserWarning, match=r"only the name, .*falling: it is left at its default"):
         loaded = fastbp.load(path)
     np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
-    with pytest.raises(ValueError, match="with learning_rate=.*falling, not cosine"):
+    with pytest.raises(ValueError, match=r"with learning_rate=.*falling, not cosine"):
         BPClassifier(learning_rate="cosine", random_state=0).fit(X, Y, resume_from=path)
 
 
