@@ -169,7 +169,7 @@ class BaseBP(
             )
             return self
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        self._check_network()
+        self._check_regularisation()
         samples = self._take_in(X, y, sample_weight, first_pass, incremental)
         held_out = self._take_in_validation(*validation, samples)
         watch = self._watch(samples, y, sample_weight, 1 if incremental else self.max_iter)
@@ -315,11 +315,7 @@ class BaseBP(
         rows: Array,
         watch: Watch | None,
     ) -> None:
-        for name, off in (("dropout", (0, 0.0)), ("l1", (0,)), ("clip_norm", (None,))):
-            if getattr(self, name) not in off:
-                raise ValueError(
-                    f"{name}={getattr(self, name)!r} is for stochastic solvers, not for 'lbfgs'."
-                )
+        self._check_regularisation()
         # scipy's line search needs float64, whatever the model is kept in.
         exact = weights
         if weights.dtype != np.float64:
@@ -379,7 +375,7 @@ class BaseBP(
             optimizer = self._make_optimizer()
         optimizer.alpha = self.alpha  # in partial_fit all else is the first call's, this is not
         self._optimizer = optimizer
-        dropout = check_dropout(self.dropout, len(names) - 1)
+        dropout = self._check_regularisation()
         if dropout and state.n_iter == 0:
             state.dropout_seed = int(state.random_state.randint(2**63 - 1, dtype=np.int64))
         judge = None
@@ -577,6 +573,20 @@ class BaseBP(
             raise ValueError(f"n_jobs must be None or an integer, got {self.n_jobs}.")
         hidden = check_hidden_layer_sizes(self.hidden_layer_sizes)
         return hidden, check_activation(self.activation, len(hidden))
+
+    def _check_regularisation(self) -> tuple[float, ...]:
+        """Return the dropout of each hidden layer; refuse what loss or solver is not for."""
+        dropout = check_dropout(self.dropout, len(self._check_network()[0]))
+        self._engine_loss()
+        if self.solver == "lbfgs":
+            asked = {"dropout": dropout, "l1": self.l1, "clip_norm": self.clip_norm}
+            for name, value in asked.items():
+                if value:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)!r} is for stochastic solvers, not for "
+                        "'lbfgs'."
+                    )
+        return dropout
 
     def _validate_data(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         return validate_data(  # type: ignore[no-any-return]
