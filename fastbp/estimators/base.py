@@ -217,9 +217,13 @@ class BaseBP(
                 f"early_stopping={self.early_stopping} and solver={self.solver!r} they would not "
                 "be used."
             )
-        X, y = self._validate_data(X, y, reset=False)
-        targets, labels = self._encode_targets(y, self._choose_dtype(samples.X, True), "y_val")
-        weights = check_weights(sample_weight, X)
+        try:
+            X, y = self._validate_data(X, y, reset=False)
+            targets, labels = self._encode_targets(y, self._choose_dtype(samples.X, True), "y_val")
+            weights = check_weights(sample_weight, X)
+        except (TypeError, ValueError) as error:
+            error.add_note("This is of X_val, y_val and sample_weight_val.")
+            raise
         return Samples(X, targets, labels, multiply_weights(weights, self._class_weights(y)))
 
     def _begin(

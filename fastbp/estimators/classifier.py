@@ -352,6 +352,10 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
 
     def _encode_targets(self, y: Any, dtype: np.dtype[Any], name: str = "y") -> Any:
         if name != "y":
+            if y.ndim == 2 and y.shape[1] == 1:
+                y = column_or_1d(y, warn=True)
+            if type_of_target(y).startswith("multilabel") != self._multilabel:
+                raise ValueError(f"{name} must be of y's kind: classes, or several labels.")
             unknown = np.setdiff1d(unique_labels(y), self.classes_)
             if len(unknown):
                 raise ValueError(f"{name} has classes that y has not: {unknown.tolist()}.")
