@@ -381,7 +381,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
             if unknown:
                 raise ValueError(f"class_weight has classes that y has not: {sorted(unknown)}.")
             of_class = np.array([float(self.class_weight.get(c, 1)) for c in classes])
-            chosen: Array = of_class[np.searchsorted(self.classes_, y)]
+            chosen: Array = of_class[np.searchsorted(self.classes_, np.ravel(y))]
             return chosen
         y = y.toarray() if scipy.sparse.issparse(y) else y
         weights: Array = compute_sample_weight(self.class_weight, y)
