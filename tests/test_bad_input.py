@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 from common import make_data, make_pair, run_python
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
 
 from fastbp import BPClassifier, BPRegressor
 from fastbp.kernels import jit
@@ -292,32 +292,128 @@ def test_bad_hidden_layer_sizes(sizes, kind):
     assert_refused(ours.fit, theirs.fit, X, Y[kind], match="hidden_layer_sizes")
 
 
+NO_RATE = [-0.1, 1, 1.5, np.nan, "a", None, 1j]
 OUR_BAD_PARAMETERS = {
     "dtype": ["float16", "f8", np.float32, None],
     "n_jobs": [0, 1.5, "all", True],
     "init": ["nope", None],
     "activation": [(), ("relu",), ("relu",) * 3, ("relu", "nope"), ("relu", "exp"), (3, 3)],
+    "learning_rate": [0.1, ("cosine",), True, "Cosine"],
+    "warmup_epochs": [-1, np.nan, np.inf, "a", None, [1]],
+    "decay_rate": [0, -1, 1.1, np.nan, "a", None],
+    "decay_epochs": [0, -1, np.nan, np.inf, "a", None],
+    "dropout": [
+        *NO_RATE,
+        *((0.1, rate) for rate in NO_RATE),
+        *((), (0.1,), [0.1] * 3, np.zeros(3), np.array(1.0), [[0.1], [0.1]], (0.1, True), False),
+        *({0: 0.1, 1: 0.1}, "ab", (rate for rate in (0.1, 0.1))),
+    ],
+    "l1": [-1, np.nan, np.inf, "a", None, [0.1]],
+    "clip_norm": [0, -1, np.nan, np.inf, "a", [1.0]],
+    "max_time": [0, -1, np.nan, np.inf, "a", [1.0]],
 }
+SMALL = {"hidden_layer_sizes": (4, 3), "max_iter": 2, "random_state": 0, "batch_size": 9}
+
+
+def of_both(parameters):
+    """Return cases of these parameters, and of those of one estimator, for each estimator."""
+    labels = {"loss": ["hinge", "poisson", None], "label_smoothing": NO_RATE}
+    numbers = {"loss": ["log_loss", None], "out_activation": ["nope", "softmax", None]}
+    return [
+        pytest.param(estimator, *case.values, id=f"{estimator.__name__}-{case.id}")
+        for estimator, more in ((BPClassifier, labels), (BPRegressor, numbers))
+        for case in named(parameters) + named(OUR_BAD_PARAMETERS | more)
+    ]
+
+
+@pytest.mark.parametrize(("estimator", "name", "value"), of_both({}))
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_bad_parameter_of_ours(estimator, name, value, method):
+    model = estimator(**{**SMALL, name: value})
+    given = {"classes": [0, 1]} if (estimator, method) == (BPClassifier, "partial_fit") else {}
+    with pytest.raises(ValueError, match=name):
+        getattr(model, method)(X, Y["binary"], **given)
+    assert not hasattr(model, "coefs_")
+
+
+def assert_unharmed(model, twin):
+    """They predict the same, and go on alike."""
+    np.testing.assert_array_equal(model.predict(X), twin.predict(X))
+    assert_same_bits(*(m.partial_fit(X, Y["binary"]) for m in (model, twin)))
+
+
+@pytest.mark.parametrize(("estimator", "name", "value"), of_both(BAD_PARAMETERS))
+def test_a_fit_with_a_bad_parameter_loses_nothing(estimator, name, value):
+    model, twin = (estimator(**SMALL).fit(X, Y["binary"]) for _ in range(2))
+    with pytest.raises((TypeError, ValueError), match=name):
+        model.set_params(**{name: value}).fit(X, Y["binary"])
+    assert_unharmed(model.set_params(**twin.get_params()), twin)
+
+
+FOR_STOCHASTIC_SOLVERS = [
+    ("dropout", 0.1),
+    ("dropout", (0.1, 0.0)),
+    ("dropout", np.array([0.1, 0.2])),
+    ("l1", 1e-9),
+    ("clip_norm", 1.0),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), FOR_STOCHASTIC_SOLVERS, ids=str)
+@pytest.mark.parametrize("estimator", [BPClassifier, BPRegressor])
+def test_what_lbfgs_has_not(estimator, name, value):
+    model, twin = (estimator(**SMALL).fit(X, Y["binary"]) for _ in range(2))
+    with pytest.raises(ValueError, match=f"^{name}=.* is for stochastic solvers, not for 'lbfgs'"):
+        model.set_params(solver="lbfgs", **{name: value}).fit(X, Y["binary"])
+    assert_unharmed(model.set_params(**twin.get_params()), twin)
 
 
 @pytest.mark.parametrize(
-    ("estimator", "name", "value"),
+    ("parameters", "match"),
     [
-        pytest.param(estimator, *case.values, id=f"{estimator.__name__}-{case.id}")
-        for estimator, more in (
-            (BPClassifier, {"loss": ["hinge", "poisson", None]}),
-            (
-                BPRegressor,
-                {"loss": ["log_loss", None], "out_activation": ["nope", "softmax", None]},
-            ),
-        )
-        for case in named(OUR_BAD_PARAMETERS | more)
+        ({"label_smoothing": 0.1, "loss": "squared_error"}, "label_smoothing is for"),
+        ({"dropout": (0.1,)}, "dropout must be one rate, or one for each of the 2"),
+        ({"dropout": (0.1, 1.0)}, "dropout must be 0 or more and less than 1, got 1.0"),
     ],
+    ids=str,
 )
-def test_bad_parameter_of_ours(estimator, name, value):
-    model = estimator(**{"hidden_layer_sizes": (4, 3), name: value})
-    with pytest.raises(ValueError, match=name):
-        model.fit(X, NUMBERED % 2)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_what_does_not_go_together(method, parameters, match):
+    model, twin = (BPClassifier(**SMALL).fit(X, Y["binary"]) for _ in range(2))
+    with pytest.raises(ValueError, match=match):
+        getattr(model.set_params(**parameters), method)(X, Y["binary"])
+    assert_unharmed(model.set_params(**twin.get_params()), twin)
+
+
+@pytest.mark.parametrize("dropout", [0, (0.0, 0), np.zeros(2)], ids=str)
+def test_lbfgs_without_dropout(dropout):
+    plain, model = (BPRegressor(**SMALL, solver="lbfgs") for _ in range(2))
+    plain.fit(X, Y["regression"])
+    assert_same_bits(model.set_params(dropout=dropout).fit(X, Y["regression"]), plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("warmup_epochs", np.int8(30)),  # times 5 steps is more than it can hold
+        ("decay_epochs", np.int8(30)),
+        ("decay_rate", np.float32(0.5)),
+        ("dropout", np.float32(0.25)),
+        ("dropout", np.array(0.25)),
+        ("dropout", np.array([0.25, 0])),
+        ("l1", np.float32(0.25)),
+        ("clip_norm", np.float16(0.25)),
+        ("label_smoothing", np.float32(0.25)),
+        ("max_time", np.int8(100)),
+    ],
+    ids=repr,
+)
+def test_numbers_of_numpy(name, value):
+    models = [
+        BPClassifier(**SMALL, learning_rate="exponential", **{name: number})
+        for number in (value, value.tolist())
+    ]
+    assert_same_bits(*(model.fit(X, Y["binary"]) for model in models))
 
 
 @pytest.mark.parametrize(
@@ -468,6 +564,71 @@ def test_warm_start_with_other_classes():
 def test_partial_fit_with_early_stopping(kind):
     calls = [model.partial_fit for model in pair_of(kind, early_stopping=True)]
     assert_refused(*calls, X, Y[kind], match="early_stopping", **CLASSES[kind])
+
+
+BAD_VALIDATION = {
+    "no-x": ({"X_val": None}, "X_val and y_val"),
+    "no-y": ({"y_val": None}, "X_val and y_val"),
+    "weight-alone": (
+        {"X_val": None, "y_val": None, "sample_weight_val": np.ones(N)},
+        "X_val and y_val",
+    ),
+    "no-rows": ({"X_val": X[:0], "y_val": NUMBERED[:0]}, "X_val"),
+    "other-features": ({"X_val": X[:, :5]}, "X_val"),
+    "x-nan": ({"X_val": but(X, (3, 2), np.nan)}, "X_val"),
+    "x-words": ({"X_val": np.full((N, 6), "ten")}, "X_val"),
+    "y-nan": ({"y_val": but(NUMBERED % 3, 3, np.nan)}, "y_val"),
+    "y-short": ({"y_val": np.ones(N - 1)}, "y_val"),
+    "y-words": ({"y_val": np.full(N, "ten")}, "y_val"),
+    "y-of-two-columns": ({"y_val": np.c_[NUMBERED % 2, NUMBERED % 2]}, "y_val must"),
+    "weight-short": ({"sample_weight_val": np.ones(N - 1)}, "sample_weight_val"),
+    "weight-nan": ({"sample_weight_val": but(np.ones(N), 3, np.nan)}, "sample_weight_val"),
+    "weight-negative": ({"sample_weight_val": but(np.ones(N), 3, -1)}, "sample_weight_val"),
+    "weight-zero": ({"sample_weight_val": np.zeros(N)}, "sample_weight_val"),
+}
+BAD_LABELS_OF_VALIDATION = {
+    "new-class": ({"y_val": Y["multiclass"] + 2}, r"y_val has classes that y has not: \[7\]"),
+    "continuous": ({"y_val": X[:, 0] + 0.5}, "y_val"),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "match"),
+    [
+        pytest.param(kind, *bad, id=f"{kind}-{name}")
+        for kind, group in (
+            ("multiclass", BAD_VALIDATION | BAD_LABELS_OF_VALIDATION),
+            ("regression", BAD_VALIDATION),
+        )
+        for name, bad in group.items()
+    ],
+)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_bad_validation(method, kind, given, match):
+    model, twin = (pair_of(kind, early_stopping=True)[0].fit(X, Y[kind]) for _ in range(2))
+    with pytest.raises((TypeError, ValueError), match=match):
+        getattr(model, method)(X, Y[kind], **{"X_val": X, "y_val": Y[kind], **given})
+    assert_same_bits(model, twin)
+    np.testing.assert_array_equal(model.predict(X), twin.predict(X))
+
+
+@pytest.mark.parametrize(
+    ("kind", "other"), [("multilabel", "multiclass"), ("multioutput", "regression")]
+)
+def test_targets_of_validation_of_another_kind(kind, other):
+    """The classes are numbered alike, and the losses would be broadcast."""
+    model = pair_of(kind, early_stopping=True)[0].set_params(scoring="loss")
+    with pytest.raises(ValueError, match="y_val must"):
+        model.fit(X, Y[kind], X_val=X, y_val=Y[other] // 2)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_validation_data_that_would_not_be_used(kind, method):
+    model, _ = pair_of(kind)
+    options = CLASSES[kind] if method == "partial_fit" else {}
+    with pytest.raises(ValueError, match="X_val and y_val are for early_stopping=True"):
+        getattr(model, method)(X, Y[kind], X_val=X, y_val=Y[kind], **options)
 
 
 @pytest.mark.parametrize(
@@ -704,6 +865,20 @@ def test_layout_of_y(kind, dtype, layout):
     plain = Y["binary"].astype(dtype)
     check_layout(kind, (X, LAYOUTS[layout](plain), None), (X, plain, None), {})
     check_layout(kind, (X, LAYOUTS[layout](plain), None), (X, plain.astype(float), None), {})
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "binary"])
+@pytest.mark.parametrize("class_weight", [None, {1: 2.0}])
+def test_y_may_be_a_column(kind, class_weight):
+    parameters = {"early_stopping": True, "scoring": "loss"}
+    parameters |= {} if kind == "regression" else {"class_weight": class_weight}
+    y, weight = Y[kind], 1 + NUMBERED % 3
+    flat, column = (pair_of(kind)[0].set_params(**parameters) for _ in range(2))
+    flat.fit(X, y, weight, X_val=X, y_val=y, sample_weight_val=weight)
+    with pytest.warns(DataConversionWarning):
+        column.fit(X, y[:, None], weight, X_val=X, y_val=y[:, None], sample_weight_val=weight)
+    assert_same_bits(column, flat)
+    assert column.validation_scores_ == flat.validation_scores_
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

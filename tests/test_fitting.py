@@ -14,8 +14,11 @@ import scipy.sparse
 from common import run_python
 from sklearn.base import clone
 from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
 
 from fastbp import BPClassifier, BPRegressor, keep_solver_state
+from fastbp.threads import Pace
+from fastbp.training import engine, lbfgs, stochastic
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -91,6 +94,37 @@ def test_ctrl_c_leaves_a_usable_model(solver, batch_size):
     assert model.predict(X).shape == (20_000,)
     assert np.isfinite(model.predict_proba(X)).all()
     assert model.n_iter_ < 100_000
+
+
+@pytest.fixture
+def slow_clock(monkeypatch):
+    """A clock that moves on a second at each look, of which there are some in each batch."""
+    look = iter(range(10_000)).__next__
+    for module in (stochastic, engine, lbfgs):
+        monkeypatch.setattr(module, "perf_counter", look)
+    monkeypatch.setattr(Pace, "plan", lambda pace, remaining: (1, 1))
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_max_time(solver, early_stopping, slow_clock):
+    settings = {"solver": solver, "early_stopping": early_stopping, "random_state": 0, "tol": 0}
+    model = BPClassifier((5,), max_time=100, batch_size=10, **settings)
+    with pytest.warns(ConvergenceWarning, match=r"Maximum time \(100 s\) reached"):
+        model.fit(X, Y)
+    assert 0 < model.n_iter_ < 40
+    whole = BPClassifier((5,), max_iter=model.n_iter_, batch_size=10, **settings).fit(X, Y)
+    if solver == "lbfgs" or early_stopping:
+        np.testing.assert_array_equal(model.coefs_[0], whole.coefs_[0])
+    else:  # it goes on up to the last step that there was time for
+        assert model.loss_curve_ == whole.loss_curve_
+
+
+def test_max_time_is_not_for_partial_fit(slow_clock):
+    model, plain = (BPRegressor(random_state=0, max_time=time) for time in (1e-9, None))
+    for each in (model, plain):
+        each.partial_fit(X, X[:, 0])
+    np.testing.assert_array_equal(model.coefs_[0], plain.coefs_[0])
 
 
 def test_what_is_written_into_the_weights_is_used():

@@ -1,5 +1,7 @@
 """Gradients against central differences and against the oracle, in float64."""
 
+from dataclasses import replace
+
 import naive
 import numpy as np
 import pytest
@@ -52,8 +54,9 @@ def check(case, alpha):
     _, gradient, loss = engine.gradient(rows, alpha)
     gradient = gradient.copy()
     value, by_w, by_b = naive.loss_and_gradients(
-        case.coefs, case.intercepts, case.names, case.loss, case.X, case.y, case.weight, alpha
-    )
+        case.coefs, case.intercepts, case.names, case.loss, case.X, case.targets(), case.weight,
+        alpha,
+    )  # fmt: skip
     np.testing.assert_allclose(loss, value, rtol=1e-12)
     for mine, theirs in zip(engine.weights.split(gradient), (by_w, by_b), strict=True):
         for view, exact in zip(mine, theirs, strict=True):
@@ -80,6 +83,15 @@ def test_every_loss_and_output(loss, output, n_outputs, depth, alpha, weighted):
     units = (4, *[5, 6][:depth], n_outputs)
     names = [*["tanh", "silu"][:depth], output]
     check(make_case(units, names, loss, weighted=weighted, seed=1), alpha)
+
+
+@pytest.mark.parametrize("smoothing", [0.1, 0.9])
+@pytest.mark.parametrize(
+    ("output", "n_outputs"), [("softmax", 3), ("logistic", 1), ("logistic", 3)]
+)
+def test_smoothed_labels(output, n_outputs, smoothing):
+    case = make_case((4, 5, n_outputs), ["tanh", output], "log_loss", weighted=True, seed=1)
+    check(replace(case, smoothing=smoothing), 0.5)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -93,6 +93,17 @@ GRIDS = {
     "stopping": {"early_stopping": [True], "n_iter_no_change": [1, 3], "random_state": [1, 2]},
     "weights": {"class_weight": ["balanced", {0: 3.0}, None], "scoring": [None, "loss"]},
     "kinds": {"dtype": ["float32", "float64"], "loss": ["log_loss", "squared_error"]},
+    "schedules": [
+        {"learning_rate": ["cosine", "one_cycle", lambda t, n: 1 - t / n], "warmup_epochs": [0, 2]},
+        {"learning_rate": ["exponential", "step"], "decay_rate": [0.5], "decay_epochs": [1, 2.5]},
+        {"learning_rate": ["plateau"], "solver": ["adam", "sgd"], "tol": [10], "max_time": [1e6]},
+    ],
+    "regularisation": {
+        "dropout": [0.0, (0.4,)],
+        "l1": [0, 0.1],
+        "clip_norm": [None, 0.1],
+        "label_smoothing": [0, 0.2],
+    },
 }
 
 

@@ -1,4 +1,4 @@
-"""Solvers beside the oracle's: their sources' rules, their state, and PyTorch's steps."""
+"""The state of solvers, and their schedules by epochs."""
 
 import pickle
 
@@ -18,35 +18,6 @@ def train(solver, n_steps, **parameters):
     for _ in range(n_steps):
         list(engine.train(np.arange(11), 1, optimizer))
     return case, engine.weights, optimizer
-
-
-TORCH = {
-    "sgd": lambda torch, p: torch.optim.SGD(p, lr=0.01, momentum=0.9, nesterov=True),
-    "adamw": lambda torch, p: torch.optim.AdamW(p, lr=0.01, weight_decay=0.1, eps=1e-6),
-    "adagrad": lambda torch, p: torch.optim.Adagrad(p, lr=0.01, eps=1e-6),
-    "rmsprop": lambda torch, p: torch.optim.RMSprop(p, lr=0.01, alpha=0.999, eps=1e-6),
-}
-
-
-@pytest.mark.parametrize("solver", TORCH)
-def test_pytorchs_steps(solver):
-    """Where PyTorch has the same rule. Biases decay there, so here there are none to speak of."""
-    torch = pytest.importorskip("torch")
-    alpha = 0.1 if solver == "adamw" else 0.0
-    case, weights, _ = train(solver, 5, alpha=alpha, epsilon=1e-6)
-    coefs = [torch.tensor(w, requires_grad=True) for w in case.coefs]
-    biases = [torch.tensor(b, requires_grad=True) for b in case.intercepts]
-    groups = [{"params": coefs}, {"params": biases, "weight_decay": 0.0}]
-    optimizer = TORCH[solver](torch, groups)
-    X, y = torch.tensor(case.X), torch.tensor(case.y)
-    for _ in range(5):
-        optimizer.zero_grad()
-        hidden = torch.tanh(X @ coefs[0] + biases[0])
-        loss = 0.5 * ((hidden @ coefs[1] + biases[1] - y) ** 2).mean()
-        loss.backward()
-        optimizer.step()
-    for mine, theirs in zip(weights.coefs + weights.intercepts, coefs + biases, strict=True):
-        np.testing.assert_allclose(mine, theirs.detach().numpy(), rtol=1e-9)
 
 
 @pytest.mark.parametrize("solver", STOCHASTIC_SOLVERS)

@@ -170,7 +170,7 @@ class BaseBP(
             )
             return self
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
-        self._check_network()
+        self._check_regularisation()
         samples = self._take_in(X, y, sample_weight, first_pass, incremental)
         held_out = self._take_in_validation(*validation, samples)
         watch = self._watch(samples, y, sample_weight, 1 if incremental else self.max_iter)
@@ -218,9 +218,13 @@ class BaseBP(
                 f"early_stopping={self.early_stopping} and solver={self.solver!r} they would not "
                 "be used."
             )
-        X, y = self._validate_data(X, y, reset=False)
-        targets, labels = self._encode_targets(y, self._choose_dtype(samples.X, True), "y_val")
-        weights = check_weights(sample_weight, X)
+        try:
+            X, y = self._validate_data(X, y, reset=False)
+            targets, labels = self._encode_targets(y, self._choose_dtype(samples.X, True), "y_val")
+            weights = check_weights(sample_weight, X)
+        except (TypeError, ValueError) as error:
+            error.add_note("This is of X_val, y_val and sample_weight_val.")
+            raise
         return Samples(X, targets, labels, multiply_weights(weights, self._class_weights(y)))
 
     def _begin(
@@ -316,6 +320,7 @@ class BaseBP(
         rows: Array,
         watch: Watch | None,
     ) -> None:
+        self._check_regularisation()
         # scipy's line search needs float64, whatever the model is kept in.
         exact = weights
         if weights.dtype != np.float64:
@@ -378,7 +383,7 @@ class BaseBP(
             optimizer = self._make_optimizer()
         optimizer.alpha = self.alpha  # in partial_fit all else is the first call's, this is not
         self._optimizer = optimizer
-        dropout = check_dropout(self.dropout, len(names) - 1)
+        dropout = self._check_regularisation()
         if dropout and state.n_iter == 0:
             state.dropout_seed = int(state.random_state.randint(2**63 - 1, dtype=np.int64))
         judge = None
@@ -530,18 +535,21 @@ class BaseBP(
         if isinstance(self.n_jobs, bool):
             raise ValueError(f"n_jobs must be None or an integer, got {self.n_jobs}.")
         hidden = check_hidden_layer_sizes(self.hidden_layer_sizes)
-        dropout = check_dropout(self.dropout, len(hidden))
-        if self.solver == "lbfgs":
-            for name, is_on in (
-                ("dropout", bool(dropout)),
-                ("l1", self.l1 > 0),
-                ("clip_norm", self.clip_norm is not None),
-            ):
-                if is_on:
-                    raise ValueError(
-                        f"{name}={getattr(self, name)!r} is for stochastic solvers, not 'lbfgs'."
-                    )
         return hidden, check_activation(self.activation, len(hidden))
+
+    def _check_regularisation(self) -> tuple[float, ...]:
+        """Return the dropout of each hidden layer; refuse what loss or solver is not for."""
+        dropout = check_dropout(self.dropout, len(self._check_network()[0]))
+        self._engine_loss()
+        if self.solver == "lbfgs":
+            asked = {"dropout": dropout, "l1": self.l1, "clip_norm": self.clip_norm}
+            for name, value in asked.items():
+                if value:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)!r} is for stochastic solvers, not for "
+                        "'lbfgs'."
+                    )
+        return dropout
 
     def _validate_data(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
         return validate_data(  # type: ignore[no-any-return]

@@ -56,6 +56,7 @@ def check_activation(activation: Any, n_hidden: int) -> tuple[str, ...]:
 
 def check_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
     """Return the part of each hidden layer's units that is dropped; () where nothing is."""
+    dropout = dropout.tolist() if isinstance(dropout, np.ndarray) else dropout
     rates = tuple(dropout) if hasattr(dropout, "__iter__") else (dropout,) * n_hidden
     if len(rates) != n_hidden:
         raise ValueError(

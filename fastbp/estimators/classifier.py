@@ -352,6 +352,10 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
 
     def _encode_targets(self, y: Any, dtype: np.dtype[Any], name: str = "y") -> Any:
         if name != "y":
+            if y.ndim == 2 and y.shape[1] == 1:
+                y = column_or_1d(y, warn=True)
+            if type_of_target(y).startswith("multilabel") != self._multilabel:
+                raise ValueError(f"{name} must be of y's kind: classes, or several labels.")
             unknown = np.setdiff1d(unique_labels(y), self.classes_)
             if len(unknown):
                 raise ValueError(f"{name} has classes that y has not: {unknown.tolist()}.")
@@ -377,7 +381,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
             if unknown:
                 raise ValueError(f"class_weight has classes that y has not: {sorted(unknown)}.")
             of_class = np.array([float(self.class_weight.get(c, 1)) for c in classes])
-            chosen: Array = of_class[np.searchsorted(self.classes_, y)]
+            chosen: Array = of_class[np.searchsorted(self.classes_, np.ravel(y))]
             return chosen
         y = y.toarray() if scipy.sparse.issparse(y) else y
         weights: Array = compute_sample_weight(self.class_weight, y)

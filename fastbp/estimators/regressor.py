@@ -321,6 +321,11 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
             if self.loss == "gamma" and (y == 0).any():
                 raise ValueError(f"loss='gamma' requires y > 0, got zeros in {name}.")
         targets = np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
+        if name != "y" and targets.shape[1] != self.n_outputs_:
+            raise ValueError(
+                f"{name} must have a column for each output, {self.n_outputs_}, got "
+                f"{targets.shape[1]}."
+            )
         return targets, None
 
     def _decode_targets(self, samples: Samples, rows: Array) -> Array:

@@ -33,6 +33,8 @@ ONE_CYCLE_RISE = 0.3
 ONE_CYCLE_FIRST = 1 / 25
 ONE_CYCLE_LAST = ONE_CYCLE_FIRST / 1e4
 
+MOST_STEPS = 2**53  # of a warm-up: there are no more
+
 
 def needs_length(name: str | Callable[[int, int], float]) -> bool:
     """Tell whether a schedule depends on the number of epochs."""
@@ -70,7 +72,7 @@ class Schedule:
         """Return the factors, (n,), of steps of these numbers."""
         if self.is_constant:
             return np.ones(len(steps))
-        warmup = round(self.warmup_epochs * self.steps_per_epoch)
+        warmup = round(min(float(self.warmup_epochs) * self.steps_per_epoch, MOST_STEPS))
         rising = np.minimum(1.0, (steps + 1) / (warmup + 1))
         n_steps = max(1, self.n_epochs * self.steps_per_epoch - warmup)
         steps = np.clip(steps - warmup, 0, n_steps - 1)
@@ -78,13 +80,9 @@ class Schedule:
 
     def _shape(self, steps: Array, n_steps: int) -> Array:
         if callable(self.name):
-            factors = np.array([float(self.name(int(t), n_steps)) for t in steps])
-            if not (np.isfinite(factors) & (factors >= 0)).all():
-                raise ValueError(
-                    "learning_rate must return finite factors, 0 or more, got "
-                    f"{factors[~(np.isfinite(factors) & (factors >= 0))][0]}."
-                )
-            return factors
+            numbers, where = np.unique(steps, return_inverse=True)
+            factors: Array = np.array([_ask(self.name, int(t), n_steps) for t in numbers])
+            return factors[where]
         if self.name == "cosine":
             return _between(1.0, 0.0, steps / n_steps)
         if self.name == "one_cycle":
@@ -94,9 +92,26 @@ class Schedule:
             up = _between(ONE_CYCLE_FIRST, 1.0, rise)
             return np.where(steps <= top, up, _between(1.0, ONE_CYCLE_LAST, fall))
         if self.name in ("exponential", "step"):
-            drops = steps / (self.decay_epochs * self.steps_per_epoch)
-            return self.decay_rate ** (np.floor(drops) if self.name == "step" else drops)
+            drops = steps / (float(self.decay_epochs) * self.steps_per_epoch)
+            # 1.1 epochs of 10 steps are 11, and not a bit more
+            return self.decay_rate ** (np.floor(drops + 1e-9) if self.name == "step" else drops)
         return np.ones_like(steps)
+
+
+def _ask(function: Callable[[int, int], float], t: int, n: int) -> float:
+    """Return the factor that a user's function returns for step t of n."""
+    try:
+        factor = np.asarray(function(t, n))
+    except Exception as error:
+        error.add_note(f"It comes from learning_rate, called as a function of ({t}, {n}).")
+        raise
+    is_number = factor.ndim == 0 and factor.dtype.kind in "fiub"
+    if not (is_number and 0 <= factor < np.inf):
+        raise ValueError(
+            "learning_rate must return a finite number, 0 or more, got "
+            f"{factor.tolist()!r} for ({t}, {n})."
+        )
+    return float(factor)
 
 
 def _between(first: float, last: float, part: Array) -> Array:

@@ -146,7 +146,9 @@ def _loop(
     limit = state.n_iter + 1 if rules.one_epoch else rules.max_iter
     generator = state.random_state if rules.shuffle else None
     began = perf_counter() - state.seconds
-    deadline = np.inf if rules.max_time is None else began + rules.max_time
+    deadline = np.inf
+    if rules.max_time is not None and not rules.one_epoch:
+        deadline = began + rules.max_time
     while state.goes_on and state.n_iter < limit:
         n_epochs, halt = 1, None
         if watch:
