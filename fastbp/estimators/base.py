@@ -12,12 +12,12 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import validate_data
 
 from fastbp.estimators.checks import (
     HIDDEN_ACTIVATIONS,
@@ -36,14 +36,14 @@ from fastbp.estimators.documentation import (
 )
 from fastbp.estimators.judging import Judge
 from fastbp.estimators.pickling import keep_solver_state, keeps_solver_state
+from fastbp.estimators.predicting import PredictingMixin
 from fastbp.estimators.stored import restore_training
 from fastbp.estimators.watching import Watch
 from fastbp.files import read
 from fastbp.network import INITS, Weights, draw_weights
 from fastbp.prediction import Predictor
 from fastbp.randomness import borrowed_random_state
-from fastbp.samples import Rows, Samples
-from fastbp.sensitivity import input_gradient
+from fastbp.samples import Samples
 from fastbp.training import lbfgs, stochastic
 from fastbp.training.engine import Engine
 from fastbp.training.history import History
@@ -52,16 +52,8 @@ from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
 
 Array = NDArray[Any]
 
-MOST_SKIPPED = 1_000_000  # elements of an X that is let through without scikit-learn's validation
 
-
-class BaseBP(
-    CallbackSupportMixin,  # type: ignore[misc]
-    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
-    TransformerMixin,  # type: ignore[misc]
-    BaseEstimator,  # type: ignore[misc]
-    ABC,
-):
+class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """A multilayer perceptron trained by backpropagation; the base of both estimators."""
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -328,17 +320,7 @@ class BaseBP(
             if samples.targets is not None:
                 targets = samples.targets.astype(np.float64)
                 samples = Samples(samples.X, targets, None, samples.sample_weight)
-        loss, parameter = self._engine_loss()
-        engine = Engine(
-            exact,
-            names,
-            loss,
-            samples,
-            len(rows),
-            self.n_jobs,
-            keep_gradient=True,
-            loss_parameter=parameter,
-        )
+        engine = self._make_engine(exact, names, samples, len(rows), keep_gradient=True)
 
         if watch:
 
@@ -386,31 +368,18 @@ class BaseBP(
         dropout = self._check_regularisation()
         if dropout and state.n_iter == 0:
             state.dropout_seed = int(state.random_state.randint(2**63 - 1, dtype=np.int64))
-        judge = None
-        if self.early_stopping:
-            if validation is not None:
-                state.n_val = validation.X.shape[0]
-                judge = Judge(self, validation, np.arange(validation.X.shape[0]), names)
-            else:
-                if state.held_out is None:
-                    split = self._split(samples, state.rows, state.random_state)
-                    state.order, state.held_out = split
-                judge = Judge(self, samples, state.held_out, names)
-            if incremental:
-                state.best = getattr(self, "_best", None)
+        judge = self._choose_judge(samples, names, state, validation)
+        if incremental and judge:
+            state.best = getattr(self, "_best", None)
         order = state.rows if state.order is None else state.order
         if state.latest is not None:
             weights.flat[...] = state.latest
-        loss, parameter = self._engine_loss()
-        engine = Engine(
+        engine = self._make_engine(
             weights,
             names,
-            loss,
             samples,
             self._choose_batch_size(len(order)),
-            self.n_jobs,
             keep_gradient=self.clip_norm is not None,
-            loss_parameter=parameter,
             dropout=dropout,
             seed=state.dropout_seed,
         )
@@ -444,8 +413,46 @@ class BaseBP(
             del self._state
             self._keep_progress(progress)
             engine.close()
-        if incremental and self.early_stopping:
+        if incremental and judge:
             self._best, self.stopped_ = state.best, not state.goes_on
+
+    def _make_engine(
+        self,
+        weights: Weights,
+        names: tuple[str, ...],
+        samples: Samples,
+        batch_size: int,
+        **options: Any,
+    ) -> Engine:
+        loss, parameter = self._engine_loss()
+        return Engine(
+            weights,
+            names,
+            loss,
+            samples,
+            batch_size,
+            self.n_jobs,
+            loss_parameter=parameter,
+            **options,
+        )
+
+    def _choose_judge(
+        self,
+        samples: Samples,
+        names: tuple[str, ...],
+        state: stochastic.State,
+        validation: Samples | None,
+    ) -> Judge | None:
+        """Return what early stopping goes by: the user's validation set, or a part of the data."""
+        if not self.early_stopping:
+            return None
+        if validation is not None:
+            state.n_val = validation.X.shape[0]
+            return Judge(self, validation, np.arange(state.n_val), names)
+        if state.held_out is None:
+            split = self._split(samples, state.rows, state.random_state)
+            state.order, state.held_out = split
+        return Judge(self, samples, state.held_out, names)
 
     def _split(
         self, samples: Samples, rows: Array, random_state: np.random.RandomState
@@ -564,12 +571,6 @@ class BaseBP(
             y_numeric=not hasattr(self, "predict_proba"),
         )
 
-    def _input_dtypes(self) -> list[type]:
-        """Return the dtypes X is taken as it is in; any other becomes the first."""
-        if self.dtype == "float32":
-            return [np.float32, np.float64]
-        return [np.float64, np.float32]
-
     def _choose_dtype(self, X: Any, first_pass: bool) -> np.dtype[Any]:
         if self.dtype != "auto":
             return np.dtype(self.dtype)
@@ -598,126 +599,6 @@ class BaseBP(
                 f"{self.solver} is not stochastic."
             )
         return True
-
-    # Prediction ------------------------------------------------------------------------------
-
-    def _predict_outputs(self, X: Any) -> Array:
-        """Return the activations of the output layer, of shape (n_samples, n_outputs)."""
-        rows = None
-        if isinstance(X, Rows):
-            X, rows = X.X, X.numbers
-        elif not self._may_skip_validation(X):
-            check_is_fitted(self)
-            X = self._check_input(X)
-        weights, names = self._current_network()
-        predictor = self._predictor if weights is self._weights else Predictor(weights)
-        outputs = predictor(names, X, self.n_jobs, rows)
-        if X.dtype != weights.dtype and not np.isfinite(outputs).all():
-            raise ValueError(f"Input X contains a value too large for {weights.dtype!r}.")
-        return outputs
-
-    def _current_weights(self) -> Weights:
-        """Return the weights that `coefs_` and `intercepts_` hold, whoever put them there."""
-        if self._weights.seen_as(self.coefs_, self.intercepts_):
-            return self._weights
-        dtype = np.result_type(np.float32, *self.coefs_)
-        return Weights.of([np.asarray(w) for w in self.coefs_], self.intercepts_, dtype)
-
-    def _current_network(self) -> tuple[Weights, tuple[str, ...]]:
-        """Return the current weights, and the activation of each layer."""
-        weights = self._current_weights()
-        hidden = check_activation(self.activation, len(weights.units) - 2)
-        return weights, (*hidden, self.out_activation_)
-
-    def transform(self, X: Any, layer: int = -1) -> Array:
-        """Return what a hidden layer makes of X: features that were learnt.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        layer : int, default=-1
-            Which hidden layer: 0 is the first, -1 the last, and X itself where there is none.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_units)
-            The activations of its units.
-
-        Raises
-        ------
-        ValueError
-            Where there is no such hidden layer.
-        """
-        check_is_fitted(self)
-        X = self._check_input(X)
-        weights = self._current_weights()
-        n_hidden = len(weights.units) - 2
-        if layer == -1 and n_hidden == 0:
-            return X  # type: ignore[no-any-return]
-        if layer not in range(-n_hidden, n_hidden):
-            raise ValueError(
-                f"layer must be from {-n_hidden} to {n_hidden - 1}, as there are {n_hidden} hidden "
-                f"layers, got {layer!r}."
-            )
-        n_layers = layer % n_hidden + 1
-        names = check_activation(self.activation, n_hidden)[:n_layers]
-        coefs, intercepts = weights.coefs[:n_layers], weights.intercepts[:n_layers]
-        return Predictor(Weights.of(coefs, intercepts, weights.dtype))(names, X, self.n_jobs)
-
-    def input_gradient(self, X: Any) -> Array:
-        """Return how the network's outputs change with its inputs: the derivatives.
-
-        The outputs are `predict`'s of a regressor; of a classifier the probabilities, for two
-        classes that of the second.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features) or (n_samples, n_features, n_outputs)
-            ``[i, j]`` is the derivative of sample i's output by its feature j.
-        """
-        check_is_fitted(self)
-        X = self._check_input(X)
-        weights, names = self._current_network()
-        jacobian = input_gradient(weights, names, X)
-        return jacobian[:, :, 0] if jacobian.shape[2] == 1 else jacobian
-
-    @property
-    def _n_features_out(self) -> int:
-        """How many `transform` gives."""
-        return int(self.coefs_[-1].shape[0])
-
-    def _check_input(self, X: Any) -> Any:
-        """Return the X of a prediction as the kernels take it."""
-        return validate_data(
-            self,
-            native(X),
-            accept_sparse="csr",
-            dtype=self._input_dtypes(),
-            order="C",
-            reset=False,
-        )
-
-    def _may_skip_validation(self, X: Any) -> bool:
-        """Tell whether X is a small array that validation would let through as it is.
-
-        For one row it takes longer than the prediction.
-        """
-        return (
-            type(X) is np.ndarray
-            and 0 < X.size <= MOST_SKIPPED
-            and X.dtype in (np.float32, np.float64)
-            and X.ndim == 2
-            and X.flags.c_contiguous
-            and X.flags.aligned
-            and hasattr(self, "_weights")
-            and X.shape[1] == self.n_features_in_
-            and not hasattr(self, "feature_names_in_")
-            and bool(np.isfinite(X).all())
-        )
 
     # Pickling and tags -----------------------------------------------------------------------
 

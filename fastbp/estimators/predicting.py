@@ -1,0 +1,158 @@
+"""What a fitted network is asked for: outputs, hidden activations, derivatives."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from fastbp.estimators.checks import check_activation, native
+from fastbp.network import Weights
+from fastbp.prediction import Predictor
+from fastbp.samples import Rows
+from fastbp.sensitivity import input_gradient
+
+__all__ = ["PredictingMixin"]
+
+Array = NDArray[Any]
+
+MOST_SKIPPED = 1_000_000  # elements of an X that is let through without scikit-learn's validation
+
+
+class PredictingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: ignore[misc]
+    """A network that has been fitted, whose weights users may have replaced since."""
+
+    activation: Any
+    dtype: str
+    n_jobs: int | None
+    coefs_: list[Array]
+    intercepts_: list[Array]
+    n_features_in_: int
+    out_activation_: str
+    _weights: Weights
+    _predictor: Predictor
+
+    def _predict_outputs(self, X: Any) -> Array:
+        """Return the activations of the output layer, of shape (n_samples, n_outputs)."""
+        rows = None
+        if isinstance(X, Rows):
+            X, rows = X.X, X.numbers
+        elif not self._may_skip_validation(X):
+            check_is_fitted(self)
+            X = self._check_input(X)
+        weights, names = self._current_network()
+        predictor = self._predictor if weights is self._weights else Predictor(weights)
+        outputs = predictor(names, X, self.n_jobs, rows)
+        if X.dtype != weights.dtype and not np.isfinite(outputs).all():
+            raise ValueError(f"Input X contains a value too large for {weights.dtype!r}.")
+        return outputs
+
+    def _current_weights(self) -> Weights:
+        """Return the weights that `coefs_` and `intercepts_` hold, whoever put them there."""
+        if self._weights.seen_as(self.coefs_, self.intercepts_):
+            return self._weights
+        dtype = np.result_type(np.float32, *self.coefs_)
+        return Weights.of([np.asarray(w) for w in self.coefs_], self.intercepts_, dtype)
+
+    def _current_network(self) -> tuple[Weights, tuple[str, ...]]:
+        """Return the current weights, and the activation of each layer."""
+        weights = self._current_weights()
+        hidden = check_activation(self.activation, len(weights.units) - 2)
+        return weights, (*hidden, self.out_activation_)
+
+    def transform(self, X: Any, layer: int = -1) -> Array:
+        """Return what a hidden layer makes of X: features that were learnt.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        layer : int, default=-1
+            Which hidden layer: 0 is the first, -1 the last, and X itself where there is none.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_units)
+            The activations of its units.
+
+        Raises
+        ------
+        ValueError
+            Where there is no such hidden layer.
+        """
+        check_is_fitted(self)
+        X = self._check_input(X)
+        weights = self._current_weights()
+        n_hidden = len(weights.units) - 2
+        if layer == -1 and n_hidden == 0:
+            return X  # type: ignore[no-any-return]
+        if layer not in range(-n_hidden, n_hidden):
+            raise ValueError(
+                f"layer must be from {-n_hidden} to {n_hidden - 1}, as there are {n_hidden} hidden "
+                f"layers, got {layer!r}."
+            )
+        n_layers = layer % n_hidden + 1
+        names = check_activation(self.activation, n_hidden)[:n_layers]
+        coefs, intercepts = weights.coefs[:n_layers], weights.intercepts[:n_layers]
+        return Predictor(Weights.of(coefs, intercepts, weights.dtype))(names, X, self.n_jobs)
+
+    def input_gradient(self, X: Any) -> Array:
+        """Return how the network's outputs change with its inputs: the derivatives.
+
+        The outputs are `predict`'s of a regressor; of a classifier the probabilities, for two
+        classes that of the second.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features) or (n_samples, n_features, n_outputs)
+            ``[i, j]`` is the derivative of sample i's output by its feature j.
+        """
+        check_is_fitted(self)
+        X = self._check_input(X)
+        weights, names = self._current_network()
+        jacobian = input_gradient(weights, names, X)
+        return jacobian[:, :, 0] if jacobian.shape[2] == 1 else jacobian
+
+    @property
+    def _n_features_out(self) -> int:
+        """How many `transform` gives."""
+        return int(self.coefs_[-1].shape[0])
+
+    def _check_input(self, X: Any) -> Any:
+        """Return the X of a prediction as the kernels take it."""
+        return validate_data(
+            self,
+            native(X),
+            accept_sparse="csr",
+            dtype=self._input_dtypes(),
+            order="C",
+            reset=False,
+        )
+
+    def _may_skip_validation(self, X: Any) -> bool:
+        """Tell whether X is a small array that validation would let through as it is.
+
+        For one row it takes longer than the prediction.
+        """
+        return (
+            type(X) is np.ndarray
+            and 0 < X.size <= MOST_SKIPPED
+            and X.dtype in (np.float32, np.float64)
+            and X.ndim == 2
+            and X.flags.c_contiguous
+            and X.flags.aligned
+            and hasattr(self, "_weights")
+            and X.shape[1] == self.n_features_in_
+            and not hasattr(self, "feature_names_in_")
+            and bool(np.isfinite(X).all())
+        )
+
+    def _input_dtypes(self) -> list[type]:
+        """Return the dtypes X is taken as it is in; any other becomes the first."""
+        if self.dtype == "float32":
+            return [np.float32, np.float64]
+        return [np.float64, np.float32]
