@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from fastbp import BPClassifier, BPRegressor
-from fastbp.estimators import base
+from fastbp.estimators import predicting
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Maximum iterations")
 
@@ -40,7 +40,7 @@ def test_validation_that_is_skipped_changes_nothing(model, dtype, monkeypatch):
     x = X[:5].astype(dtype)
     assert model._may_skip_validation(x)
     expected = model.predict(x)
-    monkeypatch.setattr(base, "MOST_SKIPPED", 0)
+    monkeypatch.setattr(predicting, "MOST_SKIPPED", 0)
     assert not model._may_skip_validation(x)
     np.testing.assert_array_equal(model.predict(x), expected)
 
