@@ -68,12 +68,13 @@ def test_the_kernels_as_plain_python():
         " or (test_every_loss_and_output and True-0.5-1) or test_every_epilogue"
         " or (test_every_activation and 0.5-True and units1) or test_one_activation_per_layer"
         " or (test_dropout_of_every_activation and elu) or test_the_norm or test_philox"
+        " or (test_numpys_order and 31)"
     )
     finished = subprocess.run(
         [
             sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist",
             "test_epoch.py", "test_gradients.py", "test_product.py", "test_regularisation.py",
-            "-k", chosen,
+            "test_shuffle.py", "-k", chosen,
         ],
         cwd=TESTS,
         env={**os.environ, "NUMBA_DISABLE_JIT": "1"},

@@ -111,7 +111,8 @@ GRIDS = {
 @pytest.mark.parametrize("grid", GRIDS)
 def test_the_same_results(grid, n_jobs, fits):
     X, y = small_iris()
-    search = search_twice(CLASSIFIER, GRIDS[grid], X, y, cv=3, n_jobs=n_jobs)
+    parameters = {"cv": 3, "n_jobs": n_jobs, "scoring": "neg_log_loss"}
+    search = search_twice(CLASSIFIER, GRIDS[grid], X, y, **parameters)
     assert len(fits) == 3 * len(search.cv_results_["params"])
 
 

@@ -180,11 +180,10 @@ def test_whole_fits_in_pytorch(solver, name, warmup_epochs):
 
 
 def test_steps_of_a_whole_number_of_batches():
-    """1.1 * 10 is more than 11."""
-    schedule = Schedule("step", 0.5, 1.1, 0, steps_per_epoch=10, n_epochs=5)
-    np.testing.assert_array_equal(
-        schedule.of_steps(np.array([10, 11, 21, 22])), [1, 0.5, 0.5, 0.25]
-    )
+    """1.1 * 50 is more than 55."""
+    schedule = Schedule("step", 0.5, 1.1, 0, steps_per_epoch=50, n_epochs=5)
+    factors = schedule.of_steps(np.array([54, 55, 109, 110]))
+    np.testing.assert_array_equal(factors, [1, 0.5, 0.5, 0.25])
 
 
 @pytest.mark.parametrize("warmup_epochs", [N_EPOCHS, 1e9, 1e308])

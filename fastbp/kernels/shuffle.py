@@ -59,7 +59,8 @@ def draw(typing_context, function, state):
 
 
 def _draw_in_python(function: int, state: int) -> int:
-    return int(ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p)(function)(state))
+    next_uint32 = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_void_p)(int(function))
+    return int(next_uint32(int(state)))
 
 
 if DISABLED:

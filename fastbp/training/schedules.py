@@ -93,7 +93,7 @@ class Schedule:
             return np.where(steps <= top, up, _between(1.0, ONE_CYCLE_LAST, fall))
         if self.name in ("exponential", "step"):
             drops = steps / (float(self.decay_epochs) * self.steps_per_epoch)
-            # 1.1 epochs of 10 steps are 11, and not a bit more
+            # 1.1 epochs of 50 steps are 55, and not a bit more
             return self.decay_rate ** (np.floor(drops + 1e-9) if self.name == "step" else drops)
         return np.ones_like(steps)
 
