@@ -1,5 +1,6 @@
 """What a fit tells of itself and how it is limited: history, verbose, max_time, partial_fit."""
 
+import pickle
 import sys
 from io import StringIO
 
@@ -11,6 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
 from sklearn.neural_network import MLPClassifier
 
+import fastbp
 from fastbp import BPClassifier, BPRegressor
 from fastbp.prediction import Predictor
 from fastbp.training import history, stochastic
@@ -194,6 +196,28 @@ def test_partial_fit_stops_early(kind):
     np.testing.assert_array_equal(model.coefs_[0], weights[best])
     model.set_params(early_stopping=False).fit(X[:20], y[:20])
     assert not model.stopped_
+
+
+def saved(model, folder):
+    fastbp.save(model, folder / "model", state=True)
+    return fastbp.load(folder / "model")
+
+
+def pickled(model, folder):
+    with fastbp.keep_solver_state():
+        return pickle.loads(pickle.dumps(model))
+
+
+@pytest.mark.parametrize("keep", [saved, pickled])
+def test_partial_fit_that_is_kept_in_between_stops_at_the_same(keep, tmp_path):
+    settings = {"early_stopping": True, "tol": 0.0, "n_iter_no_change": 3, "random_state": 0}
+    models = [BPClassifier((7, 5), learning_rate_init=0.1, **settings) for _ in range(2)]
+    data = {"X": X, "y": Y, "classes": np.unique(Y), "X_val": X_VAL, "y_val": Y_VAL}
+    while not models[0].partial_fit(**data).stopped_:
+        models[1] = keep(models[1].partial_fit(**data), tmp_path)
+    assert models[1].partial_fit(**data).stopped_
+    np.testing.assert_array_equal(models[0].coefs_[0], models[1].coefs_[0])
+    assert models[1].score(X_VAL, Y_VAL) == models[1].best_validation_score_
 
 
 @pytest.mark.parametrize("given", [{}, {"X_val": X_VAL}, {"y_val": Y_VAL}])

@@ -393,6 +393,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             one_epoch=incremental,
         )
         progress = self._take_up_progress()
+        if incremental and judge and state.best is None:  # it was not kept with the model
+            progress.best_validation_score = -np.inf
 
         if watch:
 
@@ -605,9 +607,11 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
         state.pop("_predictor", None)
+        best = state.pop("_best", None)
         if not keeps_solver_state():
             state.pop("_optimizer", None)
-            state.pop("_best", None)
+        elif best is not None:  # the padding is this processor's
+            state["_best"] = self._weights.without_padding(best)
         weights = state.pop("_weights", None)
         if weights is not None:
             for name in ("coefs_", "intercepts_"):  # not padded to this processor's vectors
@@ -619,6 +623,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         if "coefs_" in state:
             dtype = np.asarray(self.coefs_[0]).dtype
             self._show(Weights.of(self.coefs_, self.intercepts_, dtype))
+            if "_best" in state:
+                self._best = self._weights.with_padding(state["_best"])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         with keep_solver_state():

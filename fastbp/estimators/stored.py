@@ -81,6 +81,8 @@ def describe(
             moment = getattr(optimizer, name)
             if moment is not None:
                 arrays[f"optimizer.{name}"] = moment.without_padding(moment.flat)
+        if getattr(model, "_best", None) is not None:
+            arrays["best"] = model._weights.without_padding(model._best)
     return contents, arrays
 
 
@@ -145,6 +147,7 @@ def restore(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> N
         kept = {name: from_json(value) for name, value in contents["optimizer"].items()}
         optimizer.__setstate__({"schedule": model.learning_rate, **kept, **moments})
         model._optimizer = optimizer
+    model._best = weights.with_padding(arrays["best"]) if "best" in arrays else None
 
 
 def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
