@@ -69,11 +69,10 @@ def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows
     """
     b = bundles(plan)
     network, data, solver, workspace = b.network, b.data, b.solver, b.workspace
-    settings = solver.steps[min(step, solver.steps.shape[0] - 1)]
+    l1 = solver.steps[0, L1]
     at_hand, has_mean = work & AT_HAND != 0, workspace.totals[WEIGHT] > 0
     measures = work & MEASURE != 0 and has_mean
     steps = work & TAKE_STEP != 0 and has_mean
-    divisor = address(workspace.totals, DIVISOR if settings[CLIP] > 0 else WEIGHT)
     i = 0
     for panel in range(first, last):
         while panel >= network.layers[i].last_panel:
@@ -86,7 +85,7 @@ def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows
         bias = layer.weights + layer.rows * layer.weights_row
         one = address(workspace.one, 0)
         sparse = i == 0 and data.indptr.size > 0
-        if n_rows == 1 and workspace.gradient.size == 0 and not sparse and settings[L1] == 0:
+        if n_rows == 1 and workspace.gradient.size == 0 and not sparse and l1 == 0:
             # The gradient of one sample is an outer product: nothing to be summed before the step.
             inputs = address(workspace.activations, layer.input)
             bias_gradient = address(workspace.deltas, layer.output)
@@ -114,24 +113,31 @@ def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows
             rows, columns = 1, (end - row) * layer.weights_row
         matrix = low, left, right, rows, columns, 1
         below = bias, one, bias_gradient, 1, layer.output_row, 0
-        if (steps or measures) and settings[L1] > 0 and not at_hand:
-            sizes = address(workspace.sizes, panel)
-            weight = address(workspace.totals, WEIGHT)
-            _step(network, solver, workspace, ADD_SIGNS, step, matrix, weight, sizes)
-        if measures:
-            weight, norm = address(workspace.totals, WEIGHT), address(workspace.norms, 2 * panel)
-            _step(network, solver, workspace, SUM_SQUARES, step, matrix, weight, norm)
-            if with_bias:
-                norm += workspace.norms.itemsize
-                _step(network, solver, workspace, SUM_SQUARES, step, below, weight, norm)
-        if not steps:
-            continue
-        squares = address(workspace.squares, panel)
-        _step(network, solver, workspace, solver.code, step, matrix, divisor, squares)
-        if with_bias:
-            _step(network, solver, workspace, solver.code, step, below, divisor, 0)
-        if layer.mirrored:
+        adds_signs = (steps or measures) and l1 > 0 and not at_hand
+        blocks = matrix, below, with_bias
+        _use_gradient(b, step, panel, blocks, adds_signs, measures, steps)
+        if steps and layer.mirrored:
             _transpose(network, i, row, end)
+
+
+@part
+def _use_gradient(b, step, panel, blocks, adds_signs, measures, steps):
+    """The L1 penalty into the gradient of a panel, its norm, and the step, as far as asked for."""
+    (matrix, below, with_bias), workspace = blocks, b.workspace
+    weight = address(workspace.totals, WEIGHT)
+    if adds_signs:
+        _step(b, ADD_SIGNS, step, matrix, weight, address(workspace.sizes, panel))
+    if measures:
+        norm = address(workspace.norms, 2 * panel)
+        _step(b, SUM_SQUARES, step, matrix, weight, norm)
+        if with_bias:
+            _step(b, SUM_SQUARES, step, below, weight, norm + workspace.norms.itemsize)
+    if steps:
+        if b.solver.steps[0, CLIP] > 0:
+            weight = address(workspace.totals, DIVISOR)
+        _step(b, b.solver.code, step, matrix, weight, address(workspace.squares, panel))
+        if with_bias:
+            _step(b, b.solver.code, step, below, weight, 0)
 
 
 @part
@@ -147,7 +153,7 @@ def _transpose(network, i, row, end):
 
 
 @part
-def _step(network, solver, workspace, code, step, block, weight, result):
+def _step(b, code, step, block, weight, result):
     """Take a step by a rule with a block of the parameters.
 
     The block is where it begins, where the two vectors are whose outer product is its gradient, its
@@ -155,9 +161,10 @@ def _step(network, solver, workspace, code, step, block, weight, result):
     divided by, `result` where the rule's sum goes, or 0 for nowhere.
     """
     low, left, right, rows, columns, is_weights = block
+    solver = b.solver
     operands = (
         np.int64(code),
-        address(network.parameters, low),
+        address(b.network.parameters, low),
         address(solver.first, low),
         address(solver.second, low),
         left,
@@ -169,7 +176,7 @@ def _step(network, solver, workspace, code, step, block, weight, result):
         np.int64(is_weights),
         result,
     )
-    call(workspace.addresses[STEP], operands)
+    call(b.workspace.addresses[STEP], operands)
 
 
 @cache
