@@ -40,7 +40,8 @@ def run(options: Options) -> Result:
     for dtype in options.choose_dtypes():
         for name in options.choose_rows(ROWS):
             turns = options.turns(BUDGET)
-            task = {"name": name, "dtype": dtype, "turns": list(turns), "quick": options.quick}
+            limits = turns._asdict()
+            task = {"name": name, "dtype": dtype, "limits": limits, "quick": options.quick}
             cells.append(children.run("benchmarks.features:measure", threads=1, **task))
             print(f"{name} in {dtype}", file=sys.stderr, flush=True)
     return {
@@ -50,7 +51,7 @@ def run(options: Options) -> Result:
     }
 
 
-def measure(name: str, dtype: str, turns: list[float], quick: bool) -> Result:
+def measure(name: str, dtype: str, limits: Result, quick: bool) -> Result:
     """Return the seconds of mini-batches with a feature and without, in turn."""
     import tempfile
 
@@ -90,11 +91,11 @@ def measure(name: str, dtype: str, turns: list[float], quick: bool) -> Result:
         }
         callback = [callbacks[name]] if name in callbacks else []
         plain, changed = fitting({}), fitting(PARAMETERS[name], *callback)
-        limits = Turns(*turns)  # type: ignore[arg-type]
+        turns = Turns(**limits)
         samples: dict[str, list[float]] = {"without": [], "with": []}
         began = perf_counter()
-        while len(samples["with"]) < limits.least or (
-            len(samples["with"]) < limits.most and perf_counter() - began < limits.seconds
+        while len(samples["with"]) < turns.least or (
+            len(samples["with"]) < turns.most and perf_counter() - began < turns.seconds
         ):
             samples["without"].append(plain())
             samples["with"].append(changed())

@@ -1,12 +1,14 @@
 """The derivatives of a network's outputs by its inputs."""
 
+import ctypes
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastbp.kernels.activations import value_and_slope
+from fastbp.kernels.activations import activation_address
+from fastbp.kernels.jit import DISABLED, call_python
 from fastbp.network import Weights
 
 __all__ = ["input_gradient"]
@@ -31,7 +33,7 @@ def input_gradient(weights: Weights, names: Sequence[str], X: Any) -> Array:
     a, slopes = X, []
     for w, b, name in zip(weights.coefs, weights.intercepts, names, strict=True):
         z = np.ascontiguousarray(a @ w + b, dtype=weights.dtype)
-        a, slope = value_and_slope(name, z)
+        a, slope = _activate(name, z)
         slopes.append(slope)
     n_outputs = a.shape[1]
     if names[-1] == "softmax":
@@ -44,3 +46,19 @@ def input_gradient(weights: Weights, names: Sequence[str], X: Any) -> Array:
         delta = slopes[i - 1][:, :, None] * (weights.coefs[i] @ delta)
     jacobian: Array = weights.coefs[0] @ delta
     return jacobian
+
+
+def _activate(name: str, z: Array) -> tuple[Array, Array]:
+    """Return f(z) and f'(z) of a C-ordered matrix; a softmax has no slope, and gives zeros."""
+    a, slope = z.copy(), np.zeros_like(z)
+    if name == "identity":
+        slope[...] = 1
+        return a, slope
+    function = activation_address(name, z.dtype.name)
+    arguments = a.ctypes.data, slope.ctypes.data, a.size, *a.shape[1:] * 2
+    if DISABLED:
+        call_python(function, arguments)
+    else:
+        kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3)
+        kind(function)(*arguments)
+    return a, slope

@@ -1,6 +1,9 @@
 """Settings for all tests."""
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from fastbp.matmul import product
 
 # The same cases in each run, and no time limit: a first case may wait for the compiler.
 settings.register_profile(
@@ -10,3 +13,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("fastbp")
+
+
+@pytest.fixture(params=["tiles", "blas"])
+def matmul(request, monkeypatch):
+    if request.param == "blas":
+        if not product.has_blas():
+            pytest.skip("installed without the compiled extension")
+        monkeypatch.setattr(product, "BLAS_BYTES", 0)
+    return request.param

@@ -5,10 +5,10 @@ from dataclasses import replace
 import naive
 import numpy as np
 import pytest
+from epochs import cases, check_epochs, few
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import SEED, make_case, make_optimizer
-from test_epoch import cases, check_epochs, few, matmul  # noqa: F401
 
 from fastbp.kernels.dropout import philox
 from fastbp.kernels.jit import kernel
@@ -61,7 +61,7 @@ def regularised(draw):
 
 @few
 @given(drawn=regularised(), solver=st.sampled_from(STOCHASTIC_SOLVERS), size=st.integers(1, 45))
-def test_drawn_networks(matmul, drawn, solver, size):  # noqa: F811
+def test_drawn_networks(matmul, drawn, solver, size):
     case, parameters = drawn
     check_epochs(case, solver, min(size, len(case.X)), **parameters)
 

@@ -17,7 +17,6 @@ from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import get_scorer_names
 from sklearn.model_selection import train_test_split
 from sklearn.utils._param_validation import Interval, Options, StrOptions
-from sklearn.utils.validation import validate_data
 
 from fastbp.estimators.checks import (
     HIDDEN_ACTIVATIONS,
@@ -26,7 +25,6 @@ from fastbp.estimators.checks import (
     check_hidden_layer_sizes,
     check_weights,
     multiply_weights,
-    native,
 )
 from fastbp.estimators.documentation import (
     SCORING,
@@ -133,9 +131,9 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         """Return the weights of the samples by their classes, None where there are none."""
         return None
 
+    @abstractmethod
     def _engine_loss(self) -> tuple[str, float]:
         """Return the name by which the engine knows the loss, and its parameter or 0."""
-        return self.loss, 0.0
 
     # Fitting ---------------------------------------------------------------------------------
 
@@ -561,17 +559,11 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         return dropout
 
     def _validate_data(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
-        return validate_data(  # type: ignore[no-any-return]
-            self,
-            native(X),
-            y,
-            accept_sparse="csr",
-            dtype=self._input_dtypes(),
-            order="C",
-            reset=reset,
-            multi_output=True,
-            y_numeric=not hasattr(self, "predict_proba"),
+        y_numeric = not hasattr(self, "predict_proba")
+        checked: tuple[Any, Any] = self._check_data(
+            X, y, reset=reset, multi_output=True, y_numeric=y_numeric
         )
+        return checked
 
     def _choose_dtype(self, X: Any, first_pass: bool) -> np.dtype[Any]:
         if self.dtype != "auto":

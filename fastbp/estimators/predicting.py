@@ -40,7 +40,7 @@ class PredictingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # typ
             X, rows = X.X, X.numbers
         elif not self._may_skip_validation(X):
             check_is_fitted(self)
-            X = self._check_input(X)
+            X = self._check_data(X, reset=False)
         weights, names = self._current_network()
         predictor = self._predictor if weights is self._weights else Predictor(weights)
         outputs = predictor(names, X, self.n_jobs, rows)
@@ -81,7 +81,7 @@ class PredictingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # typ
             Where there is no such hidden layer.
         """
         check_is_fitted(self)
-        X = self._check_input(X)
+        X = self._check_data(X, reset=False)
         weights = self._current_weights()
         n_hidden = len(weights.units) - 2
         if layer == -1 and n_hidden == 0:
@@ -112,7 +112,7 @@ class PredictingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # typ
             ``[i, j]`` is the derivative of sample i's output by its feature j.
         """
         check_is_fitted(self)
-        X = self._check_input(X)
+        X = self._check_data(X, reset=False)
         weights, names = self._current_network()
         jacobian = input_gradient(weights, names, X)
         return jacobian[:, :, 0] if jacobian.shape[2] == 1 else jacobian
@@ -122,15 +122,14 @@ class PredictingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # typ
         """How many `transform` gives."""
         return int(self.coefs_[-1].shape[0])
 
-    def _check_input(self, X: Any) -> Any:
-        """Return the X of a prediction as the kernels take it."""
+    def _check_data(self, X: Any, *y: Any, **options: Any) -> Any:
+        """Return X, and y where it is given, as the kernels take them."""
+        # What is in one of these dtypes is taken as it is; any other becomes the first.
+        dtypes = [np.float64, np.float32]
+        if self.dtype == "float32":
+            dtypes.reverse()
         return validate_data(
-            self,
-            native(X),
-            accept_sparse="csr",
-            dtype=self._input_dtypes(),
-            order="C",
-            reset=False,
+            self, native(X), *y, accept_sparse="csr", dtype=dtypes, order="C", **options
         )
 
     def _may_skip_validation(self, X: Any) -> bool:
@@ -150,9 +149,3 @@ class PredictingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # typ
             and not hasattr(self, "feature_names_in_")
             and bool(np.isfinite(X).all())
         )
-
-    def _input_dtypes(self) -> list[type]:
-        """Return the dtypes X is taken as it is in; any other becomes the first."""
-        if self.dtype == "float32":
-            return [np.float32, np.float64]
-        return [np.float64, np.float32]

@@ -27,10 +27,9 @@ _ATTRIBUTES = (
 _ARRAYS = ("classes_", "feature_names_in_")  # of numbers, or of text
 _MOMENTS = ("first", "second")
 _HISTORY = "history."
-# Of a training that goes on: plain values, row numbers, and vectors in the weights' layout.
+# Of a training that goes on: plain values, and row numbers.
 _STATE = ("n_iter", "seconds", "goes_on", "dropout_seed", "random_state", "sum_squares", "n_val")
 _STATE_ROWS = ("order", "held_out")
-_STATE_VECTORS = ("best", "latest")
 _MAY_CHANGE = ("max_iter", "max_time", "n_jobs", "verbose")  # while it goes on
 
 
@@ -41,10 +40,7 @@ def describe(
 
     Of parameters that are functions there is at most the name.
     """
-    arrays = {}
-    for i, (w, b) in enumerate(zip(model.coefs_, model.intercepts_, strict=True)):
-        arrays[f"coefs.{i}"] = np.ascontiguousarray(w)
-        arrays[f"intercepts.{i}"] = np.ascontiguousarray(b)
+    arrays = _name_weights(model.coefs_, model.intercepts_)
     contents: dict[str, Any] = {
         "estimator": type(model).__name__,
         "parameters": {
@@ -86,6 +82,14 @@ def describe(
     return contents, arrays
 
 
+def _name_weights(coefs: Any, intercepts: Any) -> dict[str, Array]:
+    named = {}
+    for i, (w, b) in enumerate(zip(coefs, intercepts, strict=True)):
+        named[f"coefs.{i}"] = np.ascontiguousarray(w)
+        named[f"intercepts.{i}"] = np.ascontiguousarray(b)
+    return named
+
+
 def _parameter(name: str, value: Any, with_functions: bool) -> Any:
     if with_functions and callable(value):
         return {"function": getattr(value, "__qualname__", type(value).__qualname__)}
@@ -111,16 +115,20 @@ def read_parameters(contents: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def _read_array(name: str, contents: dict[str, Any], arrays: dict[str, Array]) -> Array:
+    if name in arrays:
+        return arrays[name]
+    kind = object if name == "feature_names_in_" else None
+    return np.array(from_json(contents[name]), dtype=kind)
+
+
 def restore(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> None:
     """Make of an estimator what was described; its parameters stay."""
     for name, value in contents["attributes"].items():
         setattr(model, name, from_json(value))
     for name in _ARRAYS:
-        if name in arrays:
-            setattr(model, name, arrays[name])
-        elif name in contents:
-            kind = object if name == "feature_names_in_" else None
-            setattr(model, name, np.array(from_json(contents[name]), dtype=kind))
+        if name in arrays or name in contents:
+            setattr(model, name, _read_array(name, contents, arrays))
     if "n_epochs" in contents:
         columns = {
             name.removeprefix(_HISTORY): column.tolist()
@@ -154,18 +162,14 @@ def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return `describe`'s with the state of the training that the estimator is in."""
     contents, arrays = describe(model, with_solver=True, with_functions=True)
     state, weights = model._state, model._weights
-    latest = weights.flat if state.best is not None else None
     if state.best is not None:  # who loads the model gets the best
-        for i, (w, b) in enumerate(zip(*weights.split(state.best), strict=True)):
-            arrays[f"coefs.{i}"], arrays[f"intercepts.{i}"] = w.copy(order="C"), b.copy()
+        arrays |= _name_weights(*weights.split(state.best))
+        arrays["training.latest"] = weights.without_padding(weights.flat)
     contents["training"] = {name: to_json(name, getattr(state, name)) for name in _STATE}
     contents["training"]["n_samples"] = len(state.rows)
     for name in _STATE_ROWS:
         if getattr(state, name) is not None:
             arrays[f"training.{name}"] = getattr(state, name).copy()
-    for name, vector in (("best", state.best), ("latest", latest)):
-        if vector is not None:
-            arrays[f"training.{name}"] = weights.without_padding(vector)
     return contents, arrays
 
 
@@ -205,16 +209,17 @@ def restore_training(
     dtypes = arrays["coefs.0"].dtype, model._choose_dtype(samples.X, True)
     if dtypes[0] != dtypes[1]:
         raise ValueError(f"resume_from holds a training in {dtypes[0]}, not in {dtypes[1]}.")
-    classes = getattr(model, "classes_", None)
+    if hasattr(model, "classes_"):
+        classes = _read_array("classes_", contents, arrays)
+        if not np.array_equal(classes, model.classes_):
+            raise ValueError(f"resume_from holds a training with the classes {classes}.")
     restore(model, contents, arrays)
-    if classes is not None and not np.array_equal(classes, model.classes_):
-        raise ValueError(f"resume_from holds a training with the classes {model.classes_}.")
     kept = {name: from_json(contents["training"][name]) for name in _STATE}
     state = State(np.arange(samples.X.shape[0]), **kept)
     for name in _STATE_ROWS:
         if f"training.{name}" in arrays:
             setattr(state, name, arrays[f"training.{name}"])
-    for name in _STATE_VECTORS:
-        if f"training.{name}" in arrays:
-            setattr(state, name, model._weights.with_padding(arrays[f"training.{name}"]))
+    if "training.latest" in arrays:
+        state.best = model._weights.flat.copy()
+        state.latest = model._weights.with_padding(arrays["training.latest"])
     return state

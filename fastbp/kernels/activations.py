@@ -7,10 +7,8 @@ reweighted least squares) in 60 digits, then rounded; the errors stated are thos
 Those of log are Taylor's.
 """
 
-import ctypes
 import math
 from functools import cache, partial
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -568,21 +566,6 @@ def activation_address(name: str, dtype: str) -> int:
 def _apply_in_python(function, dtype, z, slope, size, n, row):
     z, slope = memory_view(z, dtype, (size,)), memory_view(slope, dtype, (size,))
     function(z, slope, size, n, row)
-
-
-def value_and_slope(name: str, z: Any) -> tuple[Any, Any]:
-    """Return f(z) and f'(z) of a C-ordered matrix; a softmax has no slope, and gives zeros."""
-    a, slope = z.copy(), np.zeros_like(z)
-    if name == "identity":
-        slope[...] = 1
-        return a, slope
-    function = activation_address(name, z.dtype.name)
-    if DISABLED:
-        call(function, (address(a, 0), address(slope, 0), a.size, *a.shape[1:] * 2))
-    else:
-        kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3)
-        kind(function)(a.ctypes.data, slope.ctypes.data, a.size, *a.shape[1:] * 2)
-    return a, slope
 
 
 @part

@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 from fastbp.forks import holding
 from fastbp.kernels import epoch, losses
 from fastbp.kernels.arrays import (
+    BEST_LOSS,
     ENDED,
     HALTED,
     LOSS_PARAMETER,
     N_SETTINGS,
+    PATIENCE,
     PENALTY,
     SQUARES,
+    TOLERANCE,
+    WAITED,
     Bundles,
     Solver,
     no_run,
@@ -118,9 +122,6 @@ class Engine:
         n_threads = choose_threads(n_jobs, self.work)
         patience = OWN_PATIENCE if n_jobs is None else ASKED_PATIENCE
         self.seconds = 0.0  # of compiled calls so far
-        self._generator: RandomState | None = None  # the last, and what is made anew for another
-        self._addresses = NO_ADDRESSES
-        self._losses = self._norms = np.empty(0)
         self._large = find_large(weights.units, weights.dtype)
         kept = keep_gradient or self.chunks_per_batch > 1
         self._kind: Any = None  # of what is made anew each time: room depends on more than shapes
@@ -199,17 +200,13 @@ class Engine:
             Those that have ended, after each compiled call that ends some. KeyboardInterrupt comes
             through between two calls, after a whole number of steps.
         """
-        if generator is not self._generator:
-            self._generator = generator
-            self._addresses = generator_addresses(generator) if generator else NO_ADDRESSES
-        if n_epochs != len(self._losses):
-            self._losses, self._norms = np.zeros(n_epochs), np.zeros(n_epochs)
-        losses, norms = self._losses, self._norms
+        addresses = generator_addresses(generator) if generator else NO_ADDRESSES
+        losses, norms = np.zeros(n_epochs), np.zeros(n_epochs)
         totals = self.workspace.totals
         totals[:SQUARES] = 0
         watch = make_watch() if watch is None else watch
         watch[ENDED] = 0
-        self.plan.set("data", order=order, generator=self._addresses)
+        self.plan.set("data", order=order, generator=addresses)
         self.plan.set("run", losses=losses, norms=norms, watch=watch)
         per_epoch = -(-len(order) // self.batch_size) * self.chunks_per_batch
         first = given = 0
@@ -293,13 +290,9 @@ class Engine:
 
 
 def make_watch(
-    best_loss: float = np.inf,
-    waited: int = 0,
-    tolerance: float = 0.0,
-    patience: float = np.inf,
-    out: Array | None = None,
+    best_loss: float = np.inf, waited: int = 0, tolerance: float = 0.0, patience: float = np.inf
 ) -> Array:
     """Return what says when the loss brings a halt: never, by default."""
-    watch = np.empty(6) if out is None else out
-    watch[:] = best_loss, waited, tolerance, patience, 0, 0  # in the order of their names
+    watch = np.zeros(6)
+    watch[[BEST_LOSS, WAITED, TOLERANCE, PATIENCE]] = best_loss, waited, tolerance, patience
     return watch

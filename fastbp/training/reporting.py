@@ -1,7 +1,6 @@
 """What a fit says while it runs: a bar in a terminal, or a line for each epoch."""
 
 import sys
-from typing import Any
 
 __all__ = ["Bar", "Lines", "make_reporter"]
 
@@ -42,10 +41,9 @@ class Bar(Lines):
     def __init__(self, n_epochs: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-        self._fields: dict[str, Any] = {"loss": "", "score": ""}
         words = "epochs", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         self._bar = Progress(*words, "{task.fields[loss]}", "{task.fields[score]}")
-        self._task = self._bar.add_task("", total=n_epochs, **self._fields)
+        self._task = self._bar.add_task("", total=n_epochs, loss="", score="")
         self._bar.start()
 
     def epochs(self, n_before: int, losses: list[float]) -> None:

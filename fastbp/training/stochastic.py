@@ -149,9 +149,8 @@ def _loop(
     deadline = np.inf
     if rules.max_time is not None and not rules.one_epoch:
         deadline = began + rules.max_time
-    halt = None
     while state.goes_on and state.n_iter < limit:
-        n_epochs = 1
+        n_epochs, halt = 1, None
         if watch:
             watch.begin_epoch()
         if judge is None:
@@ -163,7 +162,6 @@ def _loop(
                 progress.epochs_without_improvement,
                 rules.tol,
                 rules.n_iter_no_change,
-                out=halt,
             )
         try:
             for epochs in engine.train(state.order, n_epochs, optimizer, generator, halt, deadline):
