@@ -36,7 +36,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from fastbp import BPClassifier, BPRegressor
-from fastbp.model_selection import backend
+from fastbp.model_selection import backend, evaluation
 from fastbp.threads import Cancelled, cancelled_by
 
 pytestmark = [
@@ -321,6 +321,17 @@ def test_any_other_estimator_is_left_to_scikit_learn(fits, capsys):
     search_twice(CLASSIFIER, grid, X, y, cv=2, fit={"coef_init": init}, verbose=1)
     assert "left 4 fits to scikit-learn: fit is given coef_init." in capsys.readouterr().out
     assert len(fits) == 4
+
+
+def test_an_error_of_our_own_is_not_hidden(monkeypatch, capsys):
+    def judge(*_):
+        raise AttributeError("no such thing")
+
+    monkeypatch.setattr(evaluation, "_judge", judge)
+    X, y = small_iris()
+    search_twice(CLASSIFIER, {"alpha": [0.1, 1.0]}, X, y, cv=2, verbose=1)
+    said = "left 4 fits to scikit-learn: AttributeError: no such thing."
+    assert said in capsys.readouterr().out
 
 
 # Bad input --------------------------------------------------------------------------------------

@@ -66,9 +66,12 @@ class Evaluator:
             return self._leave(fit)
         try:
             return self._evaluate(fit)
-        except Exception:
+        except Exception as error:
             fit.kept = None
-            return self._leave(fit)
+            result = self._leave(fit)
+            if not result["fit_error"]:  # so it was not the candidate's fault
+                self.left[f"{type(error).__name__}: {error}"] += 1
+            return result
 
     def forget_folds(self) -> None:
         """Free the data of folds."""

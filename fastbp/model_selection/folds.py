@@ -46,7 +46,7 @@ class Table:
 
     def __init__(self, network: BaseBP, X: Any, y: Any, sample_weight: Any) -> None:
         self._given_y = y
-        self._template = clone(network)
+        self._template: BaseBP = clone(network)
         self._X, self._y = self._template._validate_data(X, y, reset=True)
         self._sample_weight = check_weights(sample_weight, self._X)
 
@@ -87,12 +87,12 @@ def transform_fold(
 ) -> Fold:
     """Return a fold of what the steps before the network, fitted to its samples, make of X."""
     before = Pipeline(pipeline.steps[:-1], memory=pipeline.memory)
-    network = clone(pipeline.steps[-1][1])
+    network: BaseBP = clone(pipeline.steps[-1][1])
     y_train = _safe_indexing(y, train)
     X_train = before.fit_transform(_safe_indexing(X, train), y_train)
     weights = _check_method_params(X, {"sample_weight": sample_weight}, indices=train)
     samples = network._take_in(X_train, y_train, weights["sample_weight"], first_pass=True)
-    X_test = network._check_input(before.transform(_safe_indexing(X, test)))
+    X_test = network._check_data(before.transform(_safe_indexing(X, test)), reset=False)
     return Fold(
         samples,
         Rows(samples.X, np.arange(len(train))),
