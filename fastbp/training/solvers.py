@@ -72,12 +72,12 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         self.learning_rate = float(self.learning_rate_init)
-        if self.solver == "adam" and self.schedule in NOT_ADAMS:
-            self.schedule = "constant"
         self._make_schedule()
         self._forget_steps()
 
     def _make_schedule(self, *length: int) -> None:
+        if self.solver == "adam" and self.schedule in NOT_ADAMS:
+            self.schedule = "constant"
         decay = self.decay_rate, self.decay_epochs
         self._factors = Schedule(self.schedule, *decay, self.warmup_epochs, *length)
 
@@ -117,9 +117,9 @@ class Optimizer:
         second = self.second.flat if self.second else empty
         nesterov = self.solver == "sgd" and self.nesterovs_momentum
         code = update.NESTEROV if nesterov else _CODES[self.solver]
-        return Solver(code, self._next_steps(n_steps), first, second)
+        return Solver(code, self.next_steps(n_steps), first, second)
 
-    def _next_steps(self, n_steps: int) -> NDArray[Any]:
+    def next_steps(self, n_steps: int) -> NDArray[Any]:
         """Settings of the next steps, (n_steps, N_SETTINGS), made for many at a time.
 
         One row, (1, N_SETTINGS), where all are alike.
@@ -164,9 +164,12 @@ class Optimizer:
         """Whether the learning rate stays as it is until training comes to a halt."""
         return self.schedule != "invscaling"
 
-    def rates(self, steps: NDArray[Any]) -> NDArray[Any]:
-        """Return the learning rates, (n_steps,), of steps of these numbers from 0 on."""
-        return self.learning_rate * self._factors.of_steps(steps)
+    def rates(self, steps: range) -> list[float]:
+        """Return the learning rates of steps of these numbers from 0 on."""
+        if self._factors.is_constant:
+            return [self.learning_rate] * len(steps)
+        rates: list[float] = (self.learning_rate * self._factors.of_steps(np.array(steps))).tolist()
+        return rates
 
     def end_epoch(self, samples_seen: int) -> None:
         """Set the learning rate of the next epoch, after so many samples in all."""
