@@ -120,6 +120,15 @@ def test_max_time(solver, early_stopping, slow_clock):
         assert model.loss_curve_ == whole.loss_curve_
 
 
+def test_max_time_that_ends_within_the_first_epoch(slow_clock):
+    model = BPClassifier((5,), max_time=4, batch_size=10, random_state=0)
+    with pytest.warns(ConvergenceWarning, match=r"Maximum time \(4 s\) reached"):
+        model.fit(X, Y)
+    assert (model.n_iter_, model.loss_curve_) == (0, [])
+    assert np.isnan(model.loss_)
+    assert np.isfinite(model.predict_proba(X)).all()
+
+
 def test_max_time_is_not_for_partial_fit(slow_clock):
     model, plain = (BPRegressor(random_state=0, max_time=time) for time in (1e-9, None))
     for each in (model, plain):

@@ -15,7 +15,7 @@ from sklearn.neural_network import MLPClassifier
 import fastbp
 from fastbp import BPClassifier, BPRegressor
 from fastbp.prediction import Predictor
-from fastbp.training import history, stochastic
+from fastbp.training import history
 from fastbp.training.engine import Engine
 
 unconverged = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -137,18 +137,6 @@ class Clock:
     def __call__(self):
         self.now += 1.0
         return self.now
-
-
-@pytest.mark.parametrize("early_stopping", [False, True])
-def test_max_time(early_stopping, monkeypatch):
-    monkeypatch.setattr(stochastic, "perf_counter", clock := Clock())
-    monkeypatch.setattr("fastbp.training.engine.perf_counter", clock)
-    settings = {"early_stopping": early_stopping, "random_state": 0, "n_iter_no_change": np.inf}
-    model = BPClassifier(max_iter=10**5, max_time=50, tol=0, **settings)
-    with pytest.warns(ConvergenceWarning, match=r"Maximum time \(50 s\) reached"):
-        model.fit(X, Y)
-    assert 1 <= model.n_iter_ < 10**5
-    assert np.isfinite(model.predict_proba(X)).all()
 
 
 def test_max_time_of_lbfgs(monkeypatch):

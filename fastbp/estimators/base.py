@@ -522,8 +522,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         self._no_improvement_count = progress.epochs_without_improvement
         self.t_ = progress.samples_seen
         self._history = progress.history
-        if progress.loss_curve:
-            self.loss_ = progress.loss_curve[-1]
+        self.loss_ = progress.loss_curve[-1] if progress.loss_curve else np.nan
 
     @property
     def history_(self) -> dict[str, Array]:

@@ -114,7 +114,7 @@ max_time : float or None, default=None
 
 SHARED_ATTRIBUTES = """\
 loss_ : float
-    The loss of the last epoch, or at the end of 'lbfgs'.
+    The loss of the last epoch, NaN before the first has ended, or the loss at the end of 'lbfgs'.
 best_loss_ : float or None
     The lowest loss of an epoch; None with `early_stopping`. Not set by 'lbfgs', like those below
     up to `best_validation_score_`.
