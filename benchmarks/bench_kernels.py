@@ -69,6 +69,7 @@ def take_step(addresses, solver, parameters, one, gradient, weight, squares):
         address(weight, 0),
         1,
         address(squares, 0),
+        0,
     )
     call(addresses[STEP], operands)
 

@@ -1,11 +1,9 @@
 """Locks where a process forks: one that another thread holds then is never freed in the child."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["hold_at_forks", "holding"]
+__all__ = ["Holding", "hold_at_forks"]
 
 _held: list[Any] = []
 
@@ -21,15 +19,23 @@ def hold_at_forks(lock: Any) -> None:
         )
 
 
-@contextmanager
-def holding(lock: Any) -> Iterator[None]:
-    """Hold a lock of `threading` for long: no fork waits for it, and it is free in the child."""
-    _held.append(lock)
-    try:
-        with lock:
-            yield
-    finally:
-        _held.remove(lock)
+class Holding:
+    """Holds a lock of `threading` for long: no fork waits for it, and it is free in the child."""
+
+    def __init__(self, lock: Any) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> None:
+        _held.append(self._lock)
+        try:
+            self._lock.acquire()
+        except BaseException:  # Ctrl-C
+            _held.remove(self._lock)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+        _held.remove(self._lock)
 
 
 def _free_held() -> None:

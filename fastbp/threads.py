@@ -160,14 +160,16 @@ class Pace:
 
     def plan(self, remaining: int) -> tuple[int, int]:
         """Return the number of threads, and how many of the remaining units, for the next call."""
-        if self.n_threads > 1 and not self._trials and self._since_trial > self._patience():
+        if self.n_threads == 1:
+            return 1, max(1, min(remaining, int(self.CALL_SECONDS / self._expected(1))))
+        if not self._trials and self._since_trial > self._patience():
             slower = self._ranked()[1]
             self._trials = [slower] * self.TRIAL_CALLS
         if self._trials:
             n_threads, seconds = self._trials[0], self.TRIAL_SECONDS
         else:
             n_threads, seconds = self._ranked()[0], self.CALL_SECONDS
-            if self.n_threads > 1 and not self._timed[self.n_threads]:
+            if not self._timed[self.n_threads]:
                 left = self.patience - self._since_trial
                 seconds = min(seconds, max(left, self.TRIAL_SECONDS))
         return n_threads, max(1, min(remaining, int(seconds / self._expected(n_threads))))

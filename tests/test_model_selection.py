@@ -174,6 +174,12 @@ def test_sample_weight_and_folds_of_any_kind(fits):
     assert len(fits) == 40
 
 
+WAYS_TO_TAKE_Y = {
+    "net__class_weight": [None, "balanced"],
+    "net__loss": ["log_loss", "squared_error"],
+}
+
+
 class Counting(TransformerMixin, BaseEstimator):
     """Multiplies, and counts its fits."""
 
@@ -194,12 +200,18 @@ class Counting(TransformerMixin, BaseEstimator):
 def test_a_pipelines_steps_are_fitted_once_for_a_setting_and_fold(fits):
     X, y = small_iris()
     pipeline = Pipeline([("times", Counting()), ("scale", StandardScaler()), ("net", CLASSIFIER)])
-    grid = {"times__factor": [1.0, 2.0], "net__alpha": [0.1, 1.0, 10.0]}
-    search_twice(pipeline, grid, X, y, cv=3)
+    grid = {"times__factor": [1.0, 2.0], **WAYS_TO_TAKE_Y}
+    search_twice(pipeline, grid, X, y, cv=3, return_train_score=True)
     Counting.fits = 0
     OURS.GridSearchCV(pipeline, grid, cv=3, refit=False).fit(X, y)
     assert Counting.fits == 2 * 3
-    assert len(fits) == 2 * 18
+    assert len(fits) == 2 * 24
+    # The names of columns that one network has seen, the next has seen too.
+    pipeline = Pipeline([("scale", StandardScaler()), ("net", CLASSIFIER)])
+    pipeline.set_output(transform="pandas")
+    scoring = {"scoring": lambda model, X, y: model.score(X, y)}
+    search_twice(pipeline, WAYS_TO_TAKE_Y, pd.DataFrame(X).add_prefix("x"), y, cv=2, **scoring)
+    assert len(fits) == 2 * 24 + 8
 
 
 def test_a_pipeline_of_columns(fits):
@@ -216,10 +228,10 @@ def test_a_pipeline_of_columns(fits):
     assert len(fits) == 12
 
 
-def copies_of_x(estimator, grid):
+def copies_of_x(estimator, grid, dtype=np.float32):
     """Return how many times X would fit into the most memory that a search allocates."""
     rng = np.random.default_rng(0)
-    X, y = rng.random((20_000, 300), np.float32), rng.integers(0, 2, 20_000)
+    X, y = (100 * rng.random((20_000, 300))).astype(dtype), rng.integers(0, 2, 20_000)
     search = OURS.GridSearchCV(estimator, grid, cv=5, refit=False, n_jobs=2)
     search.fit(X, y)
     tracemalloc.start()
@@ -230,13 +242,24 @@ def copies_of_x(estimator, grid):
 
 
 def test_x_is_not_copied():
-    assert copies_of_x(TINY, {"alpha": [0.1, 1.0]}) < 0.2
+    assert copies_of_x(TINY, {"alpha": [0.1, 1.0]}) < 0.12
 
 
-def test_x_of_a_pipeline_is_there_once_at_a_time():
+def test_x_is_converted_once():
+    copies = copies_of_x(TINY, {"class_weight": [None, "balanced"]}, np.int32)
+    assert copies < 2.3  # float64 is twice as long
+
+
+@pytest.mark.parametrize("grid", [{"net__alpha": [0.1, 1.0]}, WAYS_TO_TAKE_Y])
+def test_x_of_a_pipeline_is_there_once_at_a_time(grid):
     pipeline = Pipeline([("times", Counting(2.0)), ("net", TINY)])
-    copies = copies_of_x(pipeline, {"net__alpha": [0.1, 1.0]})
-    assert copies < 2.1  # of a fold, before and after the step
+    assert copies_of_x(pipeline, grid) < 1.7  # four fifths, before and after the step
+
+
+def test_what_a_step_makes_is_freed_as_it_is_converted():
+    pipeline = Pipeline([("times", Counting(2)), ("net", TINY)])
+    copies = copies_of_x(pipeline, {"net__alpha": [0.1, 1.0]}, np.int32)
+    assert copies < 2.6  # four fifths, of int32 and of float64
 
 
 @pytest.mark.parametrize(

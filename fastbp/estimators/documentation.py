@@ -20,10 +20,9 @@ learning_rate : str or callable, default='constant'
     The schedule of the learning rate. Formulas and sources are in `fastbp.training.schedules`.
 
     - 'constant': `learning_rate_init`
-    - 'invscaling', for 'sgd': ``learning_rate_init / t ** power_t``, t the samples seen so far
-      and 1
-    - 'adaptive', for 'sgd': a fifth of the rate each time training comes to a halt, down to 1e-6
-    - 'plateau': the same with the factor `decay_rate`, for all stochastic solvers, as those below
+    - 'invscaling': ``learning_rate_init / t ** power_t``, t the samples seen so far and 1
+    - 'adaptive': a fifth of the rate each time training comes to a halt, down to 1e-6
+    - 'plateau': the same with the factor `decay_rate`
     - 'cosine': down to 0 along half a cosine, over `max_iter` epochs
     - 'one_cycle': up from 1/25 of the rate in the first 30 % of the steps, then down to nothing
     - 'exponential': evenly, `decay_rate` of it in `decay_epochs`
@@ -31,8 +30,8 @@ learning_rate : str or callable, default='constant'
     - a function of the number of the step, from 0 on, and of the number of all steps, that returns
       the factor of the rate
 
-    As in scikit-learn, other solvers than 'sgd' take 'invscaling' and 'adaptive' for 'constant'. In
-    `partial_fit` an epoch is a call.
+    As in scikit-learn, 'adam' takes 'invscaling' and 'adaptive' for 'constant'. In `partial_fit` an
+    epoch is a call.
 learning_rate_init : float, default=0.001
     The learning rate, or the first. Not used by 'lbfgs'.
 power_t : float, default=0.5

@@ -190,5 +190,5 @@ N_SETTINGS = 10
 
 # What `update_panels` does, as the sum of these.
 TAKE_STEP = 1  # after the gradients
-MEASURE = 2  # sums of the squared gradients, into `Workspace.norms`
+MEASURE = 2  # sums of the squared gradients, into `Workspace.norms`, before there is a step
 AT_HAND = 4  # the gradients are there already

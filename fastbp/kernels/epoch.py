@@ -214,8 +214,6 @@ def train(plan, member, size):
         panels = first_panel, last_panel, member, by_rows
         clips = b.solver.steps[0, CLIP] > 0
         work = ends * TAKE_STEP
-        if chunk.start + chunk.rows == n_samples or clips:
-            work += ends * MEASURE
         if clips and chunk.ends:
             call(addresses[UPDATE], (this, chunk.step, chunk.rows, begins, MEASURE, *panels))
             wait(workspace.team, size, addresses[YIELD])

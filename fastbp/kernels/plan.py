@@ -61,9 +61,12 @@ class Plan:
         """Replace fields of one bundle, by arrays of the same types."""
         held, places, memory = vars(getattr(self, name)), self._places[name], self._memory
         for field, value in fields.items():
-            if isinstance(value, np.ndarray) and value is held[field]:
+            if value is held[field]:
                 continue  # to take an address takes Python a microsecond
             held[field] = value
+            if type(value) is int:
+                memory[places[field]] = value
+                continue
             for place, integer in enumerate(_integers(value), places[field]):
                 memory[place] = integer
 

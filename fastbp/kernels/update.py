@@ -125,19 +125,20 @@ def _use_gradient(b, step, panel, blocks, adds_signs, measures, steps):
     """The L1 penalty into the gradient of a panel, its norm, and the step, as far as asked for."""
     (matrix, below, with_bias), workspace = blocks, b.workspace
     weight = address(workspace.totals, WEIGHT)
+    norm, norm_below = address(workspace.norms, 2 * panel), address(workspace.norms, 2 * panel + 1)
     if adds_signs:
-        _step(b, ADD_SIGNS, step, matrix, weight, address(workspace.sizes, panel))
+        _step(b, ADD_SIGNS, step, matrix, weight, address(workspace.sizes, panel), 0)
     if measures:
-        norm = address(workspace.norms, 2 * panel)
-        _step(b, SUM_SQUARES, step, matrix, weight, norm)
+        _step(b, SUM_SQUARES, step, matrix, weight, 0, norm)
         if with_bias:
-            _step(b, SUM_SQUARES, step, below, weight, norm + workspace.norms.itemsize)
+            _step(b, SUM_SQUARES, step, below, weight, 0, norm_below)
     if steps:
-        if b.solver.steps[0, CLIP] > 0:
+        if b.solver.steps[0, CLIP] > 0:  # measured before
             weight = address(workspace.totals, DIVISOR)
-        _step(b, b.solver.code, step, matrix, weight, address(workspace.squares, panel))
+            norm = norm_below = 0
+        _step(b, b.solver.code, step, matrix, weight, address(workspace.squares, panel), norm)
         if with_bias:
-            _step(b, b.solver.code, step, below, weight, 0)
+            _step(b, b.solver.code, step, below, weight, 0, norm_below)
 
 
 @part
@@ -153,12 +154,12 @@ def _transpose(network, i, row, end):
 
 
 @part
-def _step(b, code, step, block, weight, result):
+def _step(b, code, step, block, weight, total, norm):
     """Take a step by a rule with a block of the parameters.
 
     The block is where it begins, where the two vectors are whose outer product is its gradient, its
     rows and columns, and whether it is weights. `weight` is the address of what that gradient is
-    divided by, `result` where the rule's sum goes, or 0 for nowhere.
+    divided by, `total` and `norm` are where the rule's sums go, or 0 for nowhere.
     """
     low, left, right, rows, columns, is_weights = block
     solver = b.solver
@@ -174,7 +175,8 @@ def _step(b, code, step, block, weight, result):
         address(solver.steps, min(step, solver.steps.shape[0] - 1) * solver.steps.shape[1]),
         weight,
         np.int64(is_weights),
-        result,
+        np.int64(total),
+        np.int64(norm),
     )
     call(b.workspace.addresses[STEP], operands)
 
@@ -185,41 +187,45 @@ def step_address(dtype: str) -> int:
     if DISABLED:
         return c_function(partial(_take_step_in_python, dtype))
     f, d, i = types.CPointer(getattr(types, dtype)), types.CPointer(types.float64), types.int64
-    return c_function(_take_step, i, f, f, f, f, f, i, i, d, d, i, i)
+    return c_function(_take_step, i, f, f, f, f, f, i, i, d, d, i, i, i)
 
 
 def _take_step_in_python(
-    dtype, code, w, first, second, left, right, rows, columns, settings, weight, is_weights, result
-):
+    dtype, code, w, first, second, left, right, rows, columns, settings, weight, is_weights,
+    total, norm,
+):  # fmt: skip
     shape = (rows, columns)
     w, first, second = (memory_view(x, dtype, shape) for x in (w, first, second))
     left, right = memory_view(left, dtype, (rows,)), memory_view(right, dtype, (columns,))
     settings, weight = memory_view(settings, "f8", (N_SETTINGS,)), memory_view(weight, "f8", (1,))
-    total = _follow_rule(code, w, first, second, left, right, settings, weight[0], is_weights != 0)
-    if result != 0:
-        memory_view(result, "f8", (1,))[0] = total
+    sums = _follow_rule(code, w, first, second, left, right, settings, weight[0], is_weights != 0)
+    for place, value in zip((total, norm), sums, strict=True):
+        if place != 0:
+            memory_view(place, "f8", (1,))[0] = value
 
 
 def _take_step(
-    code, w, first, second, left, right, rows, columns, settings, weight, is_weights, result
+    code, w, first, second, left, right, rows, columns, settings, weight, is_weights, total, norm
 ):
     shape = (rows, columns)
     w, first, second = array_at(w, shape), array_at(first, shape), array_at(second, shape)
     left, right = array_at(left, (rows,)), array_at(right, (columns,))
     settings, weight = array_at(settings, (N_SETTINGS,)), array_at(weight, (1,))[0]
-    total = _follow_rule(code, w, first, second, left, right, settings, weight, is_weights != 0)
-    if result != 0:
-        store(result, total)
+    sums = _follow_rule(code, w, first, second, left, right, settings, weight, is_weights != 0)
+    if total != 0:
+        store(total, sums[0])
+    if norm != 0:
+        store(norm, sums[1])
 
 
 @part
 def _follow_rule(code, w, first, second, left, right, settings, weight, is_weights):
-    """One step of w by the rule of the solver; returns the sum of the squares of the new w.
+    """One step of w by the rule of the solver; returns the sums of the squares of new w and of g.
 
     ``left[r] * right[i]`` is a sum over the batch; ``g = (left * right + penalty * w) / weight`` is
     the gradient of the mean loss. The rules, with their sources, are in `fastbp.training.solvers`.
     Three are no steps: one leaves g in `right`, one adds the L1 penalty's gradient to it and
-    returns the sum of the absolute values of w, one returns the sum of the squares of g.
+    returns the sum of the absolute values of w, one returns only that of the squares of g.
     """
     T = w.dtype.type
     scale = T(1 / weight)
@@ -228,7 +234,7 @@ def _follow_rule(code, w, first, second, left, right, settings, weight, is_weigh
     beta_1, rest_1 = T(settings[BETA_1]), T(settings[REST_1])
     beta_2, rest_2 = T(settings[BETA_2]), T(settings[REST_2])
     rate, epsilon = T(settings[RATE]), T(settings[EPSILON])
-    total = T(0)
+    total, norm = T(0), T(0)
     if code == SGD:
         for r in range(left.size):
             factor = left[r]
@@ -238,6 +244,7 @@ def _follow_rule(code, w, first, second, left, right, settings, weight, is_weigh
                 new = w[r, i] + v
                 first[r, i], w[r, i] = v, new
                 total += new * new
+                norm += g * g
     elif code == NESTEROV:
         for r in range(left.size):
             factor = left[r]
@@ -247,6 +254,7 @@ def _follow_rule(code, w, first, second, left, right, settings, weight, is_weigh
                 new = w[r, i] + (beta_1 * v - rate * g)
                 first[r, i], w[r, i] = v, new
                 total += new * new
+                norm += g * g
     elif code == ADAM:
         for r in range(left.size):
             factor = left[r]
@@ -257,6 +265,7 @@ def _follow_rule(code, w, first, second, left, right, settings, weight, is_weigh
                 new = decay * w[r, i] - rate * m / (math.sqrt(v) + epsilon)
                 first[r, i], second[r, i], w[r, i] = m, v, new
                 total += new * new
+                norm += g * g
     elif code == ADAGRAD:
         for r in range(left.size):
             factor = left[r]
@@ -266,6 +275,7 @@ def _follow_rule(code, w, first, second, left, right, settings, weight, is_weigh
                 new = w[r, i] - rate * g / (math.sqrt(v) + epsilon)
                 second[r, i], w[r, i] = v, new
                 total += new * new
+                norm += g * g
     elif code == ADD_SIGNS:
         l1 = T(settings[L1])
         for i in range(right.size):
@@ -276,8 +286,8 @@ def _follow_rule(code, w, first, second, left, right, settings, weight, is_weigh
             factor = left[r]
             for i in range(right.size):
                 g = (factor * right[i] + penalty * w[r, i]) * scale
-                total += g * g
+                norm += g * g
     else:
         for i in range(right.size):
             right[i] = (right[i] + penalty * w[0, i]) * scale
-    return np.float64(total)
+    return np.float64(total), np.float64(norm)

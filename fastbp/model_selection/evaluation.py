@@ -46,7 +46,7 @@ class Evaluator:
 
     def __init__(self) -> None:
         self._tables: dict[Any, Table] = {}
-        self._folds: dict[Any, Fold] = {}
+        self._folds: dict[Any, dict[Any, Fold]] = {}  # by what says how X, and how y, is taken
         self._expected: Counter[Any] = Counter()  # fits of each fold
         self._valid: set[int] = set()  # candidates whose parameters are
         self.left: Counter[str] = Counter()  # fits left to scikit-learn, by the reason
@@ -129,20 +129,22 @@ class Evaluator:
         train, test = fit.asked["train"], fit.asked["test"]
         weight = (fit.asked.get("fit_params") or {}).get(fit.prefix + "sample_weight")
         special = [getattr(network, name, None) for name in ("out_activation", "class_weight")]
-        kind = (type(network), network.dtype, network.loss, str(special))
-        key = (kind, fit.key_of_fold())
+        of_X = (type(network), network.dtype)  # say how X is taken
+        of_y = (network.loss, str(special))
         with self._making:
-            if key not in self._folds:
+            folds = self._folds.setdefault((of_X, fit.key_of_fold()), {})
+            if of_y not in folds:
                 began = time.perf_counter()
                 if fit.has_steps:
-                    fold = transform_fold(fit.estimator, fit.X, fit.y, weight, train, test)
+                    sibling = next(iter(folds.values()), None)
+                    fold = transform_fold(fit.estimator, fit.X, fit.y, weight, train, test, sibling)
                 else:
-                    if kind not in self._tables:
-                        self._tables[kind] = Table(network, fit.X, fit.y, weight)
-                    fold = self._tables[kind].fold(train, test)
+                    if of_X not in self._tables:
+                        self._tables[of_X] = Table(network, fit.X, fit.y, weight)
+                    fold = self._tables[of_X].fold(network, train, test)
                 fold.seconds = time.perf_counter() - began
-                self._folds[key] = fold
-            return self._folds[key]
+                folds[of_y] = fold
+            return folds[of_y]
 
     def _train(self, fit: Fit, network: BaseBP, fold: Fold) -> BaseBP:
         """Return the trained network: the given one, or that of the round before."""
@@ -180,8 +182,10 @@ def _why_not_here(fit: Fit) -> str:
 
 def _judge(fit: Fit, network: BaseBP, fold: Fold, part: str) -> Any:
     """Return the scores of the samples of a fold, "train" or "test"."""
-    rows, y = (fold.test, fold.y_test) if part == "test" else (fold.train, fold.y_train)
     scorer, numbers = fit.asked["scorer"], fit.asked[part]
+    if part == "train" and fold.y_train is None:
+        fold.y_train = _safe_indexing(fit.y, numbers)
+    rows, y = (fold.test, fold.y_test) if part == "test" else (fold.train, fold.y_train)
     score_params = fit.asked.get("score_params") or {}
     params = _check_method_params(fit.X, params=score_params, indices=numbers)
     if not params and _is_accuracy(scorer, network) and type(y) is np.ndarray and y.ndim == 1:

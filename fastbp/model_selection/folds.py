@@ -1,6 +1,6 @@
 """The data of a fold, checked once and shared by all candidates that are trained on it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,8 @@ class Fold:
     test: Rows
     attributes: dict[str, Any]  # that the data give an estimator: its classes, for one
     steps: list[tuple[str, Any]]  # fitted, that come before the network in a Pipeline
-    y_train: Any
     y_test: Any
+    y_train: Any = None  # until a score of it is asked for
     seconds: float = 0.0  # it took to make
 
 
@@ -39,21 +39,22 @@ class Table:
     Parameters
     ----------
     network : BaseBP
-        Its `dtype`, `loss` and the like say how they are checked; it is not touched.
+        Its type and `dtype` say how they are checked; it is not touched.
     X, y, sample_weight
         As the user gave them, all samples.
     """
 
     def __init__(self, network: BaseBP, X: Any, y: Any, sample_weight: Any) -> None:
         self._given_y = y
-        self._template: BaseBP = clone(network)
-        self._X, self._y = self._template._validate_data(X, y, reset=True)
+        template: BaseBP = clone(network)
+        self._X, self._y = template._validate_data(X, y, reset=True)
+        self._attributes = _fitted_attributes(template)
         self._sample_weight = check_weights(sample_weight, self._X)
 
-    def fold(self, train: Array, test: Array) -> Fold:
-        """Return the fold of these row numbers."""
-        template, X = clone(self._template), self._X
-        vars(template).update(_fitted_attributes(self._template))
+    def fold(self, network: BaseBP, train: Array, test: Array) -> Fold:
+        """Return the fold of these row numbers, with targets as this network takes them."""
+        template, X = clone(network), self._X
+        vars(template).update(self._attributes)
         dtype = template._choose_dtype(X, first_pass=True)
         targets, labels = template._validate_targets(X, self._y[train], dtype, incremental=False)
         n_samples = X.shape[0]
@@ -72,7 +73,6 @@ class Table:
             Rows(X, test),
             _fitted_attributes(template),
             [],
-            _safe_indexing(self._given_y, train),
             _safe_indexing(self._given_y, test),
         )
 
@@ -84,22 +84,32 @@ def transform_fold(
     sample_weight: Any,
     train: Array,
     test: Array,
+    sibling: Fold | None = None,
 ) -> Fold:
-    """Return a fold of what the steps before the network, fitted to its samples, make of X."""
-    before = Pipeline(pipeline.steps[:-1], memory=pipeline.memory)
+    """Return a fold of what the steps before the network, fitted to its samples, make of X.
+
+    A sibling is this fold as another network takes y: X is then there already.
+    """
     network: BaseBP = clone(pipeline.steps[-1][1])
     y_train = _safe_indexing(y, train)
+    params = _check_method_params(X, {"sample_weight": sample_weight}, indices=train)
+    weight = params["sample_weight"]
+    if sibling:
+        samples = network._take_in(sibling.samples.X, y_train, weight, first_pass=True)
+        attributes = sibling.attributes | _fitted_attributes(network)
+        return replace(sibling, samples=samples, attributes=attributes)
+    before = Pipeline(pipeline.steps[:-1], memory=pipeline.memory)
     X_train = before.fit_transform(_safe_indexing(X, train), y_train)
-    weights = _check_method_params(X, {"sample_weight": sample_weight}, indices=train)
-    samples = network._take_in(X_train, y_train, weights["sample_weight"], first_pass=True)
+    samples = network._take_in(X_train, y_train, weight, first_pass=True)
+    del X_train  # there twice, where it had to be converted
     X_test = network._check_data(before.transform(_safe_indexing(X, test)), reset=False)
+    numbers = np.arange(max(len(train), len(test)))
     return Fold(
         samples,
-        Rows(samples.X, np.arange(len(train))),
-        Rows(X_test, np.arange(len(test))),
+        Rows(samples.X, numbers[: len(train)]),
+        Rows(X_test, numbers[: len(test)]),
         _fitted_attributes(network),
         before.steps,
-        y_train,
         _safe_indexing(y, test),
     )
 

@@ -4,7 +4,7 @@ It holds the bundles the kernels work on, decides threads and chunks, and cuts t
 short enough that Ctrl-C is heard between them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ import scipy.sparse
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
-from fastbp.forks import holding
+from fastbp.forks import Holding
 from fastbp.kernels import epoch, losses
 from fastbp.kernels.arrays import (
     BEST_LOSS,
@@ -69,7 +69,7 @@ class Epochs(NamedTuple):
 
     losses: list[float]
     gradient_norms: list[float]  # of the last mini-batch of each, before it is clipped
-    last_steps: Array  # (n_epochs,) the number of the last step of each
+    last_steps: range  # the number of the last step of each
     seconds: float  # that each took, on an average
 
 
@@ -122,11 +122,12 @@ class Engine:
         n_threads = choose_threads(n_jobs, self.work)
         patience = OWN_PATIENCE if n_jobs is None else ASKED_PATIENCE
         self.seconds = 0.0  # of compiled calls so far
-        self._large = find_large(weights.units, weights.dtype)
+        large = find_large(weights.units, weights.dtype)
+        self._uses_blas = any(large)
         kept = keep_gradient or self.chunks_per_batch > 1
         self._kind: Any = None  # of what is made anew each time: room depends on more than shapes
         if not kept and not scipy.sparse.issparse(samples.X):
-            shape = weights.units, weights.dtype, self._large, tuple(names), self.dropout, loss
+            shape = weights.units, weights.dtype, large, tuple(names), self.dropout, loss
             kind = samples.kind(), samples.labels is None
             self._kind = (*shape, *kind, rows, n_threads, patience)
         self.plan, self.address, self.pace = _pool.take(
@@ -177,6 +178,7 @@ class Engine:
         generator: RandomState | None = None,
         watch: Array | None = None,
         deadline: float = np.inf,
+        before_epoch: Callable[[], None] | None = None,
     ) -> Iterator[Epochs]:
         """Train for some epochs; tell of each.
 
@@ -193,6 +195,8 @@ class Engine:
             When to halt, from `make_watch`; it is kept up to date.
         deadline : float, default=inf
             The time of `perf_counter` after which no call is made.
+        before_epoch : callable, default=None
+            Called before each epoch; they are then told of one by one.
 
         Yields
         ------
@@ -208,29 +212,38 @@ class Engine:
         watch[ENDED] = 0
         self.plan.set("data", order=order, generator=addresses)
         self.plan.set("run", losses=losses, norms=norms, watch=watch)
+        self.plan.set("solver", **optimizer.bundle(1)._asdict())
+        drawing = Holding(generator._bit_generator.lock) if generator else nullcontext()
         per_epoch = -(-len(order) // self.batch_size) * self.chunks_per_batch
+        steps_per_epoch = per_epoch // self.chunks_per_batch
         first = given = 0
         seconds = self.seconds
         last = per_epoch * n_epochs
-        steps_before = optimizer.steps_taken
+        steps_before = optimizer.steps_taken - 1
         while first < last and not watch[HALTED] and perf_counter() < deadline:
-            n_threads, n_units = self.pace.plan(last - first)
+            remaining = last - first
+            if before_epoch:
+                remaining = per_epoch - first % per_epoch
+                if remaining == per_epoch:
+                    before_epoch()
+            n_threads, n_units = self.pace.plan(remaining)
             first_batch = first // self.chunks_per_batch
             end_batch = -(-(first + n_units) // self.chunks_per_batch)
-            solver = optimizer.bundle(end_batch - first_batch)
-            self.plan.set("solver", **solver._asdict())
-            with holding(generator._bit_generator.lock) if generator else nullcontext():
+            self.plan.set("solver", steps=optimizer.next_steps(end_batch - first_batch))
+            with drawing:
                 first = self._run(first, first + n_units, n_threads, optimizer.steps_taken)
             optimizer.steps_taken += first // self.chunks_per_batch - first_batch
             ended = first // per_epoch
             if ended > given:
-                each = (self.seconds - seconds) / (ended - given)
-                numbers = np.arange(given + 1, ended + 1) * (per_epoch // self.chunks_per_batch)
                 yield Epochs(
                     losses[given:ended].tolist(),
                     norms[given:ended].tolist(),
-                    steps_before + numbers - 1,
-                    each,
+                    range(
+                        steps_before + steps_per_epoch * (given + 1),
+                        steps_before + steps_per_epoch * ended + 1,
+                        steps_per_epoch,
+                    ),
+                    (self.seconds - seconds) / (ended - given),
                 )
                 given, seconds = ended, self.seconds
 
@@ -275,7 +288,7 @@ class Engine:
         """Train on chunks first..last, or to a halt, in one call; return where it ended."""
         raise_if_cancelled()
         self.plan.set("run", first=first, last=last, first_step=first_step)
-        with single_threaded_blas() if any(self._large) else nullcontext():
+        with single_threaded_blas() if self._uses_blas else nullcontext():
             worth_it = self.n_jobs is not None or self.seconds > COMPILE_PATIENCE
             began = perf_counter()
             n_threads = run_on_threads(self.address, self.plan, n_threads, worth_it)

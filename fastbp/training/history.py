@@ -29,7 +29,7 @@ class History:
         history._columns = {name: columns[name] for name in COLUMNS}
         return history
 
-    def add(self, n_epochs: int, **columns: list[float]) -> None:
+    def add(self, n_epochs: int, columns: dict[str, list[float]]) -> None:
         """Note some epochs; what is not given is NaN."""
         self.n_epochs += n_epochs
         for name, kept in self._columns.items():

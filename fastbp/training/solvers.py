@@ -35,6 +35,7 @@ STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw", "adagrad", "rmsprop")
 
 STEPS_AT_A_TIME = 256  # their settings are made ahead: an epoch may be a single step
 LEAST_RATE = 1e-6  # to which 'adaptive' and 'plateau' go down
+NOT_ADAMS = ("invscaling", "adaptive")  # MLPClassifier's 'adam' takes no notice of them
 
 _CODES = {
     "sgd": update.SGD,
@@ -75,6 +76,8 @@ class Optimizer:
         self._forget_steps()
 
     def _make_schedule(self, *length: int) -> None:
+        if self.solver == "adam" and self.schedule in NOT_ADAMS:
+            self.schedule = "constant"
         decay = self.decay_rate, self.decay_epochs
         self._factors = Schedule(self.schedule, *decay, self.warmup_epochs, *length)
 
@@ -114,9 +117,9 @@ class Optimizer:
         second = self.second.flat if self.second else empty
         nesterov = self.solver == "sgd" and self.nesterovs_momentum
         code = update.NESTEROV if nesterov else _CODES[self.solver]
-        return Solver(code, self._next_steps(n_steps), first, second)
+        return Solver(code, self.next_steps(n_steps), first, second)
 
-    def _next_steps(self, n_steps: int) -> NDArray[Any]:
+    def next_steps(self, n_steps: int) -> NDArray[Any]:
         """Settings of the next steps, (n_steps, N_SETTINGS), made for many at a time.
 
         One row, (1, N_SETTINGS), where all are alike.
@@ -159,24 +162,27 @@ class Optimizer:
     @property
     def keeps_its_rate(self) -> bool:
         """Whether the learning rate stays as it is until training comes to a halt."""
-        return self.solver != "sgd" or self.schedule != "invscaling"
+        return self.schedule != "invscaling"
 
-    def rates(self, steps: NDArray[Any]) -> NDArray[Any]:
-        """Return the learning rates, (n_steps,), of steps of these numbers from 0 on."""
-        return self.learning_rate * self._factors.of_steps(steps)
+    def rates(self, steps: range) -> list[float]:
+        """Return the learning rates of steps of these numbers from 0 on."""
+        if self._factors.is_constant:
+            return [self.learning_rate] * len(steps)
+        rates: list[float] = (self.learning_rate * self._factors.of_steps(np.array(steps))).tolist()
+        return rates
 
     def end_epoch(self, samples_seen: int) -> None:
         """Set the learning rate of the next epoch, after so many samples in all."""
-        if self.solver == "sgd" and self.schedule == "invscaling":
+        if self.schedule == "invscaling":
             self.learning_rate = self.learning_rate_init / (samples_seen + 1) ** self.power_t
 
     def goes_on(self) -> tuple[bool, str]:
         """Say whether to go on when training has come to a halt, and what was done about it.
 
-        Of SGD the schedule 'adaptive' goes on with a fifth of its rate, of all solvers 'plateau'
-        with `decay_rate` of it, down to 1e-6.
+        'adaptive' goes on with a fifth of the rate, 'plateau' with `decay_rate` of it, down to
+        1e-6.
         """
-        if self.schedule != "plateau" and (self.solver != "sgd" or self.schedule != "adaptive"):
+        if self.schedule not in ("adaptive", "plateau"):
             return False, "Stopping."
         if self.learning_rate <= LEAST_RATE:
             return False, "Learning rate too small. Stopping."

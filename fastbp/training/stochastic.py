@@ -15,7 +15,7 @@ from fastbp.kernels.arrays import BEST_LOSS, WAITED
 from fastbp.training.engine import Engine, Epochs, make_watch
 from fastbp.training.history import History
 from fastbp.training.limited_memory import LimitedMemory
-from fastbp.training.reporting import Lines, make_reporter
+from fastbp.training.reporting import make_reporter
 from fastbp.training.solvers import Optimizer
 
 __all__ = ["Progress", "Rules", "State", "Watch", "train"]
@@ -124,120 +124,143 @@ def train(
         engine.sum_squares = state.sum_squares
     if judge and state.best is None:
         state.best = engine.weights.flat.copy()
-    reporter = make_reporter(rules.verbose, 1 if rules.one_epoch else rules.max_iter)
+    training = _Training(engine, optimizer, progress, rules, state, judge, watch)
     try:
-        _loop(engine, optimizer, progress, rules, state, judge, watch, reporter)
+        training.run()
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
     finally:
-        if reporter:
-            reporter.close()
+        training.close()
     if state.best is not None and not (rules.one_epoch and state.goes_on):
         state.latest = engine.weights.flat.copy()
         engine.weights.flat[...] = state.best
 
 
-def _loop(
-    engine: Engine,
-    optimizer: Optimizer,
-    progress: Progress,
-    rules: Rules,
-    state: State,
-    judge: Callable[[], tuple[float, float]] | None,
-    watch: Watch | None,
-    reporter: Lines | None,
-) -> None:
-    assert state.order is not None
-    limit = state.n_iter + 1 if rules.one_epoch else rules.max_iter
-    generator = state.random_state if rules.shuffle else None
-    began = perf_counter() - state.seconds
-    deadline = np.inf
-    if rules.max_time is not None and not rules.one_epoch:
-        deadline = began + rules.max_time
-    while state.goes_on and state.n_iter < limit:
-        n_epochs, halt = 1, None
-        if watch:
-            watch.begin_epoch()
-        if judge is None:
-            if optimizer.keeps_its_rate and watch is None:
-                n_epochs = min(limit - state.n_iter, MOST_EPOCHS)
-            assert progress.best_loss is not None
-            halt = make_watch(
-                progress.best_loss,
-                progress.epochs_without_improvement,
-                rules.tol,
-                rules.n_iter_no_change,
-            )
-        try:
-            for epochs in engine.train(state.order, n_epochs, optimizer, generator, halt, deadline):
-                if reporter:
-                    reporter.epochs(state.n_iter, epochs.losses)
-                state.n_iter += len(epochs.losses)
-                progress.loss_curve += epochs.losses
-                progress.samples_seen += len(epochs.losses) * len(state.order)
-                judgement = judge() if judge else None
-                _note(progress, epochs, optimizer, judgement)
-                if judgement and _is_best(progress, rules, judgement[0]):
-                    state.best = engine.weights.flat.copy()
-                if judgement and reporter:
-                    reporter.score(judgement[0])
-                optimizer.end_epoch(progress.samples_seen)
-        finally:
-            state.seconds = perf_counter() - began
-            state.sum_squares = engine.sum_squares
-            if halt is not None:
-                progress.best_loss = float(halt[BEST_LOSS])
-                progress.epochs_without_improvement = int(halt[WAITED])
+class _Training:
+    """One that is under way; see `train`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        optimizer: Optimizer,
+        progress: Progress,
+        rules: Rules,
+        state: State,
+        judge: Callable[[], tuple[float, float]] | None,
+        watch: Watch | None,
+    ) -> None:
+        self._engine, self._optimizer = engine, optimizer
+        self._progress, self._rules, self._state = progress, rules, state
+        self._judge, self._watch = judge, watch
+        self._reporter = make_reporter(rules.verbose, 1 if rules.one_epoch else rules.max_iter)
+
+    def close(self) -> None:
+        """End what reports."""
+        if self._reporter:
+            self._reporter.close()
+
+    def run(self) -> None:
+        """Train to a halt, or to a limit."""
+        rules, state, optimizer = self._rules, self._state, self._optimizer
+        limit = state.n_iter + 1 if rules.one_epoch else rules.max_iter
+        generator = state.random_state if rules.shuffle else None
+        before_epoch = None
+        if self._watch:
+            before_epoch = self._watch.begin_epoch
+        elif self._judge or not optimizer.keeps_its_rate:
+            before_epoch = _pause
+        began = perf_counter() - state.seconds
+        deadline = np.inf
+        if rules.max_time is not None and not rules.one_epoch:
+            deadline = began + rules.max_time
+        assert state.order is not None
+        while state.goes_on and state.n_iter < limit:
+            n_epochs = min(limit - state.n_iter, MOST_EPOCHS)
+            halt = self._make_halt()
+            for epochs in self._engine.train(
+                state.order, n_epochs, optimizer, generator, halt, deadline, before_epoch
+            ):
+                state.seconds = perf_counter() - began
+                self._note(epochs, halt)
+                if self._is_over():
+                    return
+            if rules.one_epoch:
+                return
+            limits = {
+                f"Maximum iterations ({rules.max_iter})": state.n_iter == rules.max_iter,
+                f"Maximum time ({rules.max_time} s)": perf_counter() > deadline,
+            }
+            reached = [name for name, is_reached in limits.items() if is_reached]
+            if reached:
+                warnings.warn(
+                    f"Stochastic Optimizer: {reached[0]} reached and the optimization hasn't "
+                    "converged yet.",
+                    ConvergenceWarning,
+                    stacklevel=3,
+                )
+                return
+
+    def _make_halt(self) -> Array | None:
+        """Return what tells the engine when to halt by the loss."""
+        if self._judge:
+            return None
+        progress, rules = self._progress, self._rules
+        assert progress.best_loss is not None
+        waited = progress.epochs_without_improvement
+        return make_watch(progress.best_loss, waited, rules.tol, rules.n_iter_no_change)
+
+    def _note(self, epochs: Epochs, halt: Array | None) -> None:
+        """Take note of epochs that have ended, and judge."""
+        progress, state, reporter = self._progress, self._state, self._reporter
+        n = len(epochs.losses)
+        if reporter:
+            reporter.epochs(state.n_iter, epochs.losses)
+        state.n_iter += n
+        progress.loss_curve += epochs.losses
+        assert state.order is not None
+        progress.samples_seen += n * len(state.order)
+        if halt is not None:
+            progress.best_loss = float(halt[BEST_LOSS])
+            progress.epochs_without_improvement = int(halt[WAITED])
+        noted = {
+            "loss": epochs.losses,
+            "learning_rate": self._optimizer.rates(epochs.last_steps),
+            "gradient_norm": epochs.gradient_norms,
+            "seconds": [epochs.seconds] * n,
+        }
+        if self._judge:
+            score, loss = self._judge()
+            noted |= {"validation_score": [score], "validation_loss": [loss]}
+            if _is_best(progress, self._rules, score):
+                state.best = self._engine.weights.flat.copy()
+            if reporter:
+                reporter.score(score)
+        progress.history.add(n, noted)
+        self._optimizer.end_epoch(progress.samples_seen)
+
+    def _is_over(self) -> bool:
+        """Judge whether training has come to a halt, tell of it, and say whether it ends here."""
+        progress, rules, state = self._progress, self._rules, self._state
         hopeless = (
-            judge is None
-            and bool(progress.loss_curve)
+            self._judge is None
             and not isfinite(progress.loss_curve[-1])
-            and not np.isfinite(engine.weights.flat).all()
+            and not np.isfinite(self._engine.weights.flat).all()
         )
         if not hopeless and progress.epochs_without_improvement > rules.n_iter_no_change:
-            state.goes_on, what = optimizer.goes_on()
-            if reporter:
-                reporter.halt(f"{_halt_message(rules, judge is not None)} {what}")
+            state.goes_on, what = self._optimizer.goes_on()
+            if self._reporter:
+                self._reporter.halt(f"{_halt_message(rules, self._judge is not None)} {what}")
             if state.goes_on:
                 progress.epochs_without_improvement = 0
-        stops = watch is not None and watch.end_epoch()
-        if stops or hopeless:  # the caller says that nothing can come of it
-            break
-        if not state.goes_on or rules.one_epoch:
-            continue
-        limits = {
-            f"Maximum iterations ({rules.max_iter})": state.n_iter == rules.max_iter,
-            f"Maximum time ({rules.max_time} s)": perf_counter() > deadline,
-        }
-        reached = [name for name, is_reached in limits.items() if is_reached]
-        if reached:
-            warnings.warn(
-                f"Stochastic Optimizer: {reached[0]} reached and the optimization hasn't converged "
-                "yet.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
-            break
+        stops = False
+        if self._watch:
+            state.sum_squares = self._engine.sum_squares
+            stops = self._watch.end_epoch()
+        return stops or hopeless or not state.goes_on  # of what is hopeless the caller tells
 
 
-def _note(
-    progress: Progress,
-    epochs: Epochs,
-    optimizer: Optimizer,
-    judgement: tuple[float, float] | None,
-) -> None:
-    """Write the history."""
-    n = len(epochs.losses)
-    score, loss = ([], []) if judgement is None else ([judgement[0]], [judgement[1]])
-    progress.history.add(
-        n,
-        loss=epochs.losses,
-        validation_score=score,
-        validation_loss=loss,
-        learning_rate=optimizer.rates(epochs.last_steps).tolist(),
-        gradient_norm=epochs.gradient_norms,
-        seconds=[epochs.seconds] * n,
-    )
+def _pause() -> None:
+    """Nothing is to be done before an epoch, but after each."""
 
 
 def _is_best(progress: Progress, rules: Rules, score: float) -> bool:
