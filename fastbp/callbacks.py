@@ -171,7 +171,12 @@ class Checkpoint(_Callback):
     ----------
     path : str or path-like
     every : int, default=1
-        Epochs.
+        Epochs, or iterations of 'lbfgs', whose state is some 27 times the weights in float64.
+
+    Raises
+    ------
+    RuntimeError
+        In a fit by 'lbfgs' with a scipy whose state of it is not known, as before 1.15.
 
     Examples
     --------
@@ -180,6 +185,8 @@ class Checkpoint(_Callback):
     >>> model = BPClassifier(random_state=0).set_callbacks(Checkpoint("run.fastbp", every=10))
     """
 
+    keeps_state = True
+
     def __init__(self, path: str | os.PathLike[str], every: int = 1) -> None:
         if every < 1:
             raise ValueError(f"every must be 1 or more, got {every}.")
@@ -187,10 +194,6 @@ class Checkpoint(_Callback):
         self.path, self.every = path, every
 
     def _begin(self, estimator: Any) -> None:
-        if estimator.solver == "lbfgs":
-            raise ValueError(
-                "Checkpoint is for stochastic solvers: scipy keeps the state of 'lbfgs' to itself."
-            )
         folder = Path(self.path).absolute().parent
         if not folder.is_dir():  # said now, not after the first epochs
             raise FileNotFoundError(f"Checkpoint: there is no folder {folder}.")

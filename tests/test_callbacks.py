@@ -1,16 +1,21 @@
 """Callbacks, checkpoints, and fits that go on from them."""
 
+import itertools
 import logging
 import os
 import pickle
+import re
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from common import make_data, make_weights
+from scipy.optimize import minimize
+from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.model_selection import GridSearchCV
@@ -21,6 +26,9 @@ import fastbp
 import fastbp.model_selection
 from fastbp import BPClassifier, BPRegressor, files
 from fastbp.callbacks import Checkpoint, EarlyStopping, LogEvery, StopOnNaN, TimeLimit
+from fastbp.training import limited_memory
+from fastbp.training.engine import Engine
+from fastbp.training.limited_memory import LimitedMemory
 from fastbp.training.solvers import STOCHASTIC_SOLVERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -71,18 +79,22 @@ def test_what_callbacks_are_told(solver):
 
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 @pytest.mark.parametrize("early_stopping", [False, True])
-def test_a_callback_changes_nothing(solver, early_stopping):
-    model = BPClassifier(solver=solver, early_stopping=early_stopping, max_iter=9, random_state=0)
-    plain, watched = clone(model).fit(X, Y), fit(model, Recorder())
-    for mine, theirs in zip(watched.coefs_, plain.coefs_, strict=True):
-        np.testing.assert_array_equal(mine, theirs)
-    assert watched.n_iter_ == plain.n_iter_
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_callback_changes_nothing(solver, early_stopping, dtype, tmp_path):
+    settings = {"early_stopping": early_stopping, "dtype": dtype, "random_state": 0}
+    model = BPClassifier((7, 5), solver=solver, max_iter=9, **settings)
+    plain = clone(model).fit(X, Y)
+    for callback in (Recorder(), Checkpoint(tmp_path / "run")):
+        same_model(fit(clone(model), callback), plain)
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("early_stopping", [False, True])
-def test_the_estimator_that_is_fitted_up_to_here(early_stopping):
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_estimator_that_is_fitted_up_to_here(solver, early_stopping, dtype):
     recorder = Recorder(stop_at=2)
-    settings = {"random_state": 0, "early_stopping": early_stopping}
+    settings = {"random_state": 0, "early_stopping": early_stopping, "dtype": dtype}
+    settings |= {"solver": solver, "hidden_layer_sizes": (7, 5)}
     model = fit(BPClassifier(max_iter=9, **settings), recorder)
     short = BPClassifier(max_iter=3, **settings).fit(X, Y)
     assert model.n_iter_ == 3
@@ -191,7 +203,7 @@ def test_wrong_arguments(make, message):
         make()
 
 
-@pytest.mark.parametrize("callback", [EarlyStopping(), LogEvery(), StopOnNaN(), Checkpoint("x")])
+@pytest.mark.parametrize("callback", [EarlyStopping(), LogEvery(), StopOnNaN()])
 def test_what_lbfgs_cannot(callback):
     with pytest.raises(ValueError, match="is for stochastic solvers"):
         fit(BPClassifier(solver="lbfgs", max_iter=5), callback)
@@ -218,16 +230,24 @@ def same_model(a, b):
     for name in ("coefs_", "intercepts_"):
         for mine, theirs in zip(getattr(a, name), getattr(b, name), strict=True):
             np.testing.assert_array_equal(mine, theirs)
-    for name in ("loss_curve_", "n_iter_", "t_", "validation_scores_", "best_loss_"):
+    for name in ("loss_", "n_iter_", "t_"):
+        assert getattr(a, name) == getattr(b, name)
+    if a.solver == "lbfgs":
+        return
+    for name in ("loss_curve_", "validation_scores_", "best_loss_"):
         assert getattr(a, name) == getattr(b, name)
     for name, column in a.history_.items():
         if name != "seconds":
             np.testing.assert_array_equal(column, b.history_[name])
 
 
+# 'lbfgs' has neither dropout nor anything that the others of these runs are about.
+CASES = [(run, solver) for run in RUNS for solver in STOCHASTIC_SOLVERS]
+CASES += [(run, "lbfgs") for run in ("plain", "early stopping of wide layers")]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("solver", STOCHASTIC_SOLVERS)
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize(("run", "solver"), CASES)
 def test_going_on_equals_never_having_stopped(run, solver, dtype, tmp_path):
     settings = {"solver": solver, "dtype": dtype, "random_state": 3, "hidden_layer_sizes": (7, 5)}
     settings |= {"batch_size": 8, "learning_rate_init": 0.02, **RUNS[run]}
@@ -242,12 +262,17 @@ def test_going_on_equals_never_having_stopped(run, solver, dtype, tmp_path):
         same_model(gone_on, whole)
 
 
+@pytest.mark.parametrize("container", [np.asarray, csr_array])
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("target", ["binary", "multilabel", "regression", "poisson"])
-def test_going_on_with_every_kind_of_target(target, tmp_path):
+def test_going_on_with_every_kind_of_target(target, solver, container, tmp_path):
     X, y = make_data(target)
+    X = container(X)
     kind = BPRegressor if target in ("regression", "poisson") else BPClassifier
     settings = {"random_state": np.random.RandomState(5), "early_stopping": target == "binary"}
     settings |= {"loss": "poisson"} if target == "poisson" else {}
+    settings |= {"class_weight": "balanced"} if target == "binary" else {}
+    settings["solver"] = solver
     whole = clone(kind(max_iter=6, **settings)).fit(X, y, sample_weight=make_weights())
     model = clone(kind(max_iter=3, **settings)).set_callbacks(Checkpoint(tmp_path / "run", 3))
     model.fit(X, y, sample_weight=make_weights())
@@ -256,18 +281,23 @@ def test_going_on_with_every_kind_of_target(target, tmp_path):
     same_model(other, whole)
 
 
-def test_a_checkpoint_is_a_model_too(tmp_path):
-    model = BPClassifier(max_iter=9, random_state=0, early_stopping=True)
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_a_checkpoint_is_a_model_too(solver, tmp_path):
+    settings = {"solver": solver, "random_state": 0, "early_stopping": True}
+    model = BPClassifier(max_iter=9, **settings)
     model.set_callbacks(Checkpoint(tmp_path / "run", every=4)).fit(X, Y)
     loaded = fastbp.load(tmp_path / "run")
-    assert loaded.n_iter_ == 8
-    short = BPClassifier(max_iter=8, random_state=0, early_stopping=True).fit(X, Y)
+    short = BPClassifier(max_iter=8, **settings).fit(X, Y)
+    assert loaded.n_iter_ == short.n_iter_ == 8
+    assert loaded.loss_ == short.loss_
     np.testing.assert_array_equal(loaded.predict_proba(X), short.predict_proba(X))
 
 
 def test_what_is_wrong_with_a_checkpoint(tmp_path):
     path = tmp_path / "run"
     model = BPClassifier(max_iter=3, random_state=0).set_callbacks(Checkpoint(path)).fit(X, Y)
+    regressor = BPRegressor(max_iter=3, random_state=0)
+    regressor.set_callbacks(Checkpoint(tmp_path / "regression")).fit(X, Y)
     for other, data, message in (
         (BPClassifier(random_state=0, alpha=1), (X, Y), "with alpha=0.0001, not 1"),
         (BPClassifier(random_state=1), (X, Y), "with random_state=0, not 1"),
@@ -279,6 +309,8 @@ def test_what_is_wrong_with_a_checkpoint(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             other.fit(*data, resume_from=path)
+    with pytest.raises(ValueError, match=r"no training of units \(6, 100, 2\)"):
+        regressor.fit(X, np.column_stack([Y, Y]), resume_from=tmp_path / "regression")
     with pytest.raises(ValueError, match="of 3 epochs: max_iter is less"):
         BPClassifier(random_state=0, max_iter=2).fit(X, Y, resume_from=path)
     fastbp.save(model, path)
@@ -318,6 +350,206 @@ def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         fit(BPClassifier(max_iter=3), Checkpoint(tmp_path / "none" / "run", every=100))
 
+
+# Of lbfgs ---------------------------------------------------------------------------------------
+
+# How a fit may end, and the message of that.
+ENDS = {
+    "max_iter": ({"max_iter": 12}, "TOTAL NO. OF ITERATIONS REACHED LIMIT"),
+    "max_fun": ({"max_fun": 9}, "EVALUATIONS EXCEEDS LIMIT"),
+    "a small gradient": ({"tol": 0.01}, None),
+    "the loss falls no more": ({"tol": 0, "activation": "identity", "alpha": 1}, None),
+    "no step is found": ({"tol": 0}, "ABNORMAL"),
+    "max_time": ({"max_time": 4}, r"Maximum time \(4 s\) reached"),
+}
+
+
+class Keeper(Checkpoint):
+    """A checkpoint of each iteration, in a file of its own."""
+
+    def _after_epoch(self, estimator, run):
+        self.path = Path(self.path).with_name(str(estimator.n_iter_))
+        return super()._after_epoch(estimator, run)
+
+
+def fit_and_warn(model, clock, **data):
+    """Return the fitted model, and what the fit warned of."""
+    with warnings.catch_warnings(record=True) as caught, pytest.MonkeyPatch.context() as patch:
+        warnings.simplefilter("always")
+        patch.setattr("fastbp.training.lbfgs.perf_counter", clock)
+        model.fit(X, Y, **data)
+    return model, [str(warning.message) for warning in caught]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_lbfgs_ends_as_scipys_own_loop_and_from_any_checkpoint(end, tmp_path):
+    settings, message = ENDS[end]
+    settings = {"max_iter": 1000, "random_state": 0, **settings}
+
+    def make():
+        return BPClassifier((7, 5), solver="lbfgs", **settings)
+
+    plain, said = fit_and_warn(make(), itertools.count(1).__next__)
+    assert len(said) == (message is not None)
+    assert all(re.search(message, text) for text in said)
+    kept = fit_and_warn(make().set_callbacks(Keeper(tmp_path / "0")), itertools.count(1).__next__)
+    same_model(kept[0], plain)
+    assert kept[1] == said
+    for k in range(1, plain.n_iter_ + (end != "max_time"), 4):
+        clock = itertools.count(k + 1).__next__
+        resumed = fit_and_warn(make(), clock, resume_from=tmp_path / str(k))
+        same_model(resumed[0], plain)
+        assert resumed[1] == said
+
+
+def test_evaluations_are_counted_as_scipy_counts_them():
+    def objective(x):  # whose line searches come to the same point again
+        points.append(x.copy())
+        return np.abs(x).sum(), np.sign(x)
+
+    points, x = [], np.array([1.0, 2.0, 3.0])
+    limits = {"maxiter": 100, "maxfun": 200, "gtol": 0}
+    memory = LimitedMemory(x)
+    result = memory.minimize(objective, lambda _: None, 0, **limits)
+    assert memory.n_evaluations < len(points)
+    options = {**limited_memory.OPTIONS, **limits}
+    theirs = minimize(objective, x, method="L-BFGS-B", jac=True, options=options)
+    assert memory.n_evaluations == theirs.nfev
+    assert (result.nit, result.status, result.message) == (
+        theirs.nit, theirs.status, theirs.message,
+    )  # fmt: skip
+    np.testing.assert_array_equal(result.x, theirs.x)
+
+
+@pytest.mark.parametrize("limit", ["max_iter", "max_fun"])
+def test_a_limit_of_lbfgs_may_be_raised(limit, tmp_path):
+    settings = {"activation": ("gelu", "elu", "tanh"), "dtype": "float32", "random_state": 0}
+    model = BPClassifier((7, 5, 4), solver="lbfgs", **settings)
+    whole = clone(model).set_params(**{limit: 24}).fit(X, Y)
+    fit(clone(model).set_params(**{limit: 12}), Checkpoint(tmp_path / "run"))
+    assert fastbp.load(tmp_path / "run").n_iter_ <= 12 < whole.n_iter_ <= 24
+    resumed = clone(model).set_params(**{limit: 24}).fit(X, Y, resume_from=tmp_path / "run")
+    same_model(resumed, whole)
+
+
+@pytest.mark.parametrize("n", [1, 8])
+def test_ctrl_c_with_the_state_of_lbfgs(n, monkeypatch, tmp_path):
+    model = BPClassifier(solver="lbfgs", max_iter=30, random_state=0)
+    whole = clone(model).fit(X, Y)
+    gradient = Engine.gradient
+
+    def interrupted(*arguments):
+        if next(calls) == n:
+            raise KeyboardInterrupt
+        return gradient(*arguments)
+
+    left = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "gradient", interrupted)
+        for callbacks in ([], [Checkpoint(tmp_path / "run")]):
+            calls = itertools.count()
+            with pytest.warns(UserWarning, match="interrupted by user"):
+                left.append(fit(clone(model), *callbacks))
+    same_model(*left)
+    if n > 1:  # an iteration was done
+        same_model(clone(model).fit(X, Y, resume_from=tmp_path / "run"), whole)
+
+
+def altered(name, values):
+    def alter(contents, arrays):
+        arrays[f"lbfgs.{name}"] = values(arrays[f"lbfgs.{name}"])
+
+    return alter
+
+
+def told(name, value):
+    def alter(contents, arrays):
+        contents["training"]["lbfgs"][name] = value
+
+    return alter
+
+
+@pytest.mark.parametrize(
+    ("alter", "message"),
+    [
+        *[
+            (altered(name, values), f"lbfgs.{name} of shape")
+            for name in ("x", "g", "wa", "dsave")
+            for values in (lambda a: a[1:], lambda a: a.astype(np.float32), lambda a: a[None])
+        ],
+        (lambda contents, arrays: arrays.pop("lbfgs.wa"), "lbfgs.wa of shape"),
+        *[
+            (told(name, value), f"lbfgs.{name}, of type")
+            for name, value in (("n_updates", 3.0), ("n_evaluations", None), ("f", "1"))
+        ],
+        *[(told("n_updates", n), "lbfgs.n_updates below 20") for n in (-1, 20, 2**40)],
+        (lambda contents, arrays: contents["training"].pop("lbfgs"), "lbfgs.f, of type"),
+    ],
+)
+def test_a_state_of_lbfgs_that_cannot_be(alter, message, tmp_path):
+    model = BPClassifier(solver="lbfgs", max_iter=6, random_state=0)
+    fit(model, Checkpoint(tmp_path / "run"))
+    contents, arrays = files.read(tmp_path / "run")
+    alter(contents, arrays)
+    files.write(tmp_path / "run", contents, arrays)
+    with pytest.raises(ValueError, match=f"^resume_from must hold {message}"):
+        clone(model).fit(X, Y, resume_from=tmp_path / "run")
+
+
+@pytest.mark.parametrize("n_updates", [0, 1, 9, 10, 11, 19])
+def test_no_numbers_make_lbfgs_write_beside_its_arrays(n_updates):
+    rng = np.random.default_rng(n_updates)
+    numbers = {"f": 1.0, "n_updates": n_updates, "n_evaluations": 1}
+    for _ in range(50):
+        arrays = LimitedMemory(np.zeros(7))._arrays
+        arrays = {name: np.frombuffer(rng.bytes(a.nbytes)).copy() for name, a in arrays.items()}
+        arrays["dsave"][[1, 2, 12]] = 1e300, 0, 1  # the loss before, its tolerance, the gradient
+        memory = LimitedMemory.of(7, numbers, arrays)
+        fenced = {name: np.full(len(a) + 2000, 7.25) for name, a in arrays.items()}
+        for name, array in arrays.items():
+            memory._arrays[name] = fenced[name][1000:-1000]
+            memory._arrays[name][...] = array
+        with np.errstate(all="ignore"):
+            memory.minimize(
+                lambda x: (x @ x, 2 * x), lambda _: None, 1, maxiter=99, maxfun=999, gtol=0
+            )
+        assert not np.array_equal(memory._arrays["wa"], arrays["wa"], equal_nan=True)
+        for array in fenced.values():
+            assert (array[:1000] == 7.25).all()
+            assert (array[-1000:] == 7.25).all()
+
+
+def test_a_scipy_whose_lbfgs_is_not_known(monkeypatch, tmp_path):
+    model = BPClassifier(solver="lbfgs", max_iter=6, random_state=0)
+    fit(model, Checkpoint(tmp_path / "run"))
+
+    def elsewhere(*arguments):
+        setulb(*arguments)
+        arguments[13][15] += 1  # where the last part of wa begins
+
+    def refuses(*arguments):
+        raise TypeError
+
+    def counts_on(*arguments):
+        setulb(*arguments)
+        arguments[13][26] += arguments[11][0] == limited_memory.NEW_X  # the oldest update
+
+    setulb, *messages = limited_memory._find_in_scipy()
+    for function in (elsewhere, refuses, counts_on):
+        with monkeypatch.context() as patch:
+            patch.setattr(limited_memory, "_find_in_scipy", lambda f=function: (f, *messages))
+            with pytest.raises(RuntimeError, match="is not known here"):
+                fit(clone(model), Checkpoint(tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+    monkeypatch.setattr(limited_memory, "SIGNATURE", "setulb(m,x,l,u,nbd,f,g,factr,pgtol,wa)")
+    with pytest.raises(RuntimeError, match=r"in arrays from version 1\.15 on"):
+        fit(clone(model), Checkpoint(tmp_path / "other"))
+    with pytest.raises(RuntimeError, match=r"in arrays from version 1\.15 on"):
+        clone(model).fit(X, Y, resume_from=tmp_path / "run")
+    same_model(fit(clone(model), Recorder()), model)
+
+
+# Kills ------------------------------------------------------------------------------------------
 
 KILLED = """
 import sys

@@ -252,7 +252,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         """Train on some rows of the samples, from the state on."""
         names = (*self._check_network()[1], self.out_activation_)
         if self.solver == "lbfgs":
-            self._fit_lbfgs(samples, weights, names, state.rows, watch)
+            self._fit_lbfgs(samples, weights, names, state, watch)
         else:
             self._fit_stochastic(samples, weights, names, state, incremental, validation, watch)
         if not np.isfinite(weights.flat).all():
@@ -307,7 +307,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         samples: Samples,
         weights: Weights,
         names: tuple[str, ...],
-        rows: Array,
+        state: stochastic.State,
         watch: Watch | None,
     ) -> None:
         self._check_regularisation()
@@ -318,29 +318,31 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             if samples.targets is not None:
                 targets = samples.targets.astype(np.float64)
                 samples = Samples(samples.X, targets, None, samples.sample_weight)
-        engine = self._make_engine(exact, names, samples, len(rows), keep_gradient=True)
+        engine = self._make_engine(exact, names, samples, len(state.rows), keep_gradient=True)
+
+        def publish() -> dict[str, Any]:
+            weights.flat[...] = weights.with_padding(exact.without_padding(exact.flat))
+            self.n_iter_, self.loss_ = state.n_iter, state.loss
+            return {}
 
         if watch:
-
-            def publish() -> dict[str, Any]:
-                weights.flat[...] = exact.flat
-                return {}
-
             watch.publish = publish
-        self.n_iter_, self.loss_ = lbfgs.minimize(
-            engine,
-            rows,
-            self.alpha,
-            max_iter=self.max_iter,
-            max_fun=self.max_fun,
-            tol=self.tol,
-            max_time=self.max_time,
-            verbose=self.verbose,
-            watch=watch,
-        )
-        if exact is not weights:
-            self._show(Weights.of(exact.coefs, exact.intercepts, weights.dtype))
-            weights.flat[...] = self._weights.flat
+        self._state = state
+        try:
+            lbfgs.minimize(
+                engine,
+                state,
+                self.alpha,
+                max_iter=self.max_iter,
+                max_fun=self.max_fun,
+                tol=self.tol,
+                max_time=self.max_time,
+                verbose=self.verbose,
+                watch=watch,
+            )
+        finally:
+            del self._state
+        publish()
 
     def _fit_stochastic(
         self,

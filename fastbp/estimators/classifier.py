@@ -208,6 +208,8 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         ------
         ValueError
             Where data or parameters are unfit, or weights have become infinite or NaN.
+        RuntimeError
+            Where `resume_from` holds a state of 'lbfgs' that this scipy may not know.
         """
         return self._fit(
             X,

@@ -1,6 +1,7 @@
 """Estimators as contents and arrays of a file, and back."""
 
 import warnings
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from fastbp.files import from_json, to_json
 from fastbp.network import Weights
 from fastbp.samples import Samples
 from fastbp.training.history import History
+from fastbp.training.limited_memory import LimitedMemory
 from fastbp.training.solvers import Optimizer
 from fastbp.training.stochastic import State
 
@@ -30,7 +32,8 @@ _HISTORY = "history."
 # Of a training that goes on: plain values, and row numbers.
 _STATE = ("n_iter", "seconds", "goes_on", "dropout_seed", "random_state", "sum_squares", "n_val")
 _STATE_ROWS = ("order", "held_out")
-_MAY_CHANGE = ("max_iter", "max_time", "n_jobs", "verbose")  # while it goes on
+_MEMORY = "lbfgs."
+_MAY_CHANGE = ("max_iter", "max_fun", "max_time", "n_jobs", "verbose")  # while it goes on
 
 
 def describe(
@@ -170,6 +173,9 @@ def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     for name in _STATE_ROWS:
         if getattr(state, name) is not None:
             arrays[f"training.{name}"] = getattr(state, name).copy()
+    if state.memory is not None:
+        contents["training"]["lbfgs"], kept = state.memory.describe()
+        arrays |= {_MEMORY + name: array for name, array in kept.items()}
     return contents, arrays
 
 
@@ -213,9 +219,20 @@ def restore_training(
         classes = _read_array("classes_", contents, arrays)
         if not np.array_equal(classes, model.classes_):
             raise ValueError(f"resume_from holds a training with the classes {classes}.")
+    units = (samples.X.shape[1], *model._check_network()[0], model.n_outputs_)
+    n_layers = sum(name.startswith("coefs.") for name in arrays)
+    if [arrays[f"coefs.{i}"].shape for i in range(n_layers)] != list(pairwise(units)):
+        raise ValueError(f"resume_from holds no training of units {units}.")
+    memory = None
+    if model.solver == "lbfgs":
+        memory = LimitedMemory.of(
+            sum((n_in + 1) * n_out for n_in, n_out in pairwise(units)),
+            contents["training"].get("lbfgs", {}),
+            {name.removeprefix(_MEMORY): array for name, array in arrays.items()},
+        )
     restore(model, contents, arrays)
     kept = {name: from_json(contents["training"][name]) for name in _STATE}
-    state = State(np.arange(samples.X.shape[0]), **kept)
+    state = State(np.arange(samples.X.shape[0]), memory=memory, **kept)
     for name in _STATE_ROWS:
         if f"training.{name}" in arrays:
             setattr(state, name, arrays[f"training.{name}"])

@@ -23,12 +23,17 @@ class Watch:
     publish : callable
         Brings the estimator's attributes up to date, and returns those that a copy of it needs to
         be as if training had ended there.
+    keeps_state : bool
+        Whether a callback writes down where the training stands.
     """
 
     publish: Callable[[], dict[str, Any]]
 
     def __init__(self, estimator: Any, n_epochs: int, data: dict[str, Any]) -> None:
         self._told = {"estimator": estimator, **data}
+        self.keeps_state = any(
+            getattr(callback, "keeps_state", False) for callback in estimator._skl_callbacks
+        )
         self._context = estimator._init_callback_context(max_subtasks=n_epochs)
         self._context.call_on_fit_task_begin(**self._told)
         self._epoch: Any = None

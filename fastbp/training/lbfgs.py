@@ -4,7 +4,6 @@ import warnings
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import scipy.optimize
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
@@ -13,16 +12,15 @@ from sklearn.utils.optimize import _check_optimize_result
 
 from fastbp.threads import single_threaded_blas
 from fastbp.training.engine import Engine
-from fastbp.training.stochastic import Watch
+from fastbp.training.limited_memory import OPTIONS, STOPPED, LimitedMemory
+from fastbp.training.stochastic import State, Watch
 
 __all__ = ["minimize"]
-
-STOPPED = 99  # scipy's status where the callback has stopped it
 
 
 def minimize(
     engine: Engine,
-    rows: NDArray[Any],
+    state: State,
     alpha: float,
     *,
     max_iter: int,
@@ -31,41 +29,51 @@ def minimize(
     max_time: float | None,
     verbose: bool | int,
     watch: Watch | None,
-) -> tuple[int, float]:
-    """Minimise the loss over the weights, in place; return the iterations taken and the loss.
+) -> None:
+    """Minimise the loss over the weights, in place.
 
     Parameters
     ----------
     engine : Engine
         Of float64, as scipy's line search needs, with a gradient to keep.
-    rows : ndarray of int64
-        All samples, in any order.
+    state : State
+        Goes on from here; afterwards with the iterations taken and the loss.
     alpha : float
         Strength of the L2 penalty.
     max_iter, max_fun, tol, max_time, verbose
         As the estimators' parameters. Ctrl-C ends with a warning and the last iterate.
     watch : Watch or None
         Is told of each iteration.
+
+    Raises
+    ------
+    RuntimeError
+        Where the watch keeps the state, and how scipy has it is not known.
     """
-    weights = engine.weights
+    weights, rows = engine.weights, state.rows
     iterate = weights.without_padding(weights.flat)
-    n_iter = 0
-    deadline = np.inf if max_time is None else perf_counter() + max_time
+    if state.memory is not None:
+        iterate = state.memory.x.copy()
+    elif watch and watch.keeps_state:
+        state.memory = LimitedMemory(iterate)
+    began = perf_counter() - state.seconds
 
     def objective(elements: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         weights.flat[...] = weights.with_padding(elements)
-        value, gradient, _ = engine.gradient(rows, alpha)
+        value, gradient, state.loss = engine.gradient(rows, alpha)
         return value, weights.without_padding(gradient)
 
     def keep(intermediate_result: Any) -> None:
-        nonlocal iterate, n_iter
-        iterate, n_iter = intermediate_result.x.copy(), n_iter + 1
+        nonlocal iterate
+        iterate = intermediate_result.x.copy()
+        state.n_iter += 1
+        state.seconds = perf_counter() - began
         if watch:
             weights.flat[...] = weights.with_padding(iterate)
             if watch.end_epoch():
                 raise StopIteration
             watch.begin_epoch()
-        if perf_counter() > deadline:
+        if max_time is not None and state.seconds > max_time:
             warnings.warn(
                 f"lbfgs: Maximum time ({max_time} s) reached and the optimization hasn't converged "
                 "yet.",
@@ -76,17 +84,25 @@ def minimize(
 
     if watch:
         watch.begin_epoch()
-    options = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
-    options |= _get_additional_lbfgs_options_dict("iprint", 1 if verbose else -1)
+    limits: dict[str, Any] = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
     try:
         with single_threaded_blas():  # scipy's own steps are too small to share out
-            result = scipy.optimize.minimize(
-                objective, iterate, method="L-BFGS-B", jac=True, options=options, callback=keep
-            )
+            if state.memory is not None:
+                result = state.memory.minimize(objective, keep, state.n_iter, **limits)
+            else:
+                shown = _get_additional_lbfgs_options_dict("iprint", 1 if verbose else -1)
+                result = scipy.optimize.minimize(
+                    objective,
+                    iterate,
+                    method="L-BFGS-B",
+                    jac=True,
+                    options={**OPTIONS, **limits, **shown},
+                    callback=keep,
+                )
         if result.status != STOPPED:
             iterate = result.x
-            n_iter = _check_optimize_result("lbfgs", result, max_iter)
+            state.n_iter = _check_optimize_result("lbfgs", result, max_iter)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
     weights.flat[...] = weights.with_padding(iterate)
-    return n_iter, engine.gradient(rows, alpha)[2]
+    state.loss = engine.gradient(rows, alpha)[2]

@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from fastbp.kernels.arrays import BEST_LOSS, WAITED
 from fastbp.training.engine import Engine, Epochs, make_watch
 from fastbp.training.history import History
+from fastbp.training.limited_memory import LimitedMemory
 from fastbp.training.reporting import make_reporter
 from fastbp.training.solvers import Optimizer
 
@@ -58,10 +59,14 @@ class State:
     sum_squares: float | None = None  # of the weights
     best: Array | None = None  # the best weights, where a score decides, and the latest
     latest: Array | None = None
+    loss: float | None = None  # of 'lbfgs', and where that stands, if that is to be kept
+    memory: LimitedMemory | None = None
 
 
 class Watch(Protocol):
-    """Hears of epochs."""
+    """Hears of epochs; `keeps_state` tells that it writes down where the training stands."""
+
+    keeps_state: bool
 
     def begin_epoch(self) -> None:
         """Hear that one begins."""
