@@ -320,6 +320,20 @@ def test_what_is_wrong_with_a_checkpoint(tmp_path):
         BPClassifier(random_state=0).fit(X, Y, resume_from=tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("name", ["order", "held_out"])
+@pytest.mark.parametrize(
+    "rows", [np.array([0, len(X)]), np.array([-1, 0]), np.zeros(2), np.zeros((1, 2), int), Y[:0]]
+)
+def test_rows_that_are_none_of_x(rows, name, tmp_path):
+    """Compiled code reads X at these rows, unchecked."""
+    model = BPClassifier(max_iter=3, random_state=0, early_stopping=True)
+    model.set_callbacks(Checkpoint(tmp_path / "run")).fit(X, Y)
+    contents, arrays = files.read(tmp_path / "run")
+    files.write(tmp_path / "run", contents, {**arrays, f"training.{name}": rows})
+    with pytest.raises(ValueError, match=f"must hold rows of X as training.{name}"):
+        clone(model).set_callbacks().fit(X, Y, resume_from=tmp_path / "run")
+
+
 def test_a_validation_set_of_ones_own_must_be_given_again(tmp_path):
     path = tmp_path / "run"
     settings = {"random_state": 0, "early_stopping": True}

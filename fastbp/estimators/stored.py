@@ -33,6 +33,7 @@ _HISTORY = "history."
 _STATE = ("n_iter", "seconds", "goes_on", "dropout_seed", "random_state", "sum_squares", "n_val")
 _STATE_ROWS = ("order", "held_out")
 _MEMORY = "lbfgs."
+_WEIGHTS = ("coefs.", "intercepts.")
 _MAY_CHANGE = ("max_iter", "max_fun", "max_time", "n_jobs", "verbose")  # while it goes on
 
 
@@ -193,6 +194,32 @@ def restore_training(
     ValueError
         Where the file holds no training, or one of other parameters or other data.
     """
+    _check_training(model, contents, arrays, samples, validation)
+    memory = None
+    if model.solver == "lbfgs":
+        memory = LimitedMemory.of(
+            sum(array.size for name, array in arrays.items() if name.startswith(_WEIGHTS)),
+            contents["training"].get("lbfgs", {}),
+            {name.removeprefix(_MEMORY): array for name, array in arrays.items()},
+        )
+    restore(model, contents, arrays)
+    kept = {name: from_json(contents["training"][name]) for name in _STATE}
+    rows: dict[str, Any] = {name: arrays.get(f"training.{name}") for name in _STATE_ROWS}
+    state = State(np.arange(samples.X.shape[0]), memory=memory, **kept, **rows)
+    if "training.latest" in arrays:
+        state.best = model._weights.flat.copy()
+        state.latest = model._weights.with_padding(arrays["training.latest"])
+    return state
+
+
+def _check_training(
+    model: Any,
+    contents: dict[str, Any],
+    arrays: dict[str, Array],
+    samples: Samples,
+    validation: Samples | None,
+) -> None:
+    """Refuse what is no training of this model on these samples."""
     if "training" not in contents:
         raise ValueError("resume_from holds a model, but no training that could go on.")
     if contents["estimator"] != type(model).__name__:
@@ -209,9 +236,9 @@ def restore_training(
     if n_val != (None if validation is None else validation.X.shape[0]):
         samples_val = "no X_val" if n_val is None else f"an X_val of {n_val} samples"
         raise ValueError(f"resume_from holds a training with {samples_val}.")
-    shapes = contents["training"]["n_samples"], contents["attributes"]["n_features_in_"]
-    if shapes != samples.X.shape:
-        raise ValueError(f"resume_from holds a training on X of shape {shapes}.")
+    shape = contents["training"]["n_samples"], contents["attributes"]["n_features_in_"]
+    if shape != samples.X.shape:
+        raise ValueError(f"resume_from holds a training on X of shape {shape}.")
     dtypes = arrays["coefs.0"].dtype, model._choose_dtype(samples.X, True)
     if dtypes[0] != dtypes[1]:
         raise ValueError(f"resume_from holds a training in {dtypes[0]}, not in {dtypes[1]}.")
@@ -220,23 +247,14 @@ def restore_training(
         if not np.array_equal(classes, model.classes_):
             raise ValueError(f"resume_from holds a training with the classes {classes}.")
     units = (samples.X.shape[1], *model._check_network()[0], model.n_outputs_)
-    n_layers = sum(name.startswith("coefs.") for name in arrays)
-    if [arrays[f"coefs.{i}"].shape for i in range(n_layers)] != list(pairwise(units)):
+    shapes = {name: a.shape for name, a in arrays.items() if name.startswith(_WEIGHTS)}
+    expected: dict[str, tuple[int, ...]] = {}
+    for i, (n_in, n_out) in enumerate(pairwise(units)):
+        expected |= {f"coefs.{i}": (n_in, n_out), f"intercepts.{i}": (n_out,)}
+    if shapes != expected:
         raise ValueError(f"resume_from holds no training of units {units}.")
-    memory = None
-    if model.solver == "lbfgs":
-        memory = LimitedMemory.of(
-            sum((n_in + 1) * n_out for n_in, n_out in pairwise(units)),
-            contents["training"].get("lbfgs", {}),
-            {name.removeprefix(_MEMORY): array for name, array in arrays.items()},
-        )
-    restore(model, contents, arrays)
-    kept = {name: from_json(contents["training"][name]) for name in _STATE}
-    state = State(np.arange(samples.X.shape[0]), memory=memory, **kept)
     for name in _STATE_ROWS:
-        if f"training.{name}" in arrays:
-            setattr(state, name, arrays[f"training.{name}"])
-    if "training.latest" in arrays:
-        state.best = model._weights.flat.copy()
-        state.latest = model._weights.with_padding(arrays["training.latest"])
-    return state
+        rows = arrays.get(f"training.{name}", np.arange(1))
+        are_numbers = rows.ndim == 1 and rows.dtype == np.int64 and rows.size > 0
+        if not (are_numbers and rows.min() >= 0 and rows.max() < samples.X.shape[0]):
+            raise ValueError(f"resume_from must hold rows of X as training.{name}.")
