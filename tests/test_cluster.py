@@ -1,10 +1,13 @@
-"""Searches over processes and over a Dask cluster, whose workers may die, against scikit-learn's.
+"""Searches over processes and over clusters, whose workers may die, against scikit-learn's.
 
 The workers are processes of this machine.
 """
 
+import importlib
 import os
+import secrets
 import signal
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -59,11 +62,32 @@ def start_workers():
     )
 
 
-@pytest.fixture(params=["dask", "loky"])
+@pytest.fixture(scope="module")
+def ray():
+    """Ray with two workers, on the loopback interface, as it is where it can have no cluster."""
+    settings = {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name, value)
+        ray = pytest.importorskip("ray")
+        importlib.import_module("ray.util.joblib").register_ray()
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+        yield ray
+        ray.shutdown()
+
+
+@pytest.fixture(params=["dask", "loky", "ray"])
 def workers(request):
     """Two workers of a kind."""
     if request.param == "dask":
         request.getfixturevalue("client").wait_for_workers(2, timeout=PATIENCE)
+    if request.param == "ray":
+        request.getfixturevalue("ray")
     with parallel_config(backend=request.param, n_jobs=2):
         yield request.param
 
@@ -122,12 +146,14 @@ class Counted:
 
 
 @pytest.mark.parametrize("prefix", ["", "net__"])
-def test_the_same_results_and_x_is_sent_to_a_worker_once(client, log, prefix):
+@pytest.mark.parametrize(("cluster", "backend"), [("client", "dask"), ("ray", "ray")])
+def test_the_same_results_and_x_is_sent_to_a_worker_once(cluster, backend, log, prefix, request):
+    request.getfixturevalue(cluster)
     X, y = digits()
     model = scaled(CLASSIFIER) if prefix else CLASSIFIER
     grid = {prefix + name: values for name, values in GRID.items()}
     search = OURS.GridSearchCV(model, grid, cv=3, refit=False)
-    with parallel_config(backend="dask"):
+    with parallel_config(backend=backend):
         search.fit(Counted(X, log), y)
     assert 1 <= len(log.read_text().split()) <= 2
     assert_as_in_scikit_learn(search, X, y)
@@ -251,3 +277,7 @@ def test_ctrl_c_keeps_what_is_finished_and_frees_the_workers(workers, request):
         client = request.getfixturevalue("client")
         for address in client.scheduler_info()["workers"]:
             client.submit(os.getpid, workers=[address], pure=False).result(timeout=PATIENCE)
+    if workers == "ray":
+        ray = request.getfixturevalue("ray")
+        on_both = ray.remote(num_cpus=2)(digits)
+        ray.get(on_both.remote(), timeout=PATIENCE)

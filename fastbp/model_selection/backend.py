@@ -21,7 +21,7 @@ from sklearn import config_context, get_config
 from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics._scorer import _MultimetricScorer
 
-from fastbp.model_selection.cluster import Cluster
+from fastbp.model_selection.cluster import find_cluster
 from fastbp.model_selection.evaluation import Evaluator
 from fastbp.model_selection.fits import Fit, Kept, receive, take_apart
 from fastbp.model_selection.progress import Progress
@@ -60,10 +60,10 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         outer, n_outer = get_active_backend(prefer="threads")
         self._elsewhere = not isinstance(outer, (ThreadingBackend, SequentialBackend))
         self._outer = outer
-        self._cluster = Cluster(outer) if Cluster.is_meant_by(outer) else None
         if isinstance(outer, SequentialBackend):
             n_outer = 1
         self._n_jobs = n_outer if n_jobs is None else n_jobs
+        self._cluster = find_cluster(outer, self._n_jobs)
         self._resource, self._verbose = resource, verbose
         self._evaluator = Evaluator()
         self._kept: dict[str | None, Kept | None] = {}
@@ -194,7 +194,10 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         as_done = "generator_unordered" if self._outer.supports_return_generator else "list"
         with parallel_config(backend=self._outer, n_jobs=self._n_jobs):
             parallel = Parallel(return_as=as_done)
-        n_workers = self._outer.effective_n_jobs(parallel.n_jobs)
+        if self._cluster is not None:
+            n_workers = self._cluster.count_workers()
+        else:
+            n_workers = self._outer.effective_n_jobs(parallel.n_jobs)
         calls = []
         for batch in cut([fits[i] for i in numbers], n_workers * BATCHES_PER_WORKER):
             chosen = [(numbers[i], sent[numbers[i]]) for i in batch]

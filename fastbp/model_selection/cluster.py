@@ -1,35 +1,49 @@
-"""Batches of fits on a Dask cluster, without joblib in between.
+"""Batches of fits on a cluster of Dask's or Ray's, without joblib in between.
 
 joblib's own way of waiting for Dask does not hear of a task that is given up or cancelled, as those
 are whose data are lost with a worker; and what runs on the workers goes on there after Ctrl-C.
+Ray's backend sends the data with each task, and a worker that dies ends it.
 """
 
 import threading
+from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from fastbp.threads import cancelled_by
 
-__all__ = ["Cluster"]
+__all__ = ["Cluster", "find_cluster"]
 
 
-class Cluster:
+def find_cluster(backend: Any, n_jobs: int | None) -> "Cluster | None":
+    """Return the cluster that a backend of joblib's stands for, if it is one."""
+    name = type(backend).__name__  # its import takes Dask's or Ray's time
+    if name == "DaskDistributedBackend":
+        return DaskCluster(backend, n_jobs)
+    return RayCluster(backend, n_jobs) if name == "RayBackend" else None
+
+
+class Cluster(ABC):
     """The cluster of a backend of joblib's, and what has been sent there.
 
     Parameters
     ----------
-    backend : joblib._dask.DaskDistributedBackend
+    backend : joblib.parallel.ParallelBackendBase
+    n_jobs : int or None
+        As joblib's. None is all workers.
     """
 
-    def __init__(self, backend: Any) -> None:
+    def __init__(self, backend: Any, n_jobs: int | None) -> None:
         self._backend = backend
+        self._n_jobs = -1 if n_jobs is None else n_jobs
         self._there: dict[int, tuple[Any, Any]] = {}  # what is there, by its id, with its future
 
-    @staticmethod
-    def is_meant_by(backend: Any) -> bool:
-        """Tell whether a backend of joblib's is that of a Dask cluster."""
-        return type(backend).__name__ == "DaskDistributedBackend"  # its import takes Dask's time
+    def count_workers(self) -> int:
+        """Return how many batches it does at a time."""
+        return int(self._backend.effective_n_jobs(self._n_jobs))
 
+    @abstractmethod
     def call(
         self, function: Callable[..., Any], shared: Sequence[Any], calls: Sequence[tuple[Any, ...]]
     ) -> Generator[Any, None, None]:
@@ -43,6 +57,26 @@ class Cluster:
         calls : sequence of tuple
             In their order.
         """
+
+    @abstractmethod
+    def _put(self, values: list[Any]) -> list[Any]:
+        """Send objects, and return their futures."""
+
+    def _send(self, shared: Sequence[Any]) -> list[Any]:
+        """Return the futures of objects, which each worker gets a copy of."""
+        new = {id(value): value for value in shared if id(value) not in self._there}
+        for (key, value), future in zip(new.items(), self._put(list(new.values())), strict=True):
+            self._there[key] = value, future
+        return [self._there[id(value)][1] for value in shared]
+
+
+class DaskCluster(Cluster):
+    """Dask's."""
+
+    def call(
+        self, function: Callable[..., Any], shared: Sequence[Any], calls: Sequence[tuple[Any, ...]]
+    ) -> Generator[Any, None, None]:
+        """Submit all; what is given up is heard of by the client."""
         from distributed import CancelledError, KilledWorker, as_completed
 
         client = self._backend.client
@@ -66,13 +100,58 @@ class Cluster:
         finally:
             client.cancel(tasks)
 
-    def _send(self, shared: Sequence[Any]) -> list[Any]:
-        """Return the futures of objects, which each worker gets a copy of."""
-        new = {id(value): value for value in shared if id(value) not in self._there}
-        futures = self._backend.client.scatter(list(new.values()), broadcast=True, hash=False)
-        for (key, value), future in zip(new.items(), futures, strict=True):
-            self._there[key] = value, future
-        return [self._there[id(value)][1] for value in shared]
+    def _put(self, values: list[Any]) -> list[Any]:
+        futures: list[Any] = self._backend.client.scatter(values, broadcast=True, hash=False)
+        return futures
+
+
+class RayCluster(Cluster):
+    """Ray's, which is started where none is."""
+
+    def __init__(self, backend: Any, n_jobs: int | None) -> None:
+        import ray
+
+        super().__init__(backend, n_jobs)
+        if not ray.is_initialized():
+            ray.init()
+
+    def call(
+        self, function: Callable[..., Any], shared: Sequence[Any], calls: Sequence[tuple[Any, ...]]
+    ) -> Generator[Any, None, None]:
+        """Keep so many tasks under way, for whose data workers look in Ray's store."""
+        import ray
+        from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
+
+        data = self._send(shared)
+        options = {"max_retries": 0} | (self._backend.ray_remote_args or {})
+        submit = ray.remote(call_with_stored).options(**options).remote
+        left = deque(calls)
+        tasks: list[Any] = []
+        try:
+            while left or tasks:
+                while left and len(tasks) < self.count_workers():
+                    tasks.append(submit(function, data, *left.popleft()))
+                done, tasks = ray.wait(tasks)
+                try:
+                    result = ray.get(done[0])
+                except (NodeDiedError, OutOfMemoryError, WorkerCrashedError):
+                    continue
+                yield result
+        finally:
+            for task in tasks:
+                ray.cancel(task)  # a Ctrl-C to it
+
+    def _put(self, values: list[Any]) -> list[Any]:
+        import ray
+
+        return [ray.put(value) for value in values]
+
+
+def call_with_stored(function: Callable[..., Any], stored: list[Any], *arguments: Any) -> Any:
+    """Call a function in a task of Ray's, with what the store has in place of references."""
+    import ray
+
+    return function(ray.get(stored), *arguments)
 
 
 def run_while_wanted(function: Callable[..., Any], *arguments: Any) -> Any:
