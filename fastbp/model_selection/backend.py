@@ -116,20 +116,19 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
                 fits.append(fit)
                 futures.append(future)
         self.n_asked += len(fits)
+        n_before = self.n_done
         failed: dict[str, str] = {}  # errors of candidates
+        outcomes: dict[int, tuple[Any, BaseException | None]] = {}
         with Progress(len(fits), self._verbose) as progress:
 
             def done(index: int, result: Any, error: BaseException | None = None) -> None:
-                self.n_done += 1
-                progress.advance()
                 if fits[index].key is not None:
                     self._kept[fits[index].key] = fits[index].kept
                 if result is not None and result["fit_error"]:
                     failed[str(fits[index].parameters)] = result["fit_error"]
-                if error is None:
-                    futures[index].set_result([result])
-                else:
-                    futures[index].set_exception(error)
+                outcomes[index] = result, error
+                self.n_done += 1
+                progress.advance()
 
             if self._elsewhere:
                 self._send(fits, done)
@@ -142,9 +141,14 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         if failed:
             lines = [f"{who}: {error.strip().splitlines()[-1]}" for who, error in failed.items()]
             warnings.warn("\n".join(["Failed candidates:", *lines]), FitFailedWarning, stacklevel=2)
-        for fit, future in zip(fits, futures, strict=True):
-            if not future.done():  # interrupted
-                future.set_result([_not_done(fit)])
+        self.n_done = n_before + len(outcomes)
+        # Only now: joblib would take a Ctrl-C that comes while it hears of a result for the task's.
+        for index, (fit, future) in enumerate(zip(fits, futures, strict=True)):
+            result, error = outcomes.get(index) or (_not_done(fit), None)  # interrupted
+            if error is None:
+                future.set_result([result])
+            else:
+                future.set_exception(error)
 
     def _do_here(
         self, numbers: Sequence[int], fits: Sequence[Fit], done: Callable[..., None]
