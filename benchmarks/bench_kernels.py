@@ -13,7 +13,7 @@ import pytest
 from benchmarks.problems import ALPHA, PROBLEMS, SEED, Array
 from fastbp.kernels import activations
 from fastbp.kernels.activations import activate, activation_address
-from fastbp.kernels.arrays import STEP
+from fastbp.kernels.arrays import STEP, Solver
 from fastbp.kernels.jit import address, call, kernel
 from fastbp.kernels.update import step_address
 from fastbp.matmul.product import (
@@ -159,8 +159,9 @@ def test_step(
     )
     optimizer.begin(weights)
     one, weight, squares = np.ones(1, dtype), np.array([200.0]), np.zeros(1)
-    solver_bundle = optimizer.bundle(1)
-    measure(take_step, addresses, solver_bundle, weights.flat, one, gradient, weight, squares)
+    steps, steps_from = optimizer.next_steps(1)
+    bundle = Solver(**optimizer.rule(), steps=steps, steps_from=steps_from)
+    measure(take_step, addresses, bundle, weights.flat, one, gradient, weight, squares)
     assert weights.flat.any()
     assert np.isfinite(weights.flat).all()
 

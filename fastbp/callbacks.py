@@ -78,15 +78,18 @@ def _put_back(estimator: Any, weights: list[Any] | None) -> None:
         view[...] = w
 
 
-def _last(estimator: Any, who: str) -> dict[str, float]:
-    """Return what history_ tells of the epoch that has ended."""
-    if estimator.solver == "lbfgs":
-        raise ValueError(f"{who} is for stochastic solvers: 'lbfgs' has no history_.")
-    last: dict[str, float] = estimator._history.last()
-    return last
+class _HistoryCallback(_Callback):
+    """Goes by what history_ tells of an epoch."""
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        """Prepare for a fit, by a solver with a history."""
+        if estimator.solver == "lbfgs":
+            who = type(self).__name__
+            raise ValueError(f"{who} is for stochastic solvers: 'lbfgs' has no history_.")
+        super().setup(estimator, context)
 
 
-class EarlyStopping(_Callback):
+class EarlyStopping(_HistoryCallback):
     """Stop where a number of `history_` has not improved for some epochs.
 
     Parameters
@@ -139,7 +142,7 @@ class EarlyStopping(_Callback):
         return _Best()
 
     def _after_epoch(self, estimator: Any, run: _Best) -> bool:
-        last = _last(estimator, "EarlyStopping")
+        last = estimator._history.last()
         value = last[self.monitor]
         if math.isnan(value) and self.monitor.startswith("validation"):
             raise ValueError(f"EarlyStopping: {self.monitor} needs early_stopping=True.")
@@ -153,7 +156,9 @@ class EarlyStopping(_Callback):
 
     def teardown(self, estimator: Any, context: Any) -> None:
         """Restore the weights of the best epoch."""
-        best = self._runs.pop(id(estimator))
+        best = self._runs.pop(id(estimator), None)
+        if best is None:  # it was refused
+            return
         _put_back(estimator, best.weights)
         self.best_ = best.value if _MONITORED[self.monitor] else -best.value
         self.best_epoch_ = best.epoch
@@ -225,7 +230,7 @@ class TimeLimit(_Callback):
         return perf_counter() - run > self.seconds
 
 
-class LogEvery(_Callback):
+class LogEvery(_HistoryCallback):
     """Tell of every n-th epoch in a line.
 
     Parameters
@@ -242,15 +247,15 @@ class LogEvery(_Callback):
         self.n, self.log = n, log
 
     def _after_epoch(self, estimator: Any, run: None) -> bool:
-        last = _last(estimator, "LogEvery")
-        epoch = int(last.pop("epoch"))
-        if epoch % self.n == 0:
+        if estimator._history.n_epochs % self.n == 0:
+            last = estimator._history.last()
+            epoch = int(last.pop("epoch"))
             told = (f"{name} {value:.5g}" for name, value in last.items() if value == value)
             self.log(f"epoch {epoch}: {', '.join(told)}")
         return False
 
 
-class StopOnNaN(_Callback):
+class StopOnNaN(_HistoryCallback):
     """Stop where loss or weights are no finite numbers, with those of the epoch before.
 
     Attributes
@@ -269,7 +274,7 @@ class StopOnNaN(_Callback):
             self._runs[id(estimator)].weights = [w.copy() for w in _views(estimator)]
 
     def _after_epoch(self, estimator: Any, run: _Best) -> bool:
-        finite = math.isfinite(_last(estimator, "StopOnNaN")["loss"])
+        finite = math.isfinite(estimator._history.last()["loss"])
         if finite and all(np.isfinite(w).all() for w in _views(estimator)):
             return False
         self.stopped_ = True

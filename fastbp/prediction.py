@@ -94,7 +94,7 @@ class Predictor:
             Bundles(
                 network,
                 samples.bundle(np.arange(0), dtype),
-                Solver(0, np.zeros((1, N_SETTINGS)), empty, empty),
+                Solver(0, np.zeros((1, N_SETTINGS)), 0, empty, empty),
                 workspace._replace(rows=rows),
                 no_run(dtype),
             )

@@ -71,6 +71,7 @@ class Solver(NamedTuple):
 
     code: int  # update.py
     steps: Any  # (n_steps, N_SETTINGS) float64: what each step goes by; or one row, for all
+    steps_from: int  # the number of the step that the first row is for
     first: Any  # velocity or first moment, like the parameters, or (0,)
     second: Any  # second moment, like the parameters, or (0,)
 

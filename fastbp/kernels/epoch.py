@@ -173,7 +173,7 @@ def _clip(solver, workspace):
 def train(plan, member, size):
     """Chunks ``run.first`` to ``run.last``, or to a halt, by one thread of a team of so many.
 
-    The first thread does what is not shared. ``solver.steps[0]`` belongs to the first chunk.
+    The first thread does what is not shared.
     """
     b = bundles(plan)
     data, workspace, batch_size = b.data, b.workspace, b.run.batch_size
@@ -200,8 +200,8 @@ def train(plan, member, size):
                 call(addresses[SORT], (this, chunk.start, chunk.rows))
             _add_weights(data, workspace, chunk)
         low, high = _share(member, size, chunk.rows, workspace.grain)
+        step = b.run.first_step + chunk.step
         if low < high:
-            step = b.run.first_step + chunk.step
             call(addresses[FORWARD], (this, step, chunk.start, low, high))
             call(addresses[LOSS], (this, chunk.start, low, high))
             call(addresses[BACKWARD], (this, low, high))
@@ -212,16 +212,17 @@ def train(plan, member, size):
         if by_rows != 0:
             call(addresses[DIFFERENTIATE_ROWS], (this, chunk.start, chunk.rows, begins))
         panels = first_panel, last_panel, member, by_rows
+        row = step - b.solver.steps_from
         clips = b.solver.steps[0, CLIP] > 0
         work = ends * TAKE_STEP
         if clips and chunk.ends:
-            call(addresses[UPDATE], (this, chunk.step, chunk.rows, begins, MEASURE, *panels))
+            call(addresses[UPDATE], (this, row, chunk.rows, begins, MEASURE, *panels))
             wait(workspace.team, size, addresses[YIELD])
             if leads:
                 _clip(b.solver, workspace)
             wait(workspace.team, size, addresses[YIELD])
             work = np.int64(TAKE_STEP + AT_HAND)
-        call(addresses[UPDATE], (this, chunk.step, chunk.rows, begins, work, *panels))
+        call(addresses[UPDATE], (this, row, chunk.rows, begins, work, *panels))
         wait(workspace.team, size, addresses[YIELD])
         if leads and chunk.ends:
             _finish_batch(b.solver, workspace, chunk, n_samples, b.run)

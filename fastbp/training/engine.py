@@ -155,7 +155,7 @@ class Engine:
             Bundles(
                 network,
                 samples.bundle(np.arange(0), weights.dtype),
-                Solver(GRADIENT_ONLY, np.zeros((1, N_SETTINGS)), empty, empty),
+                Solver(GRADIENT_ONLY, np.zeros((1, N_SETTINGS)), 0, empty, empty),
                 make_workspace(network, weights, rows, n_threads, loss, kept, sparse),
                 no_run(weights.dtype),
             )
@@ -212,7 +212,7 @@ class Engine:
         watch[ENDED] = 0
         self.plan.set("data", order=order, generator=addresses)
         self.plan.set("run", losses=losses, norms=norms, watch=watch)
-        self.plan.set("solver", **optimizer.bundle(1)._asdict())
+        self.plan.set("solver", **optimizer.rule())
         drawing = Holding(generator._bit_generator.lock) if generator else nullcontext()
         per_epoch = -(-len(order) // self.batch_size) * self.chunks_per_batch
         steps_per_epoch = per_epoch // self.chunks_per_batch
@@ -229,7 +229,8 @@ class Engine:
             n_threads, n_units = self.pace.plan(remaining)
             first_batch = first // self.chunks_per_batch
             end_batch = -(-(first + n_units) // self.chunks_per_batch)
-            self.plan.set("solver", steps=optimizer.next_steps(end_batch - first_batch))
+            steps, steps_from = optimizer.next_steps(end_batch - first_batch)
+            self.plan.set("solver", steps=steps, steps_from=steps_from)
             with drawing:
                 first = self._run(first, first + n_units, n_threads, optimizer.steps_taken)
             optimizer.steps_taken += first // self.chunks_per_batch - first_batch

@@ -25,7 +25,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.kernels import arrays, update
-from fastbp.kernels.arrays import Solver
 from fastbp.network import Weights
 from fastbp.training.schedules import Schedule
 
@@ -33,7 +32,8 @@ __all__ = ["STOCHASTIC_SOLVERS", "Optimizer"]
 
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw", "adagrad", "rmsprop")
 
-STEPS_AT_A_TIME = 256  # their settings are made ahead: an epoch may be a single step
+# Settings are made ahead, of so many steps at first, then of twice as many each time.
+FIRST_STEPS, MOST_STEPS = 256, 4096
 LEAST_RATE = 1e-6  # to which 'adaptive' and 'plateau' go down
 NOT_ADAMS = ("invscaling", "adaptive")  # MLPClassifier's 'adam' takes no notice of them
 
@@ -83,7 +83,7 @@ class Optimizer:
 
     def _forget_steps(self) -> None:
         self._made = np.empty((0, arrays.N_SETTINGS))
-        self._made_from, self._made_for = 0, (self.learning_rate, self.alpha)
+        self._made_from, self._made_for = 0, (np.nan, np.nan)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if not name.startswith("_")}
@@ -110,28 +110,29 @@ class Optimizer:
             ):
                 setattr(self, name, Weights(weights.units, weights.dtype))
 
-    def bundle(self, n_steps: int) -> Solver:
-        """Return what the kernels need for the next steps; `begin` comes before."""
+    def rule(self) -> dict[str, Any]:
+        """Return what the kernels need for all steps, of `Solver`; `begin` comes before."""
         empty = np.empty(0, (self.first or self.second).dtype)  # type: ignore[union-attr]
         first = self.first.flat if self.first else empty
         second = self.second.flat if self.second else empty
         nesterov = self.solver == "sgd" and self.nesterovs_momentum
         code = update.NESTEROV if nesterov else _CODES[self.solver]
-        return Solver(code, self.next_steps(n_steps), first, second)
+        return {"code": code, "first": first, "second": second}
 
-    def next_steps(self, n_steps: int) -> NDArray[Any]:
-        """Settings of the next steps, (n_steps, N_SETTINGS), made for many at a time.
+    def next_steps(self, n_steps: int) -> tuple[NDArray[Any], int]:
+        """Return the settings of the next steps, and the number of the step the first row is for.
 
-        One row, (1, N_SETTINGS), where all are alike.
+        There may be others before and after; where all are alike there is one row, (1, N_SETTINGS).
         """
-        if self.solver not in ("adam", "adamw") and self._factors.is_constant:
-            return self._make_steps(1)
-        begin = self.steps_taken - self._made_from
         made_for = (self.learning_rate, self.alpha)
-        if begin < 0 or begin + n_steps > len(self._made) or made_for != self._made_for:
-            self._made = self._make_steps(max(n_steps, STEPS_AT_A_TIME))
-            self._made_from, self._made_for, begin = self.steps_taken, made_for, 0
-        return self._made[begin : begin + n_steps]
+        are_alike = self.solver not in ("adam", "adamw") and self._factors.is_constant
+        end = self._made_from + len(self._made)
+        there = are_alike or self._made_from <= self.steps_taken <= end - n_steps
+        if not there or made_for != self._made_for:
+            n_made = min(max(2 * len(self._made), FIRST_STEPS), MOST_STEPS)
+            self._made = self._make_steps(1 if are_alike else max(n_steps, n_made))
+            self._made_from, self._made_for = self.steps_taken, made_for
+        return self._made, self._made_from
 
     def _make_steps(self, n_steps: int) -> NDArray[Any]:
         settings = np.zeros(arrays.N_SETTINGS)
