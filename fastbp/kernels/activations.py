@@ -533,6 +533,9 @@ def _apply_softmax(z, slope, size, n, row):
     It has no slope of this kind: losses.py knows what to do with it.
     """
     z = array_at(z, (size,))
+    if row == 4:
+        _softmax_of_four(z, n)
+        return
     for r in range(0, z.size, row):
         x = z[r : r + n]
         largest = x[0]
@@ -549,6 +552,21 @@ def _apply_softmax(z, slope, size, n, row):
             total += x[j]
         for j in range(n):
             x[j] /= total
+
+
+@part
+def _softmax_of_four(z, n):
+    """Rows of up to four, without loops within them, so that several rows are done at a time."""
+    lowest = z.dtype.type(-np.inf)
+    for row in range(z.size // 4):
+        r = 4 * row
+        a, b, c, d = z[r], z[r + 1], z[r + 2], z[r + 3]
+        d = d if n > 3 else lowest
+        c = c if n > 2 else lowest
+        largest = max(max(a, b), max(c, d))
+        a, b, c, d = exp(a - largest), exp(b - largest), exp(c - largest), exp(d - largest)
+        total = a + b + c + d
+        z[r], z[r + 1], z[r + 2], z[r + 3] = a / total, b / total, c / total, d / total
 
 
 @cache
