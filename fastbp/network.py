@@ -31,11 +31,15 @@ ALIGNMENT = 64  # bytes: a line of the cache, and the longest vector
 
 
 def aligned_zeros(size: int, dtype: DTypeLike) -> Array:
-    """Return zeros of shape (size,) that start on a line of the cache."""
+    """Return zeros of shape (size,) that have their lines of the cache to themselves.
+
+    A line that two threads write in goes back and forth between their processors.
+    """
     dtype = np.dtype(dtype)
-    memory = np.zeros(size * dtype.itemsize + ALIGNMENT, np.uint8)
+    n_bytes = size * dtype.itemsize
+    memory = np.zeros((-(-n_bytes // ALIGNMENT) + 1) * ALIGNMENT, np.uint8)
     offset = -memory.ctypes.data % ALIGNMENT
-    return memory[offset : offset + size * dtype.itemsize].view(dtype)
+    return memory[offset : offset + n_bytes].view(dtype)
 
 
 NARROW = 16  # outputs at the most of a layer whose matrix is W.T

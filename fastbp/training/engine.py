@@ -34,7 +34,7 @@ from fastbp.kernels.arrays import (
 from fastbp.kernels.plan import Plan
 from fastbp.kernels.shuffle import generator_addresses
 from fastbp.kernels.update import GRADIENT_ONLY
-from fastbp.network import Weights, find_large, make_network, transpose_weights
+from fastbp.network import Weights, aligned_zeros, find_large, make_network, transpose_weights
 from fastbp.pool import Pool
 from fastbp.samples import NO_ADDRESSES, Samples
 from fastbp.threads import (
@@ -205,7 +205,7 @@ class Engine:
             through between two calls, after a whole number of steps.
         """
         addresses = generator_addresses(generator) if generator else NO_ADDRESSES
-        losses, norms = np.zeros(n_epochs), np.zeros(n_epochs)
+        losses, norms = (aligned_zeros(n_epochs, np.float64) for _ in range(2))
         totals = self.workspace.totals
         totals[:SQUARES] = 0
         watch = make_watch() if watch is None else watch
@@ -307,6 +307,6 @@ def make_watch(
     best_loss: float = np.inf, waited: int = 0, tolerance: float = 0.0, patience: float = np.inf
 ) -> Array:
     """Return what says when the loss brings a halt: never, by default."""
-    watch = np.zeros(6)
+    watch = aligned_zeros(6, np.float64)
     watch[[BEST_LOSS, WAITED, TOLERANCE, PATIENCE]] = best_loss, waited, tolerance, patience
     return watch
