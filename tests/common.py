@@ -1,5 +1,6 @@
 """What several test modules share: data, pairs of estimators, their comparison, processes."""
 
+import io
 import os
 import random
 import subprocess
@@ -8,6 +9,7 @@ import warnings
 from itertools import combinations, product
 
 import numpy as np
+import rich
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from fastbp import BPClassifier, BPRegressor
@@ -128,3 +130,14 @@ def cover(strength, axes):
             del missing[combination]
         cases.append(best)
     return cases
+
+
+def print_to_a_terminal(monkeypatch):
+    """Return a stream that standard output now is, and that says it is a terminal."""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(rich, "_console", None)  # or it remembers what another test has printed to
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    return terminal

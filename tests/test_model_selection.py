@@ -1,8 +1,6 @@
 """fastbp.model_selection against scikit-learn's own searches over the same estimators."""
 
-import io
 import os
-import sys
 import threading
 import tracemalloc
 
@@ -10,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse
-from common import run_python
+from common import print_to_a_terminal, run_python
 from joblib import parallel_config
 from searches import (
     CANDIDATES,
@@ -514,11 +512,7 @@ def test_what_was_not_done_has_the_keys_of_what_was(asked, monkeypatch):
 
 
 def test_in_a_terminal_progress_is_a_bar(monkeypatch):
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
-    monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "80")
+    terminal = print_to_a_terminal(monkeypatch)
     OURS.GridSearchCV(CLASSIFIER, {"alpha": [0.1, 1.0]}, cv=2, verbose=1).fit(*small_iris())
     printed = terminal.getvalue()
     assert "\x1b[" in printed

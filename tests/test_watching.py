@@ -1,13 +1,11 @@
 """What a fit tells of itself and how it is limited: history, verbose, max_time, partial_fit."""
 
 import pickle
-import sys
-from io import StringIO
 
 import numpy as np
 import pandas as pd
 import pytest
-from common import make_data, make_weights
+from common import make_data, make_weights, print_to_a_terminal
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import log_loss
 from sklearn.neural_network import MLPClassifier
@@ -102,21 +100,13 @@ def test_lines_are_scikit_learns(verbose, early_stopping, capsys):
     assert ours.count("Iteration") > 2
 
 
-class Terminal(StringIO):
-    """Where things are printed, that says it is a terminal."""
-
-    def isatty(self):
-        return True
-
-
 @unconverged
 @pytest.mark.parametrize(("verbose", "is_a_bar"), [(1, True), (True, True), (2, False)])
 def test_a_bar_in_a_terminal(verbose, is_a_bar, monkeypatch):
-    monkeypatch.setattr(sys, "stdout", Terminal())
-    monkeypatch.setenv("TERM", "xterm")
+    terminal = print_to_a_terminal(monkeypatch)
     model = BPClassifier(verbose=verbose, early_stopping=True, max_iter=5, random_state=0)
     model.fit(X, Y)
-    shown = sys.stdout.getvalue()
+    shown = terminal.getvalue()
     assert ("\x1b[" in shown) == is_a_bar
     assert ("Iteration" in shown) != is_a_bar
     if is_a_bar:
