@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Self
 from benchmarks.children import Child
 from benchmarks.problems import Problem
 
-PAUSE_SECONDS = 0.3  # after which the threads of the one before no longer spin: OpenBLAS's do for 0.1
+PAUSE_SECONDS = 0.3  # after which no threads of the one before spin: OpenBLAS's do for 0.1
 _RUNNER, _PRODUCT = "benchmarks.runner:Runner", "benchmarks.floor:LargeProduct"
 
 Result = dict[str, Any]  # what JSON can express
