@@ -1,6 +1,7 @@
 """Settings for all tests."""
 
 import pytest
+from common import need_blas
 from hypothesis import HealthCheck, settings
 
 from fastbp.matmul import product
@@ -18,7 +19,6 @@ settings.load_profile("fastbp")
 @pytest.fixture(params=["tiles", "blas"])
 def matmul(request, monkeypatch):
     if request.param == "blas":
-        if not product.has_blas():
-            pytest.skip("installed without the compiled extension")
+        need_blas()
         monkeypatch.setattr(product, "BLAS_BYTES", 0)
     return request.param

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from common import need_blas
 
 from fastbp.kernels.jit import address, kernel
 from fastbp.matmul import product as module
@@ -95,8 +96,8 @@ def test_every_tail(dtype, m):
 @pytest.mark.parametrize("large", [False, True], ids=["tiles", "blas"])
 @pytest.mark.parametrize("epilogue", [STORE, RELU, MASK, SCALE])
 def test_every_epilogue(dtype, large, epilogue):
-    if large and not module.has_blas():
-        pytest.skip("installed without the compiled extension")
+    if large:
+        need_blas()
     for m, n, k in [(1, 1, 1), (5, 9, 3), (19, 37, 21), (300, 33, 8)]:
         run(m, n, k, dtype, epilogue, large)
 
@@ -120,8 +121,8 @@ def test_a_right_side_by_columns(dtype, m):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("large", [False, True], ids=["tiles", "blas"])
 def test_an_empty_sum_is_its_start(dtype, large):
-    if large and not module.has_blas():
-        pytest.skip("installed without the compiled extension")
+    if large:
+        need_blas()
     run(3, 5, 0, dtype, large=large)
 
 

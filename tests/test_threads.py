@@ -6,6 +6,7 @@ from itertools import chain
 import numba
 import numpy as np
 import pytest
+from common import need_blas
 from networks import make_case, make_optimizer
 
 from fastbp import BPClassifier, prediction, threads
@@ -90,8 +91,8 @@ def test_a_team_is_started(eager_threads):
     assert engine.workspace.team.any()
 
 
-@pytest.mark.skipif(not product.has_blas(), reason="installed without the compiled extension")
 def test_the_same_bits_through_blas(monkeypatch):
+    need_blas()
     monkeypatch.setattr(product, "BLAS_BYTES", 0)
     case = make_case((40, 70, 30, 3), ["relu", "tanh", "softmax"], "log_loss", n_samples=700)
     expected = train(case, np.float32, 1, 300, monkeypatch)

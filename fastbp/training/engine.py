@@ -216,10 +216,11 @@ class Engine:
         drawing = Holding(generator._bit_generator.lock) if generator else nullcontext()
         per_epoch = -(-len(order) // self.batch_size) * self.chunks_per_batch
         steps_per_epoch = per_epoch // self.chunks_per_batch
+        begin, n_steps = optimizer.steps_taken, steps_per_epoch * n_epochs
+        last_steps = range(begin + steps_per_epoch - 1, begin + n_steps, steps_per_epoch)
         first = given = 0
         seconds = self.seconds
         last = per_epoch * n_epochs
-        steps_before = optimizer.steps_taken - 1
         while first < last and not watch[HALTED] and perf_counter() < deadline:
             remaining = last - first
             if before_epoch:
@@ -239,11 +240,7 @@ class Engine:
                 yield Epochs(
                     losses[given:ended].tolist(),
                     norms[given:ended].tolist(),
-                    range(
-                        steps_before + steps_per_epoch * (given + 1),
-                        steps_before + steps_per_epoch * ended + 1,
-                        steps_per_epoch,
-                    ),
+                    last_steps[given:ended],
                     (self.seconds - seconds) / (ended - given),
                 )
                 given, seconds = ended, self.seconds
@@ -263,7 +260,7 @@ class Engine:
         steps, result = np.zeros((1, N_SETTINGS)), np.zeros(1)
         steps[0, PENALTY] = alpha
         self.plan.set("data", order=order)
-        self.plan.set("solver", code=GRADIENT_ONLY, steps=steps)
+        self.plan.set("solver", code=GRADIENT_ONLY, steps=steps, steps_from=0)
         self.plan.set("run", losses=result, norms=np.zeros(1), watch=make_watch())
         first = 0
         while first < self.chunks_per_batch:

@@ -33,7 +33,7 @@ __all__ = ["STOCHASTIC_SOLVERS", "Optimizer"]
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw", "adagrad", "rmsprop")
 
 # Settings are made ahead, of so many steps at first, then of twice as many each time.
-FIRST_STEPS, MOST_STEPS = 256, 4096
+FEWEST_MADE, MOST_MADE = 256, 4096
 LEAST_RATE = 1e-6  # to which 'adaptive' and 'plateau' go down
 NOT_ADAMS = ("invscaling", "adaptive")  # MLPClassifier's 'adam' takes no notice of them
 
@@ -129,7 +129,7 @@ class Optimizer:
         end = self._made_from + len(self._made)
         there = are_alike or self._made_from <= self.steps_taken <= end - n_steps
         if not there or made_for != self._made_for:
-            n_made = min(max(2 * len(self._made), FIRST_STEPS), MOST_STEPS)
+            n_made = min(max(2 * len(self._made), FEWEST_MADE), MOST_MADE)
             self._made = self._make_steps(1 if are_alike else max(n_steps, n_made))
             self._made_from, self._made_for = self.steps_taken, made_for
         return self._made, self._made_from
