@@ -5,13 +5,16 @@ are whose data are lost with a worker; and what runs on the workers goes on ther
 Ray's backend sends the data with each task, and a worker that dies ends it.
 """
 
+import asyncio
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from typing import Any
 
-from fastbp.threads import cancelled_by
+from fastbp.threads import Cancelled, cancelled_by
 
 __all__ = ["Cluster", "find_cluster"]
 
@@ -114,6 +117,8 @@ class RayCluster(Cluster):
         super().__init__(backend, n_jobs)
         if not ray.is_initialized():
             ray.init()
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Interest)
+        self._interest = actor.remote()
 
     def call(
         self, function: Callable[..., Any], shared: Sequence[Any], calls: Sequence[tuple[Any, ...]]
@@ -130,7 +135,7 @@ class RayCluster(Cluster):
         try:
             while left or tasks:
                 while left and len(tasks) < self.count_workers():
-                    tasks.append(submit(function, data, *left.popleft()))
+                    tasks.append(submit(function, self._interest, data, *left.popleft()))
                 done, tasks = ray.wait(tasks)
                 try:
                     result = ray.get(done[0])
@@ -138,8 +143,8 @@ class RayCluster(Cluster):
                     continue
                 yield result
         finally:
-            for task in tasks:
-                ray.cancel(task)  # a Ctrl-C to it
+            if tasks:
+                self._interest.lose.remote()
 
     def _put(self, values: list[Any]) -> list[Any]:
         import ray
@@ -147,11 +152,54 @@ class RayCluster(Cluster):
         return [ray.put(value) for value in values]
 
 
-def call_with_stored(function: Callable[..., Any], stored: list[Any], *arguments: Any) -> Any:
+class Interest:
+    """An actor of Ray's that tasks hear from once nobody waits for them any more.
+
+    ``ray.cancel`` is no way: where the task is just about to start, it may end the process that
+    calls it (https://github.com/ray-project/ray/pull/54785), and the Ctrl-C it sends may get lost.
+    """
+
+    def __init__(self) -> None:
+        self._lost = asyncio.Event()
+
+    async def lose(self) -> None:
+        """Let `last` return."""
+        self._lost.set()
+
+    async def last(self) -> None:
+        """Return once it is lost."""
+        await self._lost.wait()
+
+
+def call_with_stored(
+    function: Callable[..., Any], interest: Any, stored: list[Any], *arguments: Any
+) -> Any:
     """Call a function in a task of Ray's, with what the store has in place of references."""
     import ray
 
-    return function(ray.get(stored), *arguments)
+    with suppress(Cancelled), cancelled_by(Lost(interest)):
+        return function(ray.get(stored), *arguments)
+
+
+class Lost(threading.Event):
+    """Set once an `Interest` is lost."""
+
+    EVERY = 0.1  # seconds
+
+    def __init__(self, interest: Any) -> None:
+        super().__init__()
+        self._lasting = interest.last.remote()
+        self._next = 0.0
+
+    def is_set(self) -> bool:
+        """Tell so."""
+        import ray
+
+        if not super().is_set() and time.monotonic() >= self._next:
+            if ray.wait([self._lasting], timeout=0)[0]:
+                self.set()
+            self._next = time.monotonic() + self.EVERY
+        return super().is_set()
 
 
 def run_while_wanted(function: Callable[..., Any], *arguments: Any) -> Any:
