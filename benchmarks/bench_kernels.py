@@ -17,6 +17,7 @@ from fastbp.kernels.arrays import STEP, Solver
 from fastbp.kernels.jit import address, call, kernel
 from fastbp.kernels.update import step_address
 from fastbp.matmul.product import (
+    NO_SUMS,
     STORE,
     Matrix,
     padded,
@@ -46,7 +47,7 @@ def multiply(addresses, large, a, a_row, a_column, b, c, start, shape):
     right = Matrix(address(b, 0), b.shape[1], 1)
     result = Matrix(address(c, 0), c.shape[1], 1)
     first = Matrix(address(start, 0), 0, 1)
-    product(addresses, large, left, right, result, first, STORE, result, shape)
+    product(addresses, large, left, right, result, first, STORE, result, shape, NO_SUMS)
 
 
 @kernel

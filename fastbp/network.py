@@ -224,10 +224,10 @@ def _lay_out(
         layer.output, layer.output_row = at_output, output_row
         layer.panel_rows = choose_panel_rows(int(layer.rows), int(layer.weights_row), rows)
         layer.first_panel = at_panel
-        at_panel += -(-int(layer.rows + 1) // int(layer.panel_rows))
+        at_panel += -(-int(layer.rows) // int(layer.panel_rows))
         layer.last_panel = at_panel
         layer.scratch = at_scratch
-        at_scratch += int(layer.panel_rows) * int(layer.weights_row)
+        at_scratch += int(layer.panel_rows + 1) * int(layer.weights_row)
     return layers, at_transposed
 
 

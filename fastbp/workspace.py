@@ -49,7 +49,7 @@ def make_workspace(
     size = int(last["output"] + rows * last["output_row"])
     n_panels = int(last["last_panel"])
     widest = max(int(layers[f"{kind}_row"].max()) for kind in ("weights", "transposed", "input"))
-    per_thread = int((layers["panel_rows"] * layers["weights_row"]).sum())
+    per_thread = int(((layers["panel_rows"] + 1) * layers["weights_row"]).sum())
     large = bool(layers["large"].any())
     # Where W of a sparse X stays in the cache, its gradient is kept, to be summed row by row.
     first = layers[0]["n_in"] * layers[0]["weights_row"] * dtype.itemsize
@@ -99,9 +99,9 @@ def _share_panels(layers: Any, n_threads: int) -> Array:
     if n_threads == 1:
         return np.array([0, layers[-1]["last_panel"]])
     cost = [
-        min(layer["panel_rows"], layer["rows"] + 1 - first) * layer["weights_row"]
+        (min(layer["panel_rows"], layer["rows"] - first) + (first == 0)) * layer["weights_row"]
         for layer in layers
-        for first in range(0, layer["rows"] + 1, layer["panel_rows"])
+        for first in range(0, layer["rows"], layer["panel_rows"])
     ]
     done = np.concatenate([[0], np.cumsum(cost)])
     shares = np.linspace(0, done[-1], n_threads + 1)

@@ -6,7 +6,19 @@ from common import need_blas
 
 from fastbp.kernels.jit import address, kernel
 from fastbp.matmul import product as module
-from fastbp.matmul.product import MASK, RELU, SCALE, STORE, Matrix, product, product_addresses
+from fastbp.matmul.product import (
+    ADD,
+    KEEP,
+    MASK,
+    RELU,
+    SCALE,
+    SET,
+    STORE,
+    Matrix,
+    Sums,
+    product,
+    product_addresses,
+)
 from fastbp.matmul.tile import ROW_CHOICES, VECTOR_BYTES, padded, vector_length
 
 DTYPES = ["float32", "float64"]
@@ -14,8 +26,9 @@ DTYPES = ["float32", "float64"]
 
 @kernel
 def multiply(
-    addresses, large, a, a_strides, b, b_strides, c, start, start_row, epilogue, factor, shape
-):
+    addresses, large, a, a_strides, b, b_strides, c, start, start_row, epilogue, factor, shape,
+    sums, mode,
+):  # fmt: skip
     product(
         addresses,
         large,
@@ -26,6 +39,7 @@ def multiply(
         epilogue,
         Matrix(address(factor, 0), factor.shape[1], 1),
         shape,
+        Sums(address(sums, 0), mode),
     )
 
 
@@ -36,7 +50,7 @@ def draw(shape, columns, dtype, rng, scale=1.0):
     return memory
 
 
-def run(m, n, k, dtype, epilogue=STORE, large=False, transposed=False, by_columns=False):
+def run(m, n, k, dtype, epilogue=STORE, large=False, transposed=False, by_columns=False, mode=KEEP):
     rng = np.random.default_rng(0)
     columns = padded(n, dtype)
     a = rng.normal(size=(k, m) if transposed else (m, k)).astype(dtype)
@@ -48,9 +62,12 @@ def run(m, n, k, dtype, epilogue=STORE, large=False, transposed=False, by_column
     c = np.zeros((m, columns), dtype)
     addresses = np.array(product_addresses(dtype))
     right, b_strides = (in_vectors(b[:, :n].T), strides[::-1]) if by_columns else (b, (columns, 1))
+    before = rng.normal(size=columns).astype(dtype)
+    sums = before.copy()
     multiply(
-        addresses, large, a, strides, right, b_strides, c, start, 0, epilogue, factor, (m, n, k)
-    )
+        addresses, large, a, strides, right, b_strides, c, start, 0, epilogue, factor, (m, n, k),
+        sums, mode,
+    )  # fmt: skip
     a = a.T if transposed else a[:, :k]
     expected = a.astype(float) @ b[:, :n] + start[:, :n]
     f = factor[:, :n]
@@ -62,6 +79,9 @@ def run(m, n, k, dtype, epilogue=STORE, large=False, transposed=False, by_column
     }[epilogue]()
     tolerance = np.finfo(dtype).eps * 8 * (k + 2)
     np.testing.assert_allclose(c[:, :n], expected, rtol=tolerance, atol=tolerance)
+    summed = {KEEP: 0, SET: 1, ADD: 1}[mode] * b[:, :n].astype(float).sum(axis=0)
+    expected = summed + {KEEP: 1, SET: 0, ADD: 1}[mode] * before[:n]
+    np.testing.assert_allclose(sums[:n], expected, rtol=tolerance, atol=tolerance)
     return c[:, :n]
 
 
@@ -93,6 +113,15 @@ def test_every_tail(dtype, m):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("mode", [SET, ADD])
+@pytest.mark.parametrize("m", range(2 * ROW_CHOICES[0] + 2))
+def test_sums_of_columns_beside_the_product(dtype, mode, m):
+    for n in edges(dtype):
+        for k in (0, 1, 3, 4, 7, 18):
+            run(m, n, k, dtype, mode=mode)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("large", [False, True], ids=["tiles", "blas"])
 @pytest.mark.parametrize("epilogue", [STORE, RELU, MASK, SCALE])
 def test_every_epilogue(dtype, large, epilogue):
@@ -114,8 +143,7 @@ def test_a_right_side_by_columns(dtype, m):
     for n in range(1, 6):
         for k in edges(dtype):
             run(m, n, k, dtype, by_columns=True)
-        for epilogue in (RELU, MASK, SCALE):
-            run(m, n, 21, dtype, epilogue, by_columns=True)
+        run(m, n, 21, dtype, RELU, by_columns=True)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -142,7 +170,9 @@ def test_rows_have_the_same_bits_in_any_tile(dtype, n, by_columns):
         c = np.zeros((high - low, padded(n, dtype)), dtype)
         part = np.ascontiguousarray(a[low:high])
         shape = (high - low, n, k)
-        multiply(addresses, False, part, (k, 1), b, b_strides, c, start, 0, STORE, c, shape)
+        multiply(
+            addresses, False, part, (k, 1), b, b_strides, c, start, 0, STORE, c, shape, c[0], KEEP
+        )
         return c[:, :n]
 
     whole = rows(0, m)
@@ -158,7 +188,8 @@ def test_relu_lets_nan_through(dtype):
     for large in (False, module.has_blas()):
         addresses = np.array(product_addresses(dtype))
         strides = (b.shape[1], 1)
-        multiply(addresses, large, a, (1, 1), b, strides, c, zeros, 0, RELU, c, (3, 1, 1))
+        shape = (3, 1, 1)
+        multiply(addresses, large, a, (1, 1), b, strides, c, zeros, 0, RELU, c, shape, c[0], KEEP)
         np.testing.assert_array_equal(c[:, 0], [np.nan, 1, 0])
 
 

@@ -8,7 +8,7 @@ from fastbp.kernels.activations import IDENTITY, RELU
 from fastbp.kernels.jit import address, part
 from fastbp.kernels.plan import bundles
 from fastbp.matmul import product as p
-from fastbp.matmul.product import Matrix, product
+from fastbp.matmul.product import NO_SUMS, Matrix, Sums, product
 
 
 def backward(plan, low, high):
@@ -35,17 +35,18 @@ def backward(plan, low, high):
         shape = (high - low, layer.n_in, layer.n_out)
         product(
             workspace.addresses, layer.large == 1, delta, weights, result, zeros, epilogue, factor,
-            shape,
+            shape, NO_SUMS,
         )  # fmt: skip
 
 
 @part
-def differentiate(network, workspace, rows, begins, i, first, last, gradient, at):
-    """gradient, from `at` on, := rows first..last of that of the layer's matrix over a chunk.
+def differentiate(network, workspace, n_rows, begins, i, rows, gradient, at, at_bias):
+    """gradient, from `at` on, := some rows, first and end, of that of a matrix over a chunk.
 
-    Of W that is ``a[l-1].T @ delta[l]``, of W.T the transpose. After a batch's first chunk, what is
-    there is added to.
+    Of W it is ``a[l-1].T @ delta[l]``, of W.T the transpose. With row 0 comes that of the bias, the
+    sum of ``delta[l]``. After a batch's first chunk, what is there is added to.
     """
+    first, end = rows
     layer = network.layers[i]
     a, d = workspace.activations, workspace.deltas
     if layer.narrow:
@@ -56,34 +57,31 @@ def differentiate(network, workspace, rows, begins, i, first, last, gradient, at
         left = Matrix(address(a, layer.input + first), 1, layer.input_row)
         right = Matrix(address(d, layer.output), layer.output_row, 1)
         columns = layer.n_out
-    _sum_products(
-        workspace,
-        begins,
-        left,
-        right,
-        (last - first, columns, rows),
-        gradient,
-        at,
-        layer.weights_row,
-    )
+    result = Matrix(address(gradient, at), layer.weights_row, 1)
+    shape = (end - first, columns, n_rows)
+    with_bias = first == 0 and not layer.narrow
+    mode = p.KEEP if not with_bias else p.SET if begins != 0 else p.ADD
+    sums = Sums(address(gradient, at_bias), mode)
+    _sum_products(workspace, begins, left, right, result, shape, sums)
+    if first == 0 and layer.narrow:
+        differentiate_bias(network, workspace, n_rows, begins, i, gradient, at_bias)
 
 
 @part
-def differentiate_bias(network, workspace, rows, begins, i, gradient, at):
+def differentiate_bias(network, workspace, n_rows, begins, i, gradient, at):
     """gradient, from `at` on, := that of the bias over a chunk, or added to what is there."""
     layer = network.layers[i]
-    ones = Matrix(address(workspace.one, 0), 0, 0)
     delta = Matrix(address(workspace.deltas, layer.output), layer.output_row, 1)
-    shape = 1, layer.n_out, rows
-    _sum_products(workspace, begins, ones, delta, shape, gradient, at, layer.weights_row)
+    nothing = Matrix(address(workspace.zeros, 0), 0, 1)
+    sums = Sums(address(gradient, at), p.SET if begins != 0 else p.ADD)
+    _sum_products(workspace, begins, nothing, delta, nothing, (0, layer.n_out, n_rows), sums)
 
 
 @part
-def _sum_products(workspace, begins, left, right, shape, gradient, at, row):
-    result = Matrix(address(gradient, at), row, 1)
+def _sum_products(workspace, begins, left, right, result, shape, sums):
     zeros = Matrix(address(workspace.zeros, 0), 0, 1)
     start = zeros if begins != 0 else result
-    product(workspace.addresses, False, left, right, result, start, p.STORE, result, shape)
+    product(workspace.addresses, False, left, right, result, start, p.STORE, result, shape, sums)
 
 
 def differentiate_sparse(plan, begins, first, last, at):

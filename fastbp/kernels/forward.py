@@ -5,7 +5,7 @@ from fastbp.kernels.arrays import DROP, MULTIPLY_SPARSE
 from fastbp.kernels.jit import address, call, inner_kernel, matrix_view, part, prefetch
 from fastbp.kernels.plan import as_integer, bundles
 from fastbp.matmul import product as p
-from fastbp.matmul.product import Matrix, product
+from fastbp.matmul.product import NO_SUMS, Matrix, product
 
 # The order is random, and the processor fetches ahead only what is not.
 ROWS_AHEAD = 16
@@ -86,7 +86,7 @@ def _multiply(network, workspace, i, relu, low, high):
     shape = (high - low, layer.n_out, layer.n_in)
     product(
         workspace.addresses, layer.large == 1, inputs, weights, outputs, bias, epilogue, outputs,
-        shape,
+        shape, NO_SUMS,
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """The in-place update of the weights by each solver, fused with the gradient of a panel of rows.
 
-A panel is some rows of one layer's matrix, the bias below it. Its gradient is summed over the whole
-chunk and used at once, while it is in the cache: no array of gradients exists unless a batch comes
-in several chunks, and no sum over threads, so the same bits come out for any number of them.
+A panel is some rows of one layer's matrix, the first with the bias. Its gradient is summed over the
+whole chunk and used at once, while it is in the cache: no array of gradients exists unless a batch
+comes in several chunks, and no sum over threads, so the same bits come out for any number of them.
 """
 
 import math
@@ -80,7 +80,7 @@ def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows
         layer = network.layers[i]
         row = (panel - layer.first_panel) * layer.panel_rows
         end = min(row + layer.panel_rows, layer.rows)
-        with_bias = row + layer.panel_rows > layer.rows
+        with_bias = row == 0
         low = layer.weights + row * layer.weights_row
         bias = layer.weights + layer.rows * layer.weights_row
         one = address(workspace.one, 0)
@@ -96,19 +96,20 @@ def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows
             # In scratch each layer has its place, so the padding of its rows stays 0.
             n_threads = workspace.bounds.size - 1
             at = member * (workspace.scratch.size // n_threads) + layer.scratch
-            gradient = workspace.scratch
+            at_bias, gradient = at + layer.panel_rows * layer.weights_row, workspace.scratch
             if workspace.gradient.size > 0:
-                at, gradient = low, workspace.gradient
+                at, at_bias, gradient = low, bias, workspace.gradient
             if at_hand:
                 pass
             elif sparse and by_rows == 0:
                 function = workspace.addresses[DIFFERENTIATE_SPARSE]
                 call(function, (as_integer(plan), begins, row, end, at))
             elif not sparse:
-                differentiate(network, workspace, n_rows, begins, i, row, end, gradient, at)
-            if with_bias and not at_hand:
-                differentiate_bias(network, workspace, n_rows, begins, i, gradient, at + bias - low)
-            bias_gradient = address(gradient, at + bias - low)
+                these = row, end
+                differentiate(network, workspace, n_rows, begins, i, these, gradient, at, at_bias)
+            if sparse and with_bias and not at_hand:
+                differentiate_bias(network, workspace, n_rows, begins, i, gradient, at_bias)
+            bias_gradient = address(gradient, at_bias)
             left, right = one, address(gradient, at)
             rows, columns = 1, (end - row) * layer.weights_row
         matrix = low, left, right, rows, columns, 1

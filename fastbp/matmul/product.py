@@ -13,6 +13,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.kernels.jit import DISABLED, array_at, c_function, call, inner_kernel, memory_view, part
+from fastbp.matmul.sums import MOST_VECTORS as MOST_SUMMED
+from fastbp.matmul.sums import sum_strip
 from fastbp.matmul.tile import (
     MASK,
     MOST_VECTORS,
@@ -22,6 +24,7 @@ from fastbp.matmul.tile import (
     STORE,
     VECTOR_BYTES,
     length_of_vector,
+    multiply_and_sum_tile,
     multiply_dot_tile,
     multiply_tile,
     padded,
@@ -34,8 +37,8 @@ except ImportError:  # installed without a C compiler
     blas = None
 
 __all__ = [
-    "BLAS_ROWS", "MASK", "RELU", "SCALE", "STORE", "Matrix", "has_blas", "padded",
-    "product", "product_addresses", "uses_blas", "vector_length",
+    "ADD", "BLAS_ROWS", "MASK", "NO_SUMS", "RELU", "SCALE", "SET", "STORE", "Matrix", "Sums",
+    "has_blas", "padded", "product", "product_addresses", "uses_blas", "vector_length",
 ]  # fmt: skip
 
 # BLAS repacks B at each call, which pays where B has left the second-level cache for the tiles.
@@ -54,6 +57,19 @@ class Matrix(NamedTuple):
     column: int = 1
 
 
+KEEP, SET, ADD = range(3)
+
+
+class Sums(NamedTuple):
+    """Where the sums of the columns of B go, at an address, and what is done with what is there."""
+
+    address: int
+    mode: int
+
+
+NO_SUMS = Sums(0, KEEP)
+
+
 def has_blas() -> bool:
     """Tell whether the Cython extension was built."""
     return blas is not None
@@ -66,13 +82,14 @@ def uses_blas(k: int, n: int, dtype: Any) -> bool:
 
 def multiply(
     a, a_row, a_column, b, b_row, b_column, start, start_row, c, c_row, m, n, k, epilogue, factor,
-    factor_row, _,
+    factor_row, sums, summing, _,
 ):  # fmt: skip
     """``C := epilogue(start + A @ B)``, A (m, k), B (k, n), C (m, n), by tiles.
 
     Either the rows of B are contiguous, and tiles touch C, B, start and factor up to ``padded(n)``
-    columns; or its columns and the rows of A, and both are read up to whole vectors. `start` with a
-    row stride of 0 is one row for all, a bias.
+    columns; or its columns and the rows of A, both are read up to whole vectors, and no factor or
+    sums are asked for. `start` with a row stride of 0 is one row for all, a bias. `summing` is one
+    of the modes of `Sums`.
     """
     if b_column != 1:
         for j in range(0, n, 2):
@@ -83,10 +100,12 @@ def multiply(
                 multiply_dot_tile(
                     rows, columns, _at(a, i * a_row), a_row, _at(b, j * b_column), b_column,
                     _at(start, i * start_row + j), start_row, _at(c, i * c_row + j), c_row,
-                    k, epilogue, _at(factor, i * factor_row + j), factor_row,
+                    k, epilogue,
                 )  # fmt: skip
                 i += rows
     else:
+        if m < ROW_CHOICES[1]:
+            _sum_columns(b, b_row, k, n, sums, summing)
         whole = m - m % ROW_CHOICES[0]
         i = 0
         while i < m:
@@ -96,7 +115,14 @@ def multiply(
             j = 0
             while j < n:
                 width = _choose_width(length_of_vector(c), n - j, rows)
-                for r in range(i, last, rows):
+                first = i
+                if i == 0 and summing != KEEP and rows >= ROW_CHOICES[1]:
+                    multiply_and_sum_tile(
+                        rows, width, a, a_row, a_column, _at(b, j), b_row, _at(start, j), start_row,
+                        _at(c, j), c_row, k, _at(sums, j), np.int64(summing == SET),
+                    )  # fmt: skip
+                    first += rows
+                for r in range(first, last, rows):
                     multiply_tile(
                         rows, width, _at(a, r * a_row), a_row, a_column, _at(b, j), b_row,
                         _at(start, r * start_row + j), start_row, _at(c, r * c_row + j), c_row,
@@ -109,7 +135,13 @@ def multiply(
 @part
 def _choose_rows(left):
     """Rows of the next tile, where so many are left."""
-    return ROW_CHOICES[0] if left >= ROW_CHOICES[0] else 4 if left >= 4 else min(left, 2)
+    return (
+        ROW_CHOICES[0]
+        if left >= ROW_CHOICES[0]
+        else ROW_CHOICES[1]
+        if left >= ROW_CHOICES[1]
+        else 1
+    )
 
 
 @part
@@ -123,16 +155,28 @@ def _choose_width(vector, left, rows):
         # 1.5 vectors and less: one vector, then what is left in a narrower one.
         width = 2 * vector if 2 * left > 3 * vector else vector
     else:
-        most = MOST_VECTORS[1] if rows == 4 else MOST_VECTORS[2] if rows == 2 else MOST_VECTORS[3]
+        most = MOST_VECTORS[1] if rows == ROW_CHOICES[1] else MOST_VECTORS[2]
         width = most * vector
         while width >= left + vector:
             width //= 2
     return width
 
 
+@part
+def _sum_columns(b, b_row, k, n, sums, summing):
+    """n elements of sums := the sums of the columns of B, or these added to them."""
+    vector, j = length_of_vector(b), 0
+    while j < n and summing != KEEP:
+        width = MOST_SUMMED * vector
+        while width >= 2 * (n - j) and width * SMALLEST_PART > vector:
+            width //= 2
+        sum_strip(width, _at(b, j), b_row, k, np.int64(summing == SET), _at(sums, j))
+        j += width
+
+
 def multiply_by_blas(
     a, a_row, _, b, b_row, __, start, start_row, c, c_row, m, n, k, epilogue, factor, factor_row,
-    gemm,
+    ___, ____, gemm,
 ):  # fmt: skip
     """The same by BLAS, whose function is at an address; the rows of A and of B are contiguous."""
     for i in range(m):
@@ -187,16 +231,17 @@ def _call_blas(typing_context, function, a, a_row, b, b_row, c, c_row, m, n, k):
 
 
 @inner_kernel
-def product(addresses, large, a, b, c, start, epilogue, factor, shape):
+def product(addresses, large, a, b, c, start, epilogue, factor, shape, sums):
     """``C := epilogue(start + A @ B)`` of the matrices a (m, k), b (k, n), c (m, n).
 
     `addresses` begin with `product_addresses`; `large` asks for BLAS; `start` is (m, n), or
-    (1, n) with a row stride of 0; `shape` is (m, n, k).
+    (1, n) with a row stride of 0; `shape` is (m, n, k). `sums` is `NO_SUMS`, or asks for those of
+    B's columns. Of columns of B, and of BLAS, no sums are had, of columns no MASK and no SCALE.
     """
     m, n, k = shape
     operands = (
         a.address, a.row, a.column, b.address, b.row, b.column, start.address, start.row, c.address,
-        c.row, m, n, k, epilogue, factor.address, factor.row, addresses[2],
+        c.row, m, n, k, epilogue, factor.address, factor.row, sums.address, sums.mode, addresses[2],
     )  # fmt: skip
     call(addresses[1] if large else addresses[0], operands)
 
@@ -220,12 +265,12 @@ def _compile(function: Any, dtype: str) -> int:
     if DISABLED:
         return c_function(partial(function, np.dtype(dtype)))
     f, i = types.CPointer(getattr(types, dtype)), types.int64
-    return c_function(function, f, i, i, f, i, i, f, i, f, i, i, i, i, i, f, i, i)
+    return c_function(function, f, i, i, f, i, i, f, i, f, i, i, i, i, i, f, i, f, i, i)
 
 
 def _multiply_in_python(
     dtype, a, a_row, a_column, b, b_row, b_column, start, start_row, c, c_row, m, n, k, epilogue,
-    factor, factor_row, _,
+    factor, factor_row, sums, summing, _,
 ):  # fmt: skip
     """`multiply`, by NumPy and on addresses."""
 
@@ -242,3 +287,6 @@ def _multiply_in_python(
     elif epilogue == SCALE:
         result *= view(factor, m, factor_row, n)
     view(c, m, c_row, n)[...] = result
+    if summing != KEEP:
+        total = view(sums, 1, 0, n)
+        total[...] = right.sum(axis=0) + (total if summing == ADD else 0)

@@ -31,9 +31,9 @@ _HAS_FMA = "fma" in _FEATURES or not _X86
 # Accumulators, the vectors of B and one element of A must fit 32 or 16 vector registers.
 _FEW_REGISTERS = _X86 and VECTOR_BYTES < 64
 TILE_ROWS = 6 if _FEW_REGISTERS else 8
-ROW_CHOICES = (TILE_ROWS, 4, 2, 1)
-MOST_VECTORS = (2, 2, 4, 8) if _FEW_REGISTERS else (2, 4, 8, 8)  # in a row of such a tile
-DOT_SHAPES = ((TILE_ROWS, 1), (4, 1), (2, 1), (1, 1), (4, 2), (2, 2), (1, 2))  # of the other kind
+ROW_CHOICES = (TILE_ROWS, 4, 1)
+MOST_VECTORS = (2, 2, 8) if _FEW_REGISTERS else (2, 4, 8)  # in a row of such a tile
+DOT_SHAPES = ((TILE_ROWS, 1), (4, 1), (1, 1), (4, 2), (1, 2))  # of the other kind
 
 # What a tile does to its block of C before it is stored; `factor` is one more matrix.
 STORE = 0  # C
@@ -68,11 +68,11 @@ def length_of_vector(typing_context: Any, pointer: Any) -> Any:
     return types.int64(pointer), codegen
 
 
-def _widths(itemsize: int, most: int) -> list[int]:
+def widths(element: Any, most: int) -> list[int]:
     """Return the widths, in elements, that a tile of at most so many vectors may have."""
     size, choices = most * VECTOR_BYTES, []
     while size >= 16:
-        choices.append(size // itemsize)
+        choices.append(size // _itemsize(element))
         size //= 2
     return choices
 
@@ -112,11 +112,55 @@ def multiply_tile(
         shapes = [
             (n_rows, n_columns)
             for n_rows, most in zip(ROW_CHOICES, MOST_VECTORS, strict=True)
-            for n_columns in _widths(_itemsize(element), most)
+            for n_columns in widths(element, most)
         ]
 
         def emit(n_rows: int, n_columns: int) -> None:
             _emit_tile(builder, element, n_rows, n_columns, operands)
+
+        _switch(builder, rows, width, shapes, emit)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@intrinsic
+def multiply_and_sum_tile(
+    typing_context: Any,
+    rows: Any,
+    width: Any,
+    a: Any,
+    a_row: Any,
+    a_column: Any,
+    b: Any,
+    b_row: Any,
+    start: Any,
+    start_row: Any,
+    c: Any,
+    c_row: Any,
+    k: Any,
+    sums: Any,
+    afresh: Any,
+) -> Any:
+    """``C := start + A @ B`` likewise, and ``sums := the sums of B's columns``, or these added.
+
+    That takes no load more. `rows` is one of the first two of ROW_CHOICES; `sums` is a pointer, and
+    `afresh` 1 where what is there does not count.
+    """
+    element = a.dtype
+    i = types.int64
+    signature = types.void(i, i, a, i, i, a, i, a, i, a, i, i, a, i)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows, width, *operands, k, sums, afresh = arguments
+        shapes = [
+            (n_rows, n_columns)
+            for n_rows, most in zip(ROW_CHOICES[:2], MOST_VECTORS, strict=False)
+            for n_columns in widths(element, most)
+        ]
+
+        def emit(n_rows: int, n_columns: int) -> None:
+            _emit_tile(builder, element, n_rows, n_columns, [*operands, k], (sums, afresh))
 
         _switch(builder, rows, width, shapes, emit)
         return context.get_dummy_value()
@@ -139,17 +183,16 @@ def multiply_dot_tile(
     c_row: Any,
     k: Any,
     epilogue: Any,
-    factor: Any,
-    factor_row: Any,
 ) -> Any:
     """``C := epilogue(start + A @ B)`` for one tile of `rows` x `columns`, one of DOT_SHAPES.
 
+    The epilogue is STORE or RELU.
     The columns of B are contiguous, ``b_column`` elements apart; so are the rows of A. Both are
     read, though not used, up to whole vectors.
     """
     element = a.dtype
     i = types.int64
-    signature = types.void(i, i, a, i, a, i, a, i, a, i, i, i, a, i)
+    signature = types.void(i, i, a, i, a, i, a, i, a, i, i, i)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows, columns, *operands = arguments
@@ -200,7 +243,9 @@ def store_at(builder: Any, element: Any, value: Any, base: Any, offset: Any) -> 
     builder.store(value, pointer).align = _itemsize(element)
 
 
-def _sum(builder: Any, steps: Any, initial: list[Any], strides: list[Any], term: Any) -> list[Any]:
+def emit_sum(
+    builder: Any, steps: Any, initial: list[Any], strides: list[Any], term: Any
+) -> list[Any]:
     """Emit ``totals := initial + term(...)`` over so many steps, at offsets that grow by strides.
 
     ``term(offsets, sums)`` returns the new sums.
@@ -235,10 +280,13 @@ def _sum(builder: Any, steps: Any, initial: list[Any], strides: list[Any], term:
     return totals
 
 
-def _finish(builder: Any, element: Any, epilogue: Any, places: Any, factor: Any, c: Any) -> None:
+def _finish(
+    builder: Any, element: Any, epilogue: Any, places: Any, c: Any, factor: Any = None
+) -> None:
     """Emit the epilogue of values at their places, and the stores.
 
-    `places` are (value, offset of its factor, offset in C); `factor` and `c` are pointers.
+    `places` are (value, offset in C, offset of its factor); `c` and `factor` are pointers. Without
+    a factor the epilogue is one that needs none.
     """
     kind = places[0][0].type
     load = partial(load_at, builder, kind, element)
@@ -255,26 +303,30 @@ def _finish(builder: Any, element: Any, epilogue: Any, places: Any, factor: Any,
     def scale(x: Any, at: Any) -> Any:
         return builder.fmul(x, load(factor, at))
 
-    for code, function in ((STORE, None), (RELU, relu), (MASK, mask), (SCALE, scale)):
+    functions = {STORE: None, RELU: relu}
+    if factor:
+        functions |= {MASK: mask, SCALE: scale}
+    for code, function in functions.items():
         block = builder.append_basic_block(f"tile.epilogue{code}")
         switch.add_case(_i64(code), block)
         builder.position_at_end(block)
-        for value, factor_at, c_at in places:
+        for value, c_at, factor_at in places:
             result = function(value, factor_at) if function else value
             store_at(builder, element, result, c, c_at)
         builder.branch(stored)
     builder.position_at_end(stored)
 
 
-def _emit_tile(builder: Any, element: Any, rows: int, columns: int, operands: Any) -> None:
-    (a, a_row, a_column, b, b_row, start, start_row, c, c_row, k, epilogue, factor, factor_row) = (
-        operands
-    )
+def _emit_tile(
+    builder: Any, element: Any, rows: int, columns: int, operands: Any, summing: Any = None
+) -> None:
+    a, a_row, a_column, b, b_row, start, start_row, c, c_row, k, *epilogue = operands
     length = min(columns, VECTOR_BYTES // _itemsize(element))
     vector = ir.VectorType(scalar_type(element), length)
     load = partial(load_at, builder, vector, element)
     load_one = partial(load_at, builder, scalar_type(element), element)
-    places = [(r, v) for r in range(rows) for v in range(columns // length)]
+    vectors = range(columns // length)
+    places = [(r, v) for r in range(rows) for v in vectors]
 
     def offset(stride: Any, r: int, v: int) -> Any:
         return builder.add(builder.mul(stride, _i64(r)), _i64(v * length))
@@ -283,25 +335,44 @@ def _emit_tile(builder: Any, element: Any, rows: int, columns: int, operands: An
 
     def add_outer_product(offsets: Any, sums: Any) -> Any:
         at_a, at_b = offsets
-        b_vectors = [load(b, builder.add(at_b, _i64(v * length))) for v in range(columns // length)]
+        b_vectors = [load(b, builder.add(at_b, _i64(v * length))) for v in vectors]
         updated = []
-        for (r, v), total in zip(places, sums, strict=True):
+        for (r, v), total in zip(places, sums, strict=False):
             if v == 0:
                 broadcast = _broadcast(builder, load_one(a_rows[r], at_a), vector)
             updated.append(_multiply_add(builder, broadcast, b_vectors[v], total))
+        for x, total in zip(b_vectors, sums[len(places) :], strict=False):
+            updated.append(builder.fadd(x, total))
         return updated
 
     initial = [load(start, offset(start_row, r, v)) for r, v in places]
-    totals = _sum(builder, k, initial, [a_column, b_row], add_outer_product)
+    if summing:
+        sums, afresh = summing
+        initial += [load_unless(builder, afresh, load, sums, _i64(v * length)) for v in vectors]
+    totals = emit_sum(builder, k, initial, [a_column, b_row], add_outer_product)
+    for v, total in enumerate(totals[len(places) :]):
+        store_at(builder, element, total, sums, _i64(v * length))
+    if not epilogue:
+        for (r, v), total in zip(places, totals, strict=False):
+            store_at(builder, element, total, c, offset(c_row, r, v))
+        return
+    code, factor, factor_row = epilogue
     results = [
-        (total, offset(factor_row, r, v), offset(c_row, r, v))
+        (total, offset(c_row, r, v), offset(factor_row, r, v))
         for (r, v), total in zip(places, totals, strict=True)
     ]
-    _finish(builder, element, epilogue, results, factor, c)
+    _finish(builder, element, code, results, c, factor)
+
+
+def load_unless(builder: Any, afresh: Any, load: Any, base: Any, offset: Any) -> Any:
+    """Emit a load, of zeros where `afresh` is 1."""
+    value = load(base, offset)
+    zero = ir.Constant(value.type, [0.0] * value.type.count)
+    return builder.select(builder.trunc(afresh, ir.IntType(1)), zero, value)
 
 
 def _emit_dot_tile(builder: Any, element: Any, rows: int, columns: int, operands: Any) -> None:
-    a, a_row, b, b_column, start, start_row, c, c_row, k, epilogue, factor, factor_row = operands
+    a, a_row, b, b_column, start, start_row, c, c_row, k, epilogue = operands
     length = VECTOR_BYTES // _itemsize(element)
     vector = ir.VectorType(scalar_type(element), length)
     load = partial(load_at, builder, vector, element)
@@ -322,7 +393,7 @@ def _emit_dot_tile(builder: Any, element: Any, rows: int, columns: int, operands
         return add_products(a_vectors, [load(column, offsets[0]) for column in b_columns], sums)
 
     n_vectors = builder.sdiv(k, _i64(length))
-    sums = _sum(builder, n_vectors, [zero] * len(places), [_i64(length)], add_whole_vectors)
+    sums = emit_sum(builder, n_vectors, [zero] * len(places), [_i64(length)], add_whole_vectors)
 
     # The last vector, of which only some elements count.
     at = builder.mul(n_vectors, _i64(length))
@@ -355,12 +426,12 @@ def _emit_dot_tile(builder: Any, element: Any, rows: int, columns: int, operands
     totals = [
         (
             builder.fadd(load_one(start, offset(start_row, r, j)), _add_up(builder, total)),
-            offset(factor_row, r, j),
             offset(c_row, r, j),
+            None,
         )
         for r, j, total in results
     ]
-    _finish(builder, element, epilogue, totals, factor, c)
+    _finish(builder, element, epilogue, totals, c)
 
 
 def _add_up(builder: Any, vector: Any) -> Any:

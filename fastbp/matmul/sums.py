@@ -1,0 +1,88 @@
+"""The sums of a matrix's columns, in vector registers.
+
+As a product with a row of ones they would wait for each addition before the next: here several sums
+of each column are under way, and are added up in the end.
+"""
+
+from functools import partial
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from fastbp.matmul.tile import (
+    VECTOR_BYTES,
+    emit_sum,
+    load_at,
+    load_unless,
+    scalar_type,
+    store_at,
+    widths,
+)
+
+UNDER_WAY = 4  # sums of a column
+MOST_VECTORS = 2
+
+_i64 = ir.IntType(64)
+
+
+@intrinsic
+def sum_strip(
+    typing_context: Any, width: Any, b: Any, b_row: Any, k: Any, afresh: Any, sums: Any
+) -> Any:
+    """``sums := the sums of k rows``, or these added to it, for a strip of so many columns.
+
+    `b` and `sums` are pointers to the first elements; `width` is of 128 bits, or of a power of two
+    of vectors up to MOST_VECTORS.
+    """
+    element, i = b.dtype, types.int64
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        width, *operands = arguments
+        done = builder.append_basic_block("strip.done")
+        switch = builder.switch(width, done)
+        for n_columns in widths(element, MOST_VECTORS):
+            block = builder.append_basic_block(f"strip.{n_columns}")
+            switch.add_case(_i64(n_columns), block)
+            builder.position_at_end(block)
+            _emit_strip(builder, element, n_columns, operands)
+            builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
+
+    return types.void(i, b, i, i, i, sums), codegen
+
+
+def _emit_strip(builder: Any, element: Any, columns: int, operands: Any) -> None:
+    b, b_row, k, afresh, sums = operands
+    length = min(columns, VECTOR_BYTES // (element.bitwidth // 8))
+    vector = ir.VectorType(scalar_type(element), length)
+    load = partial(load_at, builder, vector, element)
+    places = [_i64(at) for at in range(0, columns, length)]
+    zero = ir.Constant(vector, [0.0] * length)
+
+    def add_rows(n_rows: int, at: Any, totals: list[Any]) -> list[Any]:
+        totals = list(totals)
+        for r in range(n_rows):
+            row = builder.add(at, builder.mul(b_row, _i64(r)))
+            for v, place in enumerate(places):
+                value, number = load(b, builder.add(row, place)), r * len(places) + v
+                totals[number] = builder.fadd(totals[number], value)
+        return totals
+
+    rounds, stride = builder.sdiv(k, _i64(UNDER_WAY)), builder.mul(b_row, _i64(UNDER_WAY))
+    totals = emit_sum(
+        builder, rounds, [zero] * (UNDER_WAY * len(places)), [stride],
+        lambda offsets, totals: add_rows(UNDER_WAY, offsets[0], totals),
+    )  # fmt: skip
+    done = builder.mul(rounds, stride)
+    totals = emit_sum(
+        builder, builder.srem(k, _i64(UNDER_WAY)), totals, [b_row],
+        lambda offsets, totals: add_rows(1, builder.add(done, offsets[0]), totals),
+    )  # fmt: skip
+    for v, place in enumerate(places):
+        first, second, third, fourth = totals[v :: len(places)]
+        total = builder.fadd(builder.fadd(first, second), builder.fadd(third, fourth))
+        before = load_unless(builder, afresh, load, sums, place)
+        store_at(builder, element, builder.fadd(before, total), sums, place)
