@@ -1,7 +1,7 @@
 """The layout of a network in memory, the initial draw, and the matrices that users see."""
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any, Self
 
@@ -77,7 +77,20 @@ class Weights:
             self.units, self.dtype, find_large(self.units, self.dtype)
         )
         self.flat = self.zeros()
-        self.coefs, self.intercepts = self.split(self.flat)
+
+    @cached_property
+    def _views(self) -> tuple[list[Array], list[Array]]:
+        return self.split(self.flat)
+
+    @property
+    def coefs(self) -> list[Array]:
+        """W of each layer."""
+        return self._views[0]
+
+    @property
+    def intercepts(self) -> list[Array]:
+        """b of each layer."""
+        return self._views[1]
 
     @classmethod
     def of(cls, coefs: Sequence[Array], intercepts: Sequence[Array], dtype: DTypeLike) -> Self:
@@ -233,18 +246,15 @@ def _lay_out(
 
 def transpose_weights(network: Network) -> None:
     """Make the transposes that are kept."""
-    layers = plain(network.layers)
-    for i in np.flatnonzero(layers["mirrored"]):
-        n_in, n_out, narrow, rows, at, row, at_transposed, transposed_row = layers[_MIRRORED][i]
-        columns = n_in if narrow else n_out
-        matrix = network.parameters[at : at + rows * row].reshape(rows, row)[:, :columns]
-        mirror = network.transposed[at_transposed : at_transposed + columns * transposed_row]
-        mirror.reshape(columns, transposed_row)[:, :rows] = matrix.T
-
-
-_MIRRORED = [
-    "n_in", "n_out", "narrow", "rows", "weights", "weights_row", "transposed", "transposed_row",
-]  # fmt: skip
+    for values in plain(network.layers).tolist():
+        layer = dict(zip(LAYER.fields or (), values, strict=True))
+        if not layer["mirrored"]:
+            continue
+        rows, row, mirror_row = layer["rows"], layer["weights_row"], layer["transposed_row"]
+        columns = layer["n_in"] if layer["narrow"] else layer["n_out"]
+        matrix = network.parameters[layer["weights"] :][: rows * row].reshape(rows, row)
+        mirror = network.transposed[layer["transposed"] :][: columns * mirror_row]
+        mirror.reshape(columns, mirror_row)[:, :rows] = matrix[:, :columns].T
 
 
 def plain(records: Any) -> Any:

@@ -12,7 +12,7 @@ from fastbp.kernels.arrays import N_SETTINGS, Bundles, Solver, no_run
 from fastbp.kernels.plan import Plan
 from fastbp.network import Weights, find_large, make_network
 from fastbp.pool import Pool
-from fastbp.samples import Samples
+from fastbp.samples import NO_ROWS, Samples
 from fastbp.threads import choose_threads, run_on_threads, single_threaded_blas
 from fastbp.workspace import count_weights, make_workspace
 
@@ -93,7 +93,7 @@ class Predictor:
         plan = Plan(
             Bundles(
                 network,
-                samples.bundle(np.arange(0), dtype),
+                samples.bundle(NO_ROWS, dtype),
                 Solver(0, np.zeros((1, N_SETTINGS)), 0, empty, empty),
                 workspace._replace(rows=rows),
                 no_run(dtype),

@@ -1,6 +1,7 @@
 """What is learnt from or predicted, as the kernels take it."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,20 @@ from numpy.typing import NDArray
 
 from fastbp.kernels.arrays import Data
 
-__all__ = ["NO_ADDRESSES", "Rows", "Samples"]
+__all__ = ["NO_ADDRESSES", "NO_ROWS", "Rows", "Samples"]
 
 Array = NDArray[Any]
 
 NO_ADDRESSES = np.empty(0, np.int64)  # of a generator: the order is not shuffled
+NO_ROWS = np.empty(0, np.int64)
 _NO_INDICES = np.empty(0, np.int32)
 _NO_WEIGHTS = np.empty(0)
+
+
+@cache
+def _none(dtype: np.dtype[Any], *columns: int) -> Array:
+    """Return the empty array, always the same one: a plan need not look up its address again."""
+    return np.empty((0, *columns), dtype)
 
 
 @dataclass(frozen=True)
@@ -44,11 +52,15 @@ class Samples:
         """Return X, dense or CSR, as fields of `Data`."""
         X = self.X
         if scipy.sparse.issparse(X):
-            dense = np.empty((0, X.shape[1]), X.dtype)
+            dense = _none(X.dtype, X.shape[1])
             values, indices, indptr = map(_plain, (X.data, X.indices, X.indptr))
             return {"X": dense, "values": values, "indices": indices, "indptr": indptr}
-        none = np.empty(0, X.dtype)
-        return {"X": _plain(X), "values": none, "indices": _NO_INDICES, "indptr": _NO_INDICES}
+        return {
+            "X": _plain(X),
+            "values": _none(X.dtype),
+            "indices": _NO_INDICES,
+            "indptr": _NO_INDICES,
+        }
 
     def kind(self) -> tuple[Any, ...]:
         """Return the dtypes of what is stored: functions are compiled for them."""
@@ -61,7 +73,7 @@ class Samples:
         """Return what the kernels need, the samples in this order."""
         return Data(
             **self.stored(),
-            targets=np.empty((0, 1), dtype) if self.targets is None else _plain(self.targets),
+            targets=_none(dtype, 1) if self.targets is None else _plain(self.targets),
             labels=_NO_INDICES if self.labels is None else _plain(self.labels),
             sample_weight=_NO_WEIGHTS if self.sample_weight is None else _plain(self.sample_weight),
             order=order,

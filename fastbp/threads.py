@@ -67,7 +67,7 @@ def choose_threads(n_jobs: int | None, work: float) -> int:
         in the main thread: whoever runs fits in threads of his own has shared the cores out.
     work : float
     """
-    if _forked or work < LEAST_WORK:
+    if _forked or work < LEAST_WORK or n_jobs == 1:
         return 1
     most = _most_threads()
     if n_jobs is None:

@@ -25,6 +25,8 @@ from numba.np.arrayobj import populate_array
 from fastbp.kernels.arrays import Bundles
 from fastbp.kernels.jit import DISABLED, c_function, call_python
 
+KEPT = ("layers", "transposed")  # arrays that are the plan's own
+
 _alive: "WeakValueDictionary[int, Plan]" = WeakValueDictionary()
 
 
@@ -71,10 +73,10 @@ class Plan:
                 memory[place] = integer
 
     def forget_arrays(self) -> None:
-        """Keep neither data nor weights alive; they are to be set anew."""
+        """Keep neither data nor weights alive, which are to be set anew."""
         for bundle in (self.network, self.data, self.solver, self.run):
             for field, value in vars(bundle).items():
-                if isinstance(value, np.ndarray) and field not in ("layers", "transposed"):
+                if isinstance(value, np.ndarray) and value.size and field not in KEPT:
                     setattr(bundle, field, None)
 
 

@@ -18,6 +18,7 @@ from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _Passthroug
 from sklearn.model_selection._validation import _score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.validation import _check_method_params
 
 from fastbp.estimators.base import BaseBP
@@ -49,6 +50,7 @@ class Evaluator:
         self._folds: dict[Any, dict[Any, Fold]] = {}  # by what says how X, and how y, is taken
         self._expected: Counter[Any] = Counter()  # fits of each fold
         self._valid: set[int] = set()  # candidates whose parameters are
+        self._checked: set[frozenset[str]] = set()  # names of parameters that some of them set
         self.left: Counter[str] = Counter()  # fits left to scikit-learn, by the reason
         self._making = threading.Lock()
         self._one_at_a_time = threading.Lock()
@@ -56,6 +58,7 @@ class Evaluator:
     def expect(self, fits: Iterable[Fit]) -> None:
         """Learn which fits are to come: they share the time that their data take."""
         self._valid.clear()
+        self._checked.clear()
         self._expected = Counter(fit.key_of_fold() for fit in fits)
 
     def evaluate(self, fit: Fit) -> dict[str, Any]:
@@ -88,9 +91,9 @@ class Evaluator:
         network = find_network(estimator)
         if network is None:
             raise TypeError(why_not(estimator))
-        parameters = set(vars(network))
+        parameters, key = list(vars(network)), fit.key_of_fold()
         self._validate(network, fit)
-        fold = self._fold(fit, network)
+        fold = self._fold(fit, network, key)
         n_jobs, network.n_jobs = network.n_jobs, 1
         began = time.perf_counter()
         trained = self._train(fit, network, fold)
@@ -103,7 +106,7 @@ class Evaluator:
         if asked.get("return_n_test_samples"):
             result["n_test_samples"] = len(fold.test)
         if asked.get("return_times"):
-            share = fold.seconds / max(1, self._expected[fit.key_of_fold()])
+            share = fold.seconds / max(1, self._expected[key])
             result["fit_time"] = ended - began + share
             result["score_time"] = score_time
         if asked.get("return_parameters"):
@@ -113,18 +116,27 @@ class Evaluator:
                 estimator.steps[:-1] = fold.steps
             result["estimator"] = estimator
         elif fit.key is None:
-            for name in set(vars(network)) - parameters:  # scikit-learn keeps it for long
-                delattr(network, name)
+            network.__dict__ = {name: vars(network)[name] for name in parameters}  # kept for long
         return result
 
     def _validate(self, network: BaseBP, fit: Fit) -> None:
-        """Check a candidate's parameters, once for all its folds."""
-        key = id(fit.asked.get("parameters"))
-        if key not in self._valid:
-            network._validate_params()
-            self._valid.add(key)
+        """Check a candidate's parameters, once for all its folds.
 
-    def _fold(self, fit: Fit, network: BaseBP) -> Fold:
+        What it leaves as it is was checked with the first that sets the same ones.
+        """
+        key, names = id(fit.asked.get("parameters")), frozenset(fit.parameters)
+        if key in self._valid:
+            return
+        own = {name.removeprefix(fit.prefix): value for name, value in fit.parameters.items()}
+        if names in self._checked and own.keys() <= vars(network).keys():
+            constraints, name = network._parameter_constraints, type(network).__name__
+            validate_parameter_constraints(constraints, own, caller_name=name)
+        else:
+            network._validate_params()
+        self._valid.add(key)
+        self._checked.add(names)
+
+    def _fold(self, fit: Fit, network: BaseBP, key: Any) -> Fold:
         """Return the data of the fit, made by the first that asks for them."""
         train, test = fit.asked["train"], fit.asked["test"]
         weight = (fit.asked.get("fit_params") or {}).get(fit.prefix + "sample_weight")
@@ -132,7 +144,7 @@ class Evaluator:
         of_X = (type(network), network.dtype)  # say how X is taken
         of_y = (network.loss, str(special))
         with self._making:
-            folds = self._folds.setdefault((of_X, fit.key_of_fold()), {})
+            folds = self._folds.setdefault((of_X, key), {})
             if of_y not in folds:
                 began = time.perf_counter()
                 if fit.has_steps:

@@ -6,6 +6,7 @@ short enough that Ctrl-C is heard between them.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from math import isfinite
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -36,7 +37,7 @@ from fastbp.kernels.shuffle import generator_addresses
 from fastbp.kernels.update import GRADIENT_ONLY
 from fastbp.network import Weights, aligned_zeros, find_large, make_network, transpose_weights
 from fastbp.pool import Pool
-from fastbp.samples import NO_ADDRESSES, Samples
+from fastbp.samples import NO_ADDRESSES, NO_ROWS, Samples
 from fastbp.threads import (
     Pace,
     choose_threads,
@@ -138,7 +139,7 @@ class Engine:
         self.sum_squares = self._sum_squares()
         self.workspace.totals[LOSS_PARAMETER] = loss_parameter
         self.plan.set("network", parameters=weights.flat)
-        self.plan.set("data", **samples.bundle(np.arange(0), weights.dtype)._asdict())
+        self.plan.set("data", **samples.bundle(NO_ROWS, weights.dtype)._asdict())
         self.plan.set("run", batch_size=batch_size, seed=seed)
         transpose_weights(self.plan.network)
 
@@ -154,7 +155,7 @@ class Engine:
         plan = Plan(
             Bundles(
                 network,
-                samples.bundle(np.arange(0), weights.dtype),
+                samples.bundle(NO_ROWS, weights.dtype),
                 Solver(GRADIENT_ONLY, np.zeros((1, N_SETTINGS)), 0, empty, empty),
                 make_workspace(network, weights, rows, n_threads, loss, kept, sparse),
                 no_run(weights.dtype),
@@ -165,7 +166,7 @@ class Engine:
 
     def close(self) -> None:
         """Leave plan and memory to the next network of this shape; nothing can be trained then."""
-        weights_are_finite = np.isfinite(self.sum_squares)
+        weights_are_finite = isfinite(self.sum_squares)
         if self._kind and self.workspace.activations.size <= MOST_KEPT and weights_are_finite:
             self.plan.forget_arrays()
             _pool.give(self._kind, (self.plan, self.address, self.pace))

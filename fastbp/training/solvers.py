@@ -19,6 +19,7 @@ rmsprop    ``v := beta_2 * v + (1 - beta_2) * g**2``, ``w -= r * g / (sqrt(v) + 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -146,16 +147,18 @@ class Optimizer:
         settings[arrays.DECAY] = 1
         settings[arrays.L1] = self.l1
         settings[arrays.CLIP] = self.clip_norm or 0
-        steps = np.tile(settings, (n_steps, 1))
+        steps = np.empty((n_steps, len(settings)))
+        steps[...] = settings
         if not self._factors.is_constant:
             numbers = np.arange(self.steps_taken, self.steps_taken + n_steps)
             steps[:, arrays.RATE] *= self._factors.of_steps(numbers)
         if self.solver == "adamw":
             steps[:, arrays.DECAY] -= steps[:, arrays.RATE] * self.alpha
         if self.solver in ("adam", "adamw"):
-            t = np.arange(self.steps_taken + 1, self.steps_taken + n_steps + 1)
-            correction = np.sqrt(1 - self.beta_2**t)
-            steps[:, arrays.RATE] *= correction / (1 - self.beta_1**t)
+            correction, of_first = _correct_bias(
+                self.beta_1, self.beta_2, self.steps_taken, n_steps
+            )
+            steps[:, arrays.RATE] *= correction / of_first
             if self.solver == "adamw":
                 steps[:, arrays.EPSILON] *= correction
         return steps
@@ -192,3 +195,12 @@ class Optimizer:
         else:
             self.learning_rate /= 5
         return True, f"Setting learning rate to {self.learning_rate:f}"
+
+
+@lru_cache(maxsize=16)
+def _correct_bias(
+    beta_1: float, beta_2: float, steps_taken: int, n_steps: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return ``sqrt(1 - beta_2**t)`` and ``1 - beta_1**t`` of steps t, alike in many fits."""
+    t = np.arange(steps_taken + 1, steps_taken + n_steps + 1)
+    return np.sqrt(1 - beta_2**t), 1 - beta_1**t
