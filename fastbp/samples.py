@@ -1,7 +1,7 @@
 """What is learnt from or predicted, as the kernels take it."""
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ _NO_INDICES = np.empty(0, np.int32)
 _NO_WEIGHTS = np.empty(0)
 
 
-@cache
+@lru_cache(maxsize=64)
 def _none(dtype: np.dtype[Any], *columns: int) -> Array:
     """Return the empty array, always the same one: a plan need not look up its address again."""
     return np.empty((0, *columns), dtype)

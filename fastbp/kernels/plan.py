@@ -73,7 +73,7 @@ class Plan:
                 memory[place] = integer
 
     def forget_arrays(self) -> None:
-        """Keep neither data nor weights alive, which are to be set anew."""
+        """Keep neither data nor weights alive; they are to be set anew."""
         for bundle in (self.network, self.data, self.solver, self.run):
             for field, value in vars(bundle).items():
                 if isinstance(value, np.ndarray) and value.size and field not in KEPT:

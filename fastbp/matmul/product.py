@@ -135,13 +135,8 @@ def multiply(
 @part
 def _choose_rows(left):
     """Rows of the next tile, where so many are left."""
-    return (
-        ROW_CHOICES[0]
-        if left >= ROW_CHOICES[0]
-        else ROW_CHOICES[1]
-        if left >= ROW_CHOICES[1]
-        else 1
-    )
+    many, few, one = ROW_CHOICES
+    return many if left >= many else few if left >= few else one
 
 
 @part

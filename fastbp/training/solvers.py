@@ -197,7 +197,7 @@ class Optimizer:
         return True, f"Setting learning rate to {self.learning_rate:f}"
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def _correct_bias(
     beta_1: float, beta_2: float, steps_taken: int, n_steps: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
