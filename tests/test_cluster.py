@@ -21,6 +21,7 @@ import pytest
 from distributed import Client, LocalCluster
 from joblib import parallel_config
 from joblib.externals.loky import get_reusable_executor
+from joblib.parallel import get_active_backend
 from searches import (
     CANDIDATES,
     CLASSIFIER,
@@ -35,7 +36,7 @@ from searches import (
 from sklearn.datasets import load_digits
 
 from fastbp import BPClassifier
-from fastbp.model_selection import backend
+from fastbp.model_selection import backend, cluster
 
 pytestmark = [
     pytest.mark.skipif(
@@ -281,3 +282,19 @@ def test_ctrl_c_keeps_what_is_finished_and_frees_the_workers(workers, request):
         ray = request.getfixturevalue("ray")
         on_both = ray.remote(num_cpus=2)(digits)
         ray.get(on_both.remote(), timeout=PATIENCE)
+
+
+def fail_or_train(shared, fails):
+    if fails:
+        raise OSError("on purpose")
+    model = BPClassifier((5,), max_iter=200, random_state=0)
+    return model.fit(*shared[0]).n_iter_
+
+
+@pytest.mark.parametrize("workers", ["dask", "ray"], indirect=True)
+def test_a_cluster_is_of_use_after_a_call_that_failed(workers):
+    backend, n_jobs = get_active_backend()
+    found = cluster.find_cluster(backend, n_jobs)
+    with pytest.raises(OSError, match="on purpose"):
+        list(found.call(fail_or_train, [digits()], [(True,), (False,)]))
+    assert list(found.call(fail_or_train, [digits()], [(False,)] * 3)) == [200] * 3

@@ -34,7 +34,7 @@ LAYER = np.dtype(
             "input_row",
             "output",  # offset of the outputs, in activations, slopes and deltas
             "output_row",
-            "panel_rows",  # rows of the matrix, bias below, that are updated at a time
+            "panel_rows",  # rows of the matrix that are updated at a time, the first with the bias
             "first_panel",  # how many such panels the layers before have
             "last_panel",
             "scratch",  # where a thread's scratch has room for the gradient of a panel

@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 
 from fastbp.matmul.tile import (
     VECTOR_BYTES,
+    emit_shapes,
     emit_sum,
     load_at,
     load_unless,
@@ -40,15 +41,12 @@ def sum_strip(
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         width, *operands = arguments
-        done = builder.append_basic_block("strip.done")
-        switch = builder.switch(width, done)
-        for n_columns in widths(element, MOST_VECTORS):
-            block = builder.append_basic_block(f"strip.{n_columns}")
-            switch.add_case(_i64(n_columns), block)
-            builder.position_at_end(block)
+
+        def emit(_: int, n_columns: int) -> None:
             _emit_strip(builder, element, n_columns, operands)
-            builder.branch(done)
-        builder.position_at_end(done)
+
+        shapes = [(1, n_columns) for n_columns in widths(element, MOST_VECTORS)]
+        emit_shapes(builder, _i64(1), width, shapes, emit)
         return context.get_dummy_value()
 
     return types.void(i, b, i, i, i, sums), codegen

@@ -77,6 +77,12 @@ def widths(element: Any, most: int) -> list[int]:
     return choices
 
 
+def _shapes(element: Any, n_choices: int) -> list[tuple[int, int]]:
+    """Return the rows and widths of tiles, with the first so many of ROW_CHOICES."""
+    choices = list(zip(ROW_CHOICES, MOST_VECTORS, strict=True))[:n_choices]
+    return [(rows, width) for rows, most in choices for width in widths(element, most)]
+
+
 @intrinsic
 def multiply_tile(
     typing_context: Any,
@@ -109,16 +115,12 @@ def multiply_tile(
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows, width, *operands = arguments
         # One loop for each tile size, reached through a switch on rows and width.
-        shapes = [
-            (n_rows, n_columns)
-            for n_rows, most in zip(ROW_CHOICES, MOST_VECTORS, strict=True)
-            for n_columns in widths(element, most)
-        ]
+        shapes = _shapes(element, len(ROW_CHOICES))
 
         def emit(n_rows: int, n_columns: int) -> None:
             _emit_tile(builder, element, n_rows, n_columns, operands)
 
-        _switch(builder, rows, width, shapes, emit)
+        emit_shapes(builder, rows, width, shapes, emit)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -153,16 +155,12 @@ def multiply_and_sum_tile(
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows, width, *operands, k, sums, afresh = arguments
-        shapes = [
-            (n_rows, n_columns)
-            for n_rows, most in zip(ROW_CHOICES[:2], MOST_VECTORS, strict=False)
-            for n_columns in widths(element, most)
-        ]
+        shapes = _shapes(element, 2)
 
         def emit(n_rows: int, n_columns: int) -> None:
             _emit_tile(builder, element, n_rows, n_columns, [*operands, k], (sums, afresh))
 
-        _switch(builder, rows, width, shapes, emit)
+        emit_shapes(builder, rows, width, shapes, emit)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -200,7 +198,7 @@ def multiply_dot_tile(
         def emit(n_rows: int, n_columns: int) -> None:
             _emit_dot_tile(builder, element, n_rows, n_columns, operands)
 
-        _switch(builder, rows, columns, DOT_SHAPES, emit)
+        emit_shapes(builder, rows, columns, DOT_SHAPES, emit)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -215,7 +213,7 @@ def scalar_type(element: Any) -> Any:
     return ir.FloatType() if element == types.float32 else ir.DoubleType()
 
 
-def _switch(builder: Any, rows: Any, columns: Any, shapes: Any, emit: Any) -> None:
+def emit_shapes(builder: Any, rows: Any, columns: Any, shapes: Any, emit: Any) -> None:
     """Emit the code of each shape, and a switch to that of (rows, columns)."""
     done = builder.append_basic_block("tile.done")
     base = max(n_columns for _, n_columns in shapes) + 1

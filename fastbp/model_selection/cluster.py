@@ -117,8 +117,9 @@ class RayCluster(Cluster):
         super().__init__(backend, n_jobs)
         if not ray.is_initialized():
             ray.init()
-        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Interest)
-        self._interest = actor.remote()
+        self._interests = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Interest)
+        self._interest = self._interests.remote()
+        self._is_lost = False
 
     def call(
         self, function: Callable[..., Any], shared: Sequence[Any], calls: Sequence[tuple[Any, ...]]
@@ -127,6 +128,8 @@ class RayCluster(Cluster):
         import ray
         from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
+        if self._is_lost:  # in a call that failed
+            self._interest, self._is_lost = self._interests.remote(), False
         data = self._send(shared)
         options = {"max_retries": 0} | (self._backend.ray_remote_args or {})
         submit = ray.remote(call_with_stored).options(**options).remote
@@ -145,6 +148,7 @@ class RayCluster(Cluster):
         finally:
             if tasks:
                 self._interest.lose.remote()
+                self._is_lost = True
 
     def _put(self, values: list[Any]) -> list[Any]:
         import ray
