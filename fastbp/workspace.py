@@ -17,7 +17,7 @@ from fastbp.kernels.arrays import (
 from fastbp.kernels.team import make_team, yield_address
 from fastbp.kernels.update import step_address
 from fastbp.matmul.product import BLAS_ROWS, product_addresses
-from fastbp.matmul.tile import TILE_ROWS
+from fastbp.matmul.tile import ROW_CHOICES
 from fastbp.network import Weights, aligned_zeros, plain
 
 __all__ = ["count_weights", "make_workspace"]
@@ -55,6 +55,8 @@ def make_workspace(
     first = layers[0]["n_in"] * layers[0]["weights_row"] * dtype.itemsize
     by_rows = sparse is not None and first <= MOST_BY_ROWS
     keep_gradient = keep_gradient or by_rows
+    parts = _choose_parts(layers, rows, weights.flat.size) if sparse is None and training else 1
+    n_partials = parts * weights.flat.size if parts > 1 and n_threads > 1 else 0
     n_entries = 0
     if sparse is not None:
         stored = np.diff(sparse.indptr)
@@ -64,6 +66,7 @@ def make_workspace(
         slopes=aligned_zeros(size, dtype),
         deltas=aligned_zeros(size * training, dtype),
         gradient=weights.zeros() if keep_gradient else np.empty(0, dtype),
+        partials=aligned_zeros(n_partials, dtype),
         scratch=aligned_zeros(n_threads * per_thread * training, dtype),
         zeros=aligned_zeros(widest, dtype),
         one=np.ones(1, dtype),
@@ -80,9 +83,21 @@ def make_workspace(
         addresses=_addresses(dtype.name, large),
         loss=loss,
         rows=rows,
-        grain=BLAS_ROWS if large else TILE_ROWS,
+        grain=BLAS_ROWS if large else ROW_CHOICES[1],
+        parts=parts,
         by_rows=int(by_rows),
     )
+
+
+def _choose_parts(layers: Any, rows: int, n_parameters: int) -> int:
+    """Return in how many parts, of the samples of a chunk, gradients are summed.
+
+    Two threads that share the gradients by weights read half of each other's activations and
+    deltas; where they share them by samples, gradients. It is told from the shapes alone, so that
+    the same additions are done on any number of threads.
+    """
+    exchanged = rows * int((layers["input_row"] + layers["output_row"]).sum()) // 2
+    return 2 if exchanged > 2 * n_parameters else 1
 
 
 def _addresses(dtype: str, large: bool) -> Array:

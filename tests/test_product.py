@@ -100,7 +100,8 @@ def in_vectors(matrix):
 def edges(dtype):
     """Widths around those of the tiles."""
     vector = vector_length(dtype)
-    tiles = (vector // 4, vector // 2, *(vector * n for n in (1, 2, 3, 4, 8, 9)))
+    halves = (vector * n // 2 for n in (3, 5, 7))
+    tiles = (vector // 4, vector // 2, *halves, *(vector * n for n in (1, 2, 3, 4, 8, 9)))
     return sorted({n + d for n in tiles for d in (-1, 0, 1)} - {-1, 0})
 
 

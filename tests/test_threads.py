@@ -46,13 +46,16 @@ def run_in_threads(function, plan, n_threads, compile_it):
     return n_threads
 
 
-def train(case, dtype, n_threads, batch_size, monkeypatch, n_epochs=3):
+def train(
+    case, dtype, n_threads, batch_size, monkeypatch, n_epochs=3, clip_norm=None, keep_gradient=False
+):
     for module in (engine_module, prediction):
         monkeypatch.setattr(module, "choose_threads", lambda n_jobs, work: n_threads)
         monkeypatch.setattr(module, "run_on_threads", run_in_threads)
-    engine = case.engine(dtype, batch_size, n_jobs=n_threads, keep_gradient=False)
+    keep_gradient |= clip_norm is not None
+    engine = case.engine(dtype, batch_size, n_jobs=n_threads, keep_gradient=keep_gradient)
     engine.pace.plan = lambda remaining: (n_threads, remaining)
-    optimizer = make_optimizer()
+    optimizer = make_optimizer(clip_norm=clip_norm)
     optimizer.begin(engine.weights)
     order = np.random.default_rng(0).permutation(len(case.X))
     losses = list(chain.from_iterable(e.losses for e in engine.train(order, n_epochs, optimizer)))
@@ -76,6 +79,42 @@ def test_the_same_bits(
         assert actual[0] == expected[0]
         np.testing.assert_array_equal(actual[1], expected[1])
         np.testing.assert_array_equal(actual[2], expected[2])
+
+
+@pytest.mark.parametrize("kind", ["kept", "clipped", "weighted", "dropped"])
+@pytest.mark.parametrize("n_samples", [61, 64, 65, 66, 90, 122])
+def test_the_same_bits_where_gradients_are_summed_in_parts(n_samples, kind, monkeypatch):
+    """Also of a short last batch, of which there is but one part, or a part of one sample."""
+    names, units = ["relu", "tanh", "softmax"], (20, 30, 50, 3)
+    case = make_case(units, names, "log_loss", n_samples, weighted=kind == "weighted")
+    if kind == "dropped":
+        case.dropout = (0.3, 0.1)
+    assert case.engine(np.float32, 61, keep_gradient=False).workspace.parts == 2
+    clip_norm = 0.1 if kind == "clipped" else None
+    results = [
+        train(
+            case, np.float32, n, 61, monkeypatch, clip_norm=clip_norm, keep_gradient=kind == "kept"
+        )
+        for n in (1, 2, 3, 7)
+    ]
+    for result in results[1:]:
+        for mine, theirs in zip(result, results[0], strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize(
+    ("units", "batch_size", "parts"),
+    [((50, 100, 1), 200, 2), ((784, 100, 10), 200, 1), ((20, 50, 1), 1, 1), ((4, 100, 3), 150, 2)],
+)
+def test_gradients_are_summed_in_parts_where_threads_exchange_less_then(units, batch_size, parts):
+    """The same parts for any number of threads; memory for them where there are several."""
+    case = make_case(units, ["relu", "identity"], "squared_error", 200)
+    for n_threads in (1, 2, 4):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(engine_module, "choose_threads", lambda *_, n=n_threads: n)
+            workspace = case.engine(np.float32, batch_size, keep_gradient=False).workspace
+        assert workspace.parts == parts
+        assert bool(workspace.partials.size) == (parts > 1 and n_threads > 1)
 
 
 def test_a_team_is_started(eager_threads):

@@ -83,6 +83,7 @@ class Workspace(NamedTuple):
     slopes: Any  # f'(z) where it is not read off the activation
     deltas: Any
     gradient: Any  # like the parameters where it is kept, else (0,)
+    partials: Any  # for each part of a chunk one, where threads sum them up apart, else (0,)
     scratch: Any  # for each thread, for each layer, a panel of a gradient that is used at once
     zeros: Any  # (widest row,)
     one: Any  # (1,) the number 1
@@ -96,10 +97,11 @@ class Workspace(NamedTuple):
     column_values: Any
     bounds: Any  # (n_threads + 1,) which panels each thread updates
     team: Any  # team.py
-    addresses: Any  # (14,) of functions, by the names below
+    addresses: Any  # (15,) of functions, by the names below
     loss: int  # losses.py
     rows: int  # rows of a chunk: a larger batch is taken in chunks
     grain: int  # threads share rows in multiples of it
+    parts: int  # of a chunk's rows, whose gradients are summed apart and then added up
     by_rows: int  # 1 where a thread that works alone sums the gradient of sparse X row by row
 
 
@@ -157,7 +159,8 @@ SORT = 10
 DIFFERENTIATE_SPARSE = 11
 DIFFERENTIATE_ROWS = 12
 DROP = 13
-N_ADDRESSES = 14
+DIFFERENTIATE_PARTS = 14
+N_ADDRESSES = 15
 
 # The entries of `Workspace.totals`, which last from call to call.
 WEIGHT = 0  # sum of the weights of the batch's samples so far
@@ -193,3 +196,4 @@ N_SETTINGS = 10
 TAKE_STEP = 1  # after the gradients
 MEASURE = 2  # sums of the squared gradients, into `Workspace.norms`, before there is a step
 AT_HAND = 4  # the gradients are there already
+ADD_PARTS = 8  # ... of each part of the chunk

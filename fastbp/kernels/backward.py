@@ -4,11 +4,43 @@
 for a panel of rows of W at a time, so that the update finds it in the cache.
 """
 
+from typing import NamedTuple
+
 from fastbp.kernels.activations import IDENTITY, RELU
 from fastbp.kernels.jit import address, part
 from fastbp.kernels.plan import bundles
 from fastbp.matmul import product as p
 from fastbp.matmul.product import NO_SUMS, Matrix, Sums, product
+
+
+class Panel(NamedTuple):
+    """Some rows of a layer's matrix."""
+
+    layer: int
+    row: int  # the first
+    end: int  # behind the last
+    weights: int  # where it is in the parameters
+    bias: int  # where the layer's bias is
+
+
+@part
+def share(n_shares, n_rows, grain):
+    """How many rows each of so many shares has at the most, in multiples of a grain."""
+    grains = (n_rows + grain - 1) // grain
+    return (grains + n_shares - 1) // n_shares * grain
+
+
+@part
+def find_panel(network, number):
+    """The panel of a number among those of all layers."""
+    i = 0
+    while number >= network.layers[i].last_panel:
+        i += 1
+    layer = network.layers[i]
+    row = (number - layer.first_panel) * layer.panel_rows
+    end = min(row + layer.panel_rows, layer.rows)
+    weights = layer.weights + row * layer.weights_row
+    return Panel(i, row, end, weights, layer.weights + layer.rows * layer.weights_row)
 
 
 def backward(plan, low, high):
@@ -40,48 +72,92 @@ def backward(plan, low, high):
 
 
 @part
-def differentiate(network, workspace, n_rows, begins, i, rows, gradient, at, at_bias):
+def differentiate(network, workspace, samples, begins, i, rows, gradient, at, at_bias):
     """gradient, from `at` on, := some rows, first and end, of that of a matrix over a chunk.
 
     Of W it is ``a[l-1].T @ delta[l]``, of W.T the transpose. With row 0 comes that of the bias, the
-    sum of ``delta[l]``. After a batch's first chunk, what is there is added to.
+    sum of ``delta[l]``. After a batch's first chunk, what is there is added to. `samples` are rows
+    of the chunk, first and end, and how many are summed up at a time: each such sum begins at 0,
+    and is added to those before, so that the same bits come out where threads sum them apart.
     """
-    first, end = rows
+    (first, end), (low, high, at_a_time) = rows, samples
     layer = network.layers[i]
-    a, d = workspace.activations, workspace.deltas
-    if layer.narrow:
-        left = Matrix(address(d, layer.output + first), 1, layer.output_row)
-        right = Matrix(address(a, layer.input), layer.input_row, 1)
-        columns = layer.n_in
-    else:
-        left = Matrix(address(a, layer.input + first), 1, layer.input_row)
-        right = Matrix(address(d, layer.output), layer.output_row, 1)
-        columns = layer.n_out
-    result = Matrix(address(gradient, at), layer.weights_row, 1)
-    shape = (end - first, columns, n_rows)
     with_bias = first == 0 and not layer.narrow
-    mode = p.KEEP if not with_bias else p.SET if begins != 0 else p.ADD
-    sums = Sums(address(gradient, at_bias), mode)
-    _sum_products(workspace, begins, left, right, result, shape, sums)
+    itemsize = workspace.one.itemsize
+    for sample in range(low, high, at_a_time):
+        afresh = begins != 0 and sample == low
+        inputs = address(workspace.activations, layer.input + sample * layer.input_row)
+        deltas = address(workspace.deltas, layer.output + sample * layer.output_row)
+        if layer.narrow:
+            left = Matrix(deltas + first * itemsize, 1, layer.output_row)
+            right, columns = Matrix(inputs, layer.input_row, 1), layer.n_in
+        else:
+            left = Matrix(inputs + first * itemsize, 1, layer.input_row)
+            right, columns = Matrix(deltas, layer.output_row, 1), layer.n_out
+        result = Matrix(address(gradient, at), layer.weights_row, 1)
+        mode = p.KEEP if not with_bias else p.SET if afresh else p.ADD
+        sums = Sums(address(gradient, at_bias), mode)
+        shape = (end - first, columns, min(at_a_time, high - sample))
+        _sum_products(workspace, afresh, left, right, result, shape, sums)
     if first == 0 and layer.narrow:
-        differentiate_bias(network, workspace, n_rows, begins, i, gradient, at_bias)
+        differentiate_bias(network, workspace, samples, begins, i, gradient, at_bias)
 
 
 @part
-def differentiate_bias(network, workspace, n_rows, begins, i, gradient, at):
+def differentiate_bias(network, workspace, samples, begins, i, gradient, at):
     """gradient, from `at` on, := that of the bias over a chunk, or added to what is there."""
-    layer = network.layers[i]
-    delta = Matrix(address(workspace.deltas, layer.output), layer.output_row, 1)
+    layer, (low, high, at_a_time) = network.layers[i], samples
     nothing = Matrix(address(workspace.zeros, 0), 0, 1)
-    sums = Sums(address(gradient, at), p.SET if begins != 0 else p.ADD)
-    _sum_products(workspace, begins, nothing, delta, nothing, (0, layer.n_out, n_rows), sums)
+    for sample in range(low, high, at_a_time):
+        afresh = begins != 0 and sample == low
+        deltas = address(workspace.deltas, layer.output + sample * layer.output_row)
+        right = Matrix(deltas, layer.output_row, 1)
+        sums = Sums(address(gradient, at), p.SET if afresh else p.ADD)
+        shape = (0, layer.n_out, min(at_a_time, high - sample))
+        _sum_products(workspace, afresh, nothing, right, nothing, shape, sums)
 
 
 @part
-def _sum_products(workspace, begins, left, right, result, shape, sums):
+def _sum_products(workspace, afresh, left, right, result, shape, sums):
     zeros = Matrix(address(workspace.zeros, 0), 0, 1)
-    start = zeros if begins != 0 else result
+    start = zeros if afresh else result
     product(workspace.addresses, False, left, right, result, start, p.STORE, result, shape, sums)
+
+
+def differentiate_parts(plan, n_rows, first, last):
+    """The gradients over parts of a chunk, each of its own, for panels first..last of all parts.
+
+    The panels are counted from part to part; the parts are added up in `add_parts`.
+    """
+    b = bundles(plan)
+    network, workspace = b.network, b.workspace
+    size = workspace.partials.size // workspace.parts
+    n_panels = network.layers[network.layers.size - 1].last_panel
+    rows = share(workspace.parts, n_rows, workspace.grain)
+    for task in range(first, last):
+        number = task // n_panels
+        samples = number * rows, min((number + 1) * rows, n_rows), rows
+        panel = find_panel(network, task - number * n_panels)
+        at, at_bias = number * size + panel.weights, number * size + panel.bias
+        differentiate(
+            network, workspace, samples, 1, panel.layer, (panel.row, panel.end),
+            workspace.partials, at, at_bias,
+        )  # fmt: skip
+
+
+@part
+def add_parts(workspace, n_parts, begins, weights, n, gradient, at):
+    """n elements of gradient := the sums of those over the parts, or these added to them."""
+    size = workspace.partials.size // workspace.parts
+    g = gradient[at : at + n]
+    for number in range(n_parts):
+        partial = workspace.partials[number * size + weights :][:n]
+        if number == 0 and begins != 0:
+            for i in range(n):
+                g[i] = partial[i]
+        else:
+            for i in range(n):
+                g[i] += partial[i]
 
 
 def differentiate_sparse(plan, begins, first, last, at):

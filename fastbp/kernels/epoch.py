@@ -14,11 +14,13 @@ import numpy as np
 
 from fastbp.kernels import losses
 from fastbp.kernels.arrays import (
+    ADD_PARTS,
     AT_HAND,
     BACKWARD,
     BATCH_LOSS,
     BEST_LOSS,
     CLIP,
+    DIFFERENTIATE_PARTS,
     DIFFERENTIATE_ROWS,
     DIFFERENTIATE_SPARSE,
     DIVISOR,
@@ -45,8 +47,10 @@ from fastbp.kernels.arrays import (
 )
 from fastbp.kernels.backward import (
     backward,
+    differentiate_parts,
     differentiate_rows,
     differentiate_sparse,
+    share,
     sort_columns,
 )
 from fastbp.kernels.dropout import drop
@@ -83,10 +87,8 @@ def _begin_epoch(data, workspace):
 @part
 def _share(thread, n_threads, n_rows, grain):
     """Rows of the chunk for a thread: first and end, whole grains but for the last."""
-    grains = (n_rows + grain - 1) // grain
-    low = thread * grains // n_threads * grain
-    high = (thread + 1) * grains // n_threads * grain
-    return min(low, n_rows), min(high, n_rows)
+    rows = share(n_threads, n_rows, grain)
+    return min(thread * rows, n_rows), min((thread + 1) * rows, n_rows)
 
 
 @part
@@ -185,6 +187,9 @@ def train(plan, member, size):
     first_panel = workspace.bounds[member * most // size]
     last_panel = workspace.bounds[(member + 1) * most // size]
     by_rows = np.int64(workspace.by_rows != 0 and size == 1)
+    in_parts = workspace.partials.size > 0 and size > 1
+    n_tasks = workspace.parts * workspace.bounds[most]
+    first_task, last_task = member * n_tasks // size, (member + 1) * n_tasks // size
     for index in range(b.run.first, b.run.last):
         chunk = Chunk(*_place(index, b.run.first, n_samples, batch_size, workspace.rows))
         if chunk.rows <= 0:
@@ -205,6 +210,10 @@ def train(plan, member, size):
             call(addresses[FORWARD], (this, step, chunk.start, low, high))
             call(addresses[LOSS], (this, chunk.start, low, high))
             call(addresses[BACKWARD], (this, low, high))
+        if in_parts:
+            if size != workspace.parts:  # else each thread has the rows of one part
+                wait(workspace.team, size, addresses[YIELD])
+            call(addresses[DIFFERENTIATE_PARTS], (this, chunk.rows, first_task, last_task))
         wait(workspace.team, size, addresses[YIELD])
         if leads:
             _add_losses(data, workspace, chunk)
@@ -214,9 +223,10 @@ def train(plan, member, size):
         panels = first_panel, last_panel, member, by_rows
         row = step - b.solver.steps_from
         clips = b.solver.steps[0, CLIP] > 0
-        work = ends * TAKE_STEP
+        source = np.int64(in_parts) * ADD_PARTS
+        work = ends * TAKE_STEP + source
         if clips and chunk.ends:
-            call(addresses[UPDATE], (this, row, chunk.rows, begins, MEASURE, *panels))
+            call(addresses[UPDATE], (this, row, chunk.rows, begins, MEASURE + source, *panels))
             wait(workspace.team, size, addresses[YIELD])
             if leads:
                 _clip(b.solver, workspace)
@@ -259,6 +269,7 @@ CALLED = [
     (sort_columns, 2),
     (differentiate_sparse, 4),
     (differentiate_rows, 3),
+    (differentiate_parts, 3),
 ]
 
 
@@ -277,6 +288,8 @@ def compile_training(plan: Plan) -> int:
         called[DIFFERENTIATE_ROWS] = differentiate_rows
     if plan.network.layers["dropped"].any():
         called[DROP] = drop
+    if plan.workspace.partials.size > 0:
+        called[DIFFERENTIATE_PARTS] = differentiate_parts
     return _compile(plan, train, called)
 
 

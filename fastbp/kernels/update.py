@@ -12,6 +12,7 @@ import numpy as np
 from numba import types
 
 from fastbp.kernels.arrays import (
+    ADD_PARTS,
     AT_HAND,
     BETA_1,
     BETA_2,
@@ -31,7 +32,13 @@ from fastbp.kernels.arrays import (
     TAKE_STEP,
     WEIGHT,
 )
-from fastbp.kernels.backward import differentiate, differentiate_bias
+from fastbp.kernels.backward import (
+    add_parts,
+    differentiate,
+    differentiate_bias,
+    find_panel,
+    share,
+)
 from fastbp.kernels.jit import (
     DISABLED,
     address,
@@ -56,9 +63,9 @@ PANELS = 4  # of a matrix at least, where it has the rows: threads share them
 def choose_panel_rows(rows: int, weights_row: int, batch_rows: int) -> int:
     """Return how many rows of a matrix a panel has: whole tiles, 64 rows at the most."""
     # The gradient of one sample is nothing to share.
-    share = rows // PANELS if batch_rows > 1 else rows + TILE_ROWS - 1
-    most = min(PANEL_SIZE // weights_row, share, 64)
-    return TILE_ROWS * max(1, most // TILE_ROWS)
+    most = -(-rows // PANELS) if batch_rows > 1 else rows
+    tiles = min(-(-most // TILE_ROWS), PANEL_SIZE // weights_row // TILE_ROWS, 64 // TILE_ROWS)
+    return TILE_ROWS * max(1, tiles)
 
 
 def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows):
@@ -70,19 +77,16 @@ def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows
     b = bundles(plan)
     network, data, solver, workspace = b.network, b.data, b.solver, b.workspace
     l1 = solver.steps[0, L1]
-    at_hand, has_mean = work & AT_HAND != 0, workspace.totals[WEIGHT] > 0
+    at_hand, adds_parts = work & AT_HAND != 0, work & ADD_PARTS != 0
+    has_mean = workspace.totals[WEIGHT] > 0
     measures = work & MEASURE != 0 and has_mean
     steps = work & TAKE_STEP != 0 and has_mean
-    i = 0
-    for panel in range(first, last):
-        while panel >= network.layers[i].last_panel:
-            i += 1
+    samples = 0, n_rows, share(workspace.parts, n_rows, workspace.grain)
+    n_parts = (n_rows + samples[2] - 1) // samples[2]  # of a short batch there may be one
+    for number in range(first, last):
+        i, row, end, low, bias = find_panel(network, number)
         layer = network.layers[i]
-        row = (panel - layer.first_panel) * layer.panel_rows
-        end = min(row + layer.panel_rows, layer.rows)
         with_bias = row == 0
-        low = layer.weights + row * layer.weights_row
-        bias = layer.weights + layer.rows * layer.weights_row
         one = address(workspace.one, 0)
         sparse = i == 0 and data.indptr.size > 0
         if n_rows == 1 and workspace.gradient.size == 0 and not sparse and l1 == 0:
@@ -99,24 +103,29 @@ def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows
             at_bias, gradient = at + layer.panel_rows * layer.weights_row, workspace.scratch
             if workspace.gradient.size > 0:
                 at, at_bias, gradient = low, bias, workspace.gradient
+            rows, columns = 1, (end - row) * layer.weights_row
             if at_hand:
                 pass
+            elif adds_parts:
+                add_parts(workspace, n_parts, begins, low, columns, gradient, at)
+                if with_bias:
+                    n = layer.output_row
+                    add_parts(workspace, n_parts, begins, bias, n, gradient, at_bias)
             elif sparse and by_rows == 0:
                 function = workspace.addresses[DIFFERENTIATE_SPARSE]
                 call(function, (as_integer(plan), begins, row, end, at))
             elif not sparse:
                 these = row, end
-                differentiate(network, workspace, n_rows, begins, i, these, gradient, at, at_bias)
+                differentiate(network, workspace, samples, begins, i, these, gradient, at, at_bias)
             if sparse and with_bias and not at_hand:
-                differentiate_bias(network, workspace, n_rows, begins, i, gradient, at_bias)
+                differentiate_bias(network, workspace, samples, begins, i, gradient, at_bias)
             bias_gradient = address(gradient, at_bias)
             left, right = one, address(gradient, at)
-            rows, columns = 1, (end - row) * layer.weights_row
         matrix = low, left, right, rows, columns, 1
         below = bias, one, bias_gradient, 1, layer.output_row, 0
         adds_signs = (steps or measures) and l1 > 0 and not at_hand
         blocks = matrix, below, with_bias
-        _use_gradient(b, step, panel, blocks, adds_signs, measures, steps)
+        _use_gradient(b, step, number, blocks, adds_signs, measures, steps)
         if steps and layer.mirrored:
             _transpose(network, i, row, end)
 

@@ -16,6 +16,7 @@ from fastbp.kernels.jit import DISABLED, array_at, c_function, call, inner_kerne
 from fastbp.matmul.sums import MOST_VECTORS as MOST_SUMMED
 from fastbp.matmul.sums import sum_strip
 from fastbp.matmul.tile import (
+    HALVES,
     MASK,
     MOST_VECTORS,
     RELU,
@@ -146,6 +147,10 @@ def _choose_width(vector, left, rows):
         width = vector
         while width // 2 >= left and width * SMALLEST_PART > vector:
             width //= 2
+    elif len(HALVES) > 0 and 2 * left <= 3 * vector:
+        width = 3 * vector // 2
+    elif len(HALVES) > 0 and 4 * vector < 2 * left <= 5 * vector:
+        width = 5 * vector // 2
     elif rows == ROW_CHOICES[0]:
         # 1.5 vectors and less: one vector, then what is left in a narrower one.
         width = 2 * vector if 2 * left > 3 * vector else vector

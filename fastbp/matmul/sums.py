@@ -82,5 +82,5 @@ def _emit_strip(builder: Any, element: Any, columns: int, operands: Any) -> None
     for v, place in enumerate(places):
         first, second, third, fourth = totals[v :: len(places)]
         total = builder.fadd(builder.fadd(first, second), builder.fadd(third, fourth))
-        before = load_unless(builder, afresh, load, sums, place)
+        before = load_unless(builder, afresh, vector, element, sums, place)
         store_at(builder, element, builder.fadd(before, total), sums, place)

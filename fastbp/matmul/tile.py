@@ -32,7 +32,8 @@ _HAS_FMA = "fma" in _FEATURES or not _X86
 _FEW_REGISTERS = _X86 and VECTOR_BYTES < 64
 TILE_ROWS = 6 if _FEW_REGISTERS else 8
 ROW_CHOICES = (TILE_ROWS, 4, 1)
-MOST_VECTORS = (2, 2, 8) if _FEW_REGISTERS else (2, 4, 8)  # in a row of such a tile
+MOST_VECTORS = (2, 2, 8)  # in a row of such a tile
+HALVES = () if _FEW_REGISTERS else (3, 5)  # other widths, in half vectors: for what is left over
 DOT_SHAPES = ((TILE_ROWS, 1), (4, 1), (1, 1), (4, 2), (1, 2))  # of the other kind
 
 # What a tile does to its block of C before it is stored; `factor` is one more matrix.
@@ -80,7 +81,9 @@ def widths(element: Any, most: int) -> list[int]:
 def _shapes(element: Any, n_choices: int) -> list[tuple[int, int]]:
     """Return the rows and widths of tiles, with the first so many of ROW_CHOICES."""
     choices = list(zip(ROW_CHOICES, MOST_VECTORS, strict=True))[:n_choices]
-    return [(rows, width) for rows, most in choices for width in widths(element, most)]
+    shapes = [(rows, width) for rows, most in choices for width in widths(element, most)]
+    half = VECTOR_BYTES // _itemsize(element) // 2
+    return shapes + [(rows, n * half) for rows, _ in choices for n in HALVES]
 
 
 @intrinsic
@@ -106,7 +109,8 @@ def multiply_tile(
 
     `a`, `b`, `start`, `c`, `factor` are pointers to the first elements; ``x_row`` and ``a_column``
     are strides in elements. `rows` is one of ROW_CHOICES, `width` of 128 bits, or of a power of two
-    of vectors up to what MOST_VECTORS says of so many rows.
+    of vectors up to what MOST_VECTORS says of so many rows, or one of HALVES. The sum begins at 0,
+    and `start` is added in the end.
     """
     element = a.dtype
     i = types.int64
@@ -286,20 +290,19 @@ def _finish(
     `places` are (value, offset in C, offset of its factor); `c` and `factor` are pointers. Without
     a factor the epilogue is one that needs none.
     """
-    kind = places[0][0].type
-    load = partial(load_at, builder, kind, element)
-    zero = ir.Constant(kind, [0.0] * kind.count if isinstance(kind, ir.VectorType) else 0.0)
     stored = builder.append_basic_block("tile.stored")
     switch = builder.switch(epilogue, stored)
 
     def relu(x: Any, at: Any) -> Any:
+        zero = _zero(x.type)
         return builder.select(builder.fcmp_ordered("<", x, zero), zero, x)  # a NaN stays one
 
     def mask(x: Any, at: Any) -> Any:
-        return builder.select(builder.fcmp_ordered("==", load(factor, at), zero), zero, x)
+        zero, other = _zero(x.type), load_at(builder, x.type, element, factor, at)
+        return builder.select(builder.fcmp_ordered("==", other, zero), zero, x)
 
     def scale(x: Any, at: Any) -> Any:
-        return builder.fmul(x, load(factor, at))
+        return builder.fmul(x, load_at(builder, x.type, element, factor, at))
 
     functions = {STORE: None, RELU: relu}
     if factor:
@@ -319,54 +322,60 @@ def _emit_tile(
     builder: Any, element: Any, rows: int, columns: int, operands: Any, summing: Any = None
 ) -> None:
     a, a_row, a_column, b, b_row, start, start_row, c, c_row, k, *epilogue = operands
-    length = min(columns, VECTOR_BYTES // _itemsize(element))
-    vector = ir.VectorType(scalar_type(element), length)
-    load = partial(load_at, builder, vector, element)
-    load_one = partial(load_at, builder, scalar_type(element), element)
-    vectors = range(columns // length)
-    places = [(r, v) for r in range(rows) for v in vectors]
+    scalar, longest = scalar_type(element), VECTOR_BYTES // _itemsize(element)
+    load = partial(load_at, builder)
+    # The vectors of a row, and where each begins: the last may be shorter.
+    vectors = [
+        (at, ir.VectorType(scalar, min(longest, columns - at))) for at in range(0, columns, longest)
+    ]
+    places = [(r, at, kind) for r in range(rows) for at, kind in vectors]
 
-    def offset(stride: Any, r: int, v: int) -> Any:
-        return builder.add(builder.mul(stride, _i64(r)), _i64(v * length))
+    def offset(stride: Any, r: int, at: int) -> Any:
+        return builder.add(builder.mul(stride, _i64(r)), _i64(at))
 
     a_rows = [builder.gep(a, [builder.mul(a_row, _i64(r))]) for r in range(rows)]
 
     def add_outer_product(offsets: Any, sums: Any) -> Any:
         at_a, at_b = offsets
-        b_vectors = [load(b, builder.add(at_b, _i64(v * length))) for v in vectors]
+        b_vectors = [load(kind, element, b, builder.add(at_b, _i64(at))) for at, kind in vectors]
         updated = []
-        for (r, v), total in zip(places, sums, strict=False):
-            if v == 0:
-                broadcast = _broadcast(builder, load_one(a_rows[r], at_a), vector)
-            updated.append(_multiply_add(builder, broadcast, b_vectors[v], total))
+        for (r, at, kind), total in zip(places, sums, strict=False):
+            if at == 0:
+                whole = _broadcast(builder, load(scalar, element, a_rows[r], at_a), kind)
+            x = whole if kind == whole.type else _first_of(builder, whole, kind)
+            updated.append(_multiply_add(builder, x, b_vectors[at // longest], total))
         for x, total in zip(b_vectors, sums[len(places) :], strict=False):
             updated.append(builder.fadd(x, total))
         return updated
 
-    initial = [load(start, offset(start_row, r, v)) for r, v in places]
+    initial = [_zero(kind) for _, _, kind in places]
+    if summing:
+        initial += [_zero(kind) for _, kind in vectors]
+    totals = emit_sum(builder, k, initial, [a_column, b_row], add_outer_product)
     if summing:
         sums, afresh = summing
-        initial += [load_unless(builder, afresh, load, sums, _i64(v * length)) for v in vectors]
-    totals = emit_sum(builder, k, initial, [a_column, b_row], add_outer_product)
-    for v, total in enumerate(totals[len(places) :]):
-        store_at(builder, element, total, sums, _i64(v * length))
+        for (at, kind), total in zip(vectors, totals[len(places) :], strict=True):
+            before = load_unless(builder, afresh, kind, element, sums, _i64(at))
+            store_at(builder, element, builder.fadd(before, total), sums, _i64(at))
+    results = []
+    for (r, at, kind), total in zip(places, totals, strict=False):
+        first = load(kind, element, start, offset(start_row, r, at))
+        results.append((r, at, builder.fadd(first, total)))
     if not epilogue:
-        for (r, v), total in zip(places, totals, strict=False):
-            store_at(builder, element, total, c, offset(c_row, r, v))
+        for r, at, result in results:
+            store_at(builder, element, result, c, offset(c_row, r, at))
         return
     code, factor, factor_row = epilogue
-    results = [
-        (total, offset(c_row, r, v), offset(factor_row, r, v))
-        for (r, v), total in zip(places, totals, strict=True)
+    finished = [
+        (result, offset(c_row, r, at), offset(factor_row, r, at)) for r, at, result in results
     ]
-    _finish(builder, element, code, results, c, factor)
+    _finish(builder, element, code, finished, c, factor)
 
 
-def load_unless(builder: Any, afresh: Any, load: Any, base: Any, offset: Any) -> Any:
+def load_unless(builder: Any, afresh: Any, kind: Any, element: Any, base: Any, offset: Any) -> Any:
     """Emit a load, of zeros where `afresh` is 1."""
-    value = load(base, offset)
-    zero = ir.Constant(value.type, [0.0] * value.type.count)
-    return builder.select(builder.trunc(afresh, ir.IntType(1)), zero, value)
+    value = load_at(builder, kind, element, base, offset)
+    return builder.select(builder.trunc(afresh, ir.IntType(1)), _zero(kind), value)
 
 
 def _emit_dot_tile(builder: Any, element: Any, rows: int, columns: int, operands: Any) -> None:
@@ -375,7 +384,7 @@ def _emit_dot_tile(builder: Any, element: Any, rows: int, columns: int, operands
     vector = ir.VectorType(scalar_type(element), length)
     load = partial(load_at, builder, vector, element)
     load_one = partial(load_at, builder, scalar_type(element), element)
-    zero = ir.Constant(vector, [0.0] * length)
+    zero = _zero(vector)
     places = [(r, j) for r in range(rows) for j in range(columns)]
     a_rows = [builder.gep(a, [builder.mul(a_row, _i64(r))]) for r in range(rows)]
     b_columns = [builder.gep(b, [builder.mul(b_column, _i64(j))]) for j in range(columns)]
@@ -447,6 +456,16 @@ def _add_up(builder: Any, vector: Any) -> Any:
         )
         vector = builder.fadd(low, high)
     return builder.extract_element(vector, ir.IntType(32)(0))
+
+
+def _zero(kind: Any) -> Any:
+    return ir.Constant(kind, [0.0] * kind.count if isinstance(kind, ir.VectorType) else 0.0)
+
+
+def _first_of(builder: Any, vector: Any, kind: Any) -> Any:
+    """The first elements of a vector, as many as a shorter one has."""
+    lanes = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), list(range(kind.count)))
+    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), lanes)
 
 
 def _broadcast(builder: Any, value: Any, vector: Any) -> Any:
