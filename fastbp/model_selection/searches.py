@@ -57,21 +57,23 @@ class _Search:
             try:
                 return super().fit(X, y, **params)  # type: ignore[misc,no-any-return]
             finally:
+                if self._backend is not None:
+                    self._backend.forget()
                 del self._backend, self._contexts
 
     def _run_search(self, evaluate_candidates: Callable[..., Any], *, callback_ctx: Any) -> None:
         def evaluate(*args: Any, **kwargs: Any) -> Any:
             results = evaluate_candidates(*args, **kwargs)
-            backend = self._backend
-            if backend is not None and backend.interrupted:
-                self.cv_results_ = results
-                raise KeyboardInterrupt(
-                    f"{backend.n_done} of {backend.n_asked} fits were done; they are in cv_results_"
-                )
+            if self._backend is not None:
+                if self._backend.interrupted:
+                    self.cv_results_ = results
+                self._backend.raise_if_interrupted("; they are in cv_results_")
             return results
 
         super()._run_search(evaluate, callback_ctx=callback_ctx)  # type: ignore[misc]
         self._contexts.close()  # what comes now is the last fit, which is not shared
+        if self._backend is not None:
+            self._backend.forget()
 
 
 def _describe(search: type) -> str:
@@ -101,5 +103,14 @@ def cross_validate(  # noqa: D103
     estimator: Any, *args: Any, n_jobs: int | None = None, verbose: int = 0, **kwargs: Any
 ) -> Any:
     with ExitStack() as contexts:
-        _enter(contexts, estimator, n_jobs, verbose)
-        return stock.cross_validate(estimator, *args, n_jobs=n_jobs, verbose=verbose, **kwargs)
+        backend = _enter(contexts, estimator, n_jobs, verbose)
+        try:
+            results = stock.cross_validate(
+                estimator, *args, n_jobs=n_jobs, verbose=verbose, **kwargs
+            )
+        finally:
+            if backend is not None:
+                backend.forget()
+        if backend is not None:
+            backend.raise_if_interrupted()
+        return results
