@@ -195,6 +195,8 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
                             fits[index].kept = kept
                             if isinstance(result, Exception):
                                 done(index, None, result)
+                                with suppress(Exception):  # were it closed, joblib would warn
+                                    batches.throw(result)
                                 return
                             done(index, result)
             except KeyboardInterrupt:
