@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,36 @@ def test_processes_that_compile_at_once_do_not_mix_their_code(tmp_path, monkeypa
         first.save("float32", "code for float32")
     assert second.load("float64") == "code for float64"
     assert second.load("float32") is None
+
+
+COMPILED_BY_TWO = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from slow import total
+folder, mine, other = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+(folder / mine).touch()
+while not (folder / other).exists():
+    time.sleep(0.001)
+assert total(np.ones(5)) == 40 * 5
+print(sum(total.stats.cache_misses.values()), sum(total.stats.cache_hits.values()))
+"""
+
+
+def test_of_two_processes_one_compiles(tmp_path):
+    """The other waits, and loads what that has saved."""
+    loops = "".join(f"    for i in range(len(x)):\n        s += x[i] ** {n}\n" for n in range(40))
+    (tmp_path / "slow.py").write_text(
+        "from fastbp.kernels.jit import kernel\n\n"
+        f"@kernel\ndef total(x):\n    s = 0.0\n{loops}    return s\n"
+    )
+    environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    with ThreadPoolExecutor(2) as pool:
+        finished = pool.map(
+            lambda names: run_python(COMPILED_BY_TWO, str(tmp_path), *names, **environment),
+            [("a", "b"), ("b", "a")],
+        )
+        assert sorted(process.stdout for process in finished) == ["0 1\n", "1 0\n"]
 
 
 def test_the_kernels_as_plain_python():

@@ -14,8 +14,9 @@ import ctypes
 import hashlib
 import sys
 import threading
+import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,15 @@ from numba.np.arrayobj import populate_array
 
 from fastbp.forks import hold_at_forks
 
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 EXACT_ORDER = {"contract"}
 DISABLED: bool = numba.config.DISABLE_JIT
+PATIENCE = 60.0  # seconds for another process to compile; after that it is done here, too
 
 hold_at_forks(global_compiler_lock)  # what is half compiled could not be finished in the child
 
@@ -67,6 +74,58 @@ def revision() -> str:
     return digest.hexdigest()
 
 
+class _Turn:
+    """Inside, processes take turns to compile: the next loads what the one before has saved.
+
+    A turn is taken where something is in no cache, and ends with the outermost function. It is a
+    lock of the system's on a file, which goes with a process that dies; where a file cannot be
+    locked, there are no turns.
+    """
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._file: Any = None
+
+    def __enter__(self) -> None:
+        global_compiler_lock.acquire()
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0 and self._file is not None:
+            self._file.close()
+            self._file = None
+        global_compiler_lock.release()
+
+    def take(self, folder: str) -> bool:
+        """Wait for the turn; true where another process may have compiled something until then."""
+        if self._depth == 0 or self._file is not None:
+            return False
+        until = time.monotonic() + PATIENCE
+        try:
+            self._file = Path(folder, "fastbp.lock").open("ab")  # noqa: SIM115
+            while not _lock(self._file) and time.monotonic() < until:
+                time.sleep(0.02)
+        except OSError:
+            return False
+        return True
+
+
+def _lock(file: Any) -> bool:
+    """Lock a file; false where another process has locked it."""
+    try:
+        if sys.platform == "win32":
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+_turn = _Turn()
+
+
 class _CacheFile(IndexDataCacheFile):  # type: ignore[misc]
     """Numba's files of a function, the code of each key in a file of its own name.
 
@@ -96,6 +155,8 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         found = super().load_overload(sig, target_context)
+        if found is None and _turn.take(self._cache_path):
+            found = super().load_overload(sig, target_context)
         if found is None:
             _announce()
         return found
@@ -120,6 +181,14 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
     if not DISABLED:
         chosen = {**options, "fastmath": sorted(options["fastmath"])}  # a set's order is random
         dispatcher._cache = _cache_for(function, repr(sorted(chosen.items())))
+        compile_alone = dispatcher.compile
+
+        @wraps(compile_alone)
+        def compile_in_turn(signature: Any) -> Any:
+            with _turn:
+                return compile_alone(signature)
+
+        dispatcher.compile = compile_in_turn
     return dispatcher
 
 
@@ -192,7 +261,8 @@ def c_function(function: Callable[..., Any], *arguments: Any) -> int:
     options = {"nopython": True, "_nrt": False, "error_model": "numpy", "fastmath": FASTMATH}
     compiled = CFunc(function, (arguments, types.void), {}, options)
     compiled._cache = _cache_for(function, "c_function")  # type: ignore[attr-defined]
-    compiled.compile()
+    with _turn:
+        compiled.compile()
     _c_functions.append(compiled)
     address: Any = compiled.address
     return int(address)
