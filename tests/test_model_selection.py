@@ -816,7 +816,15 @@ def test_progress_is_printed_when_asked_for(capsys):
     assert "4 of 4 fits" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("asked", [{}, {"return_train_score": True, "scoring": ["accuracy"]}])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"return_train_score": True, "scoring": ["accuracy"]},
+        {"scoring": lambda model, X, y: {"accuracy": model.score(X, y)}},
+    ],
+    ids=["one score", "several", "a function of several"],
+)
 def test_what_was_not_done_has_the_keys_of_what_was(asked, monkeypatch):
     """In any order: scikit-learn takes the keys of the first."""
     X, y = small_iris()

@@ -159,9 +159,11 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             lines = [f"{who}: {error.strip().splitlines()[-1]}" for who, error in failed.items()]
             warnings.warn("\n".join(["Failed candidates:", *lines]), FitFailedWarning, stacklevel=2)
         self.n_done = n_before + len(outcomes)
+        scores = [result["test_scores"] for result, _ in outcomes.values() if result is not None]
+        like = next((score for score in scores if isinstance(score, dict)), None)
         # Only now: joblib would take a Ctrl-C that comes while it hears of a result for the task's.
         for index, (fit, future) in enumerate(zip(fits, futures, strict=True)):
-            result, error = outcomes.get(index) or (_not_done(fit), None)  # interrupted
+            result, error = outcomes.get(index) or (_not_done(fit, like), None)  # interrupted
             if error is None:
                 future.set_result([result])
             else:
@@ -366,11 +368,13 @@ def run_on_workers(
     return False
 
 
-def _not_done(fit: Fit) -> dict[str, Any]:
-    """Return the result of a fit that was not done: scores of NaN."""
+def _not_done(fit: Fit, like: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the result of a fit that was not done: scores of NaN, of the names of others'."""
     scorer = fit.asked["scorer"]
     scores: Any = np.nan
-    if isinstance(scorer, _MultimetricScorer):
+    if like is not None:
+        scores = dict.fromkeys(like, np.nan)
+    elif isinstance(scorer, _MultimetricScorer):
         scores = dict.fromkeys(scorer._scorers, np.nan)
     # scikit-learn looks for what it asked for in all results, or for what the first has.
     others = {
