@@ -8,7 +8,7 @@ gradient is summed.
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,7 +58,7 @@ from fastbp.kernels.forward import forward, multiply_sparse
 from fastbp.kernels.jit import call, inner_kernel, part
 from fastbp.kernels.plan import Plan, as_integer, bundles, plan_function
 from fastbp.kernels.shuffle import shuffle
-from fastbp.kernels.team import wait
+from fastbp.kernels.team import admit, invite, wait
 from fastbp.kernels.update import update_panels
 
 
@@ -172,10 +172,31 @@ def _clip(solver, workspace):
     workspace.totals[DIVISOR] = weight if factor > 1 else weight / factor
 
 
-def train(plan, member, size):
+class Shares(NamedTuple):
+    """What a thread does of each chunk, beside its rows."""
+
+    in_parts: bool  # the gradients are summed in parts of the chunk, and added up later
+    tasks: Any  # first and end, of panels times parts
+    panels: Any  # first and end, that it updates
+    by_rows: Any  # 1 where the gradient of sparse X is summed row by row
+
+
+@part
+def _choose_shares(workspace, member, size):
+    most = workspace.bounds.size - 1
+    n_tasks = workspace.parts * workspace.bounds[most]
+    return Shares(
+        workspace.partials.size > 0 and size > 1,
+        (member * n_tasks // size, (member + 1) * n_tasks // size),
+        (workspace.bounds[member * most // size], workspace.bounds[(member + 1) * most // size]),
+        np.int64(workspace.by_rows != 0 and size == 1),
+    )
+
+
+def train(plan, member, size, place):
     """Chunks ``run.first`` to ``run.last``, or to a halt, by one thread of a team of so many.
 
-    The first thread does what is not shared.
+    It begins `place` chunks after the first. The first thread does what is not shared.
     """
     b = bundles(plan)
     data, workspace, batch_size = b.data, b.workspace, b.run.batch_size
@@ -183,14 +204,8 @@ def train(plan, member, size):
     this = as_integer(plan)
     n_samples = data.order.size
     leads = member == 0
-    most = workspace.bounds.size - 1
-    first_panel = workspace.bounds[member * most // size]
-    last_panel = workspace.bounds[(member + 1) * most // size]
-    by_rows = np.int64(workspace.by_rows != 0 and size == 1)
-    in_parts = workspace.partials.size > 0 and size > 1
-    n_tasks = workspace.parts * workspace.bounds[most]
-    first_task, last_task = member * n_tasks // size, (member + 1) * n_tasks // size
-    for index in range(b.run.first, b.run.last):
+    mine = _choose_shares(workspace, member, size)
+    for index in range(b.run.first + place, b.run.last):
         chunk = Chunk(*_place(index, b.run.first, n_samples, batch_size, workspace.rows))
         if chunk.rows <= 0:
             continue
@@ -201,7 +216,7 @@ def train(plan, member, size):
             if b.run.watch[HALTED] != 0:
                 break
         if leads:
-            if data.indptr.size > 0 and by_rows == 0:
+            if data.indptr.size > 0 and mine.by_rows == 0:
                 call(addresses[SORT], (this, chunk.start, chunk.rows))
             _add_weights(data, workspace, chunk)
         low, high = _share(member, size, chunk.rows, workspace.grain)
@@ -210,20 +225,20 @@ def train(plan, member, size):
             call(addresses[FORWARD], (this, step, chunk.start, low, high))
             call(addresses[LOSS], (this, chunk.start, low, high))
             call(addresses[BACKWARD], (this, low, high))
-        if in_parts:
+        if mine.in_parts:
             if size != workspace.parts:  # else each thread has the rows of one part
                 wait(workspace.team, size, addresses[YIELD])
-            call(addresses[DIFFERENTIATE_PARTS], (this, chunk.rows, first_task, last_task))
+            call(addresses[DIFFERENTIATE_PARTS], (this, chunk.rows, *mine.tasks))
         wait(workspace.team, size, addresses[YIELD])
         if leads:
             _add_losses(data, workspace, chunk)
         begins, ends = np.int64(chunk.begins), np.int64(chunk.ends)
-        if by_rows != 0:
+        if mine.by_rows != 0:
             call(addresses[DIFFERENTIATE_ROWS], (this, chunk.start, chunk.rows, begins))
-        panels = first_panel, last_panel, member, by_rows
+        panels = *mine.panels, member, mine.by_rows
         row = step - b.solver.steps_from
         clips = b.solver.steps[0, CLIP] > 0
-        source = np.int64(in_parts) * ADD_PARTS
+        source = np.int64(mine.in_parts) * ADD_PARTS
         work = ends * TAKE_STEP + source
         if clips and chunk.ends:
             call(addresses[UPDATE], (this, row, chunk.rows, begins, MEASURE + source, *panels))
@@ -233,12 +248,19 @@ def train(plan, member, size):
             wait(workspace.team, size, addresses[YIELD])
             work = np.int64(TAKE_STEP + AT_HAND)
         call(addresses[UPDATE], (this, row, chunk.rows, begins, work, *panels))
+        if leads and chunk.ends:
+            invite(workspace.team)
         wait(workspace.team, size, addresses[YIELD])
         if leads and chunk.ends:
             _finish_batch(b.solver, workspace, chunk, n_samples, b.run)
+        if chunk.ends:
+            before = size
+            size = admit(workspace.team, member, size, index + 1 - b.run.first)
+            if size != before:
+                mine = _choose_shares(workspace, member, size)
 
 
-def predict(plan, member, size):
+def predict(plan, member, size, _):
     """``run.out[i]`` := the outputs of sample ``order[i]``, for the samples of one thread.
 
     Each thread goes through its samples in chunks, on its own ``workspace.rows`` rows.
@@ -305,4 +327,4 @@ def _compile(plan: Plan, function: Callable[..., None], called: dict[int, Any]) 
     addresses = plan.workspace.addresses
     for index, callee in called.items():
         addresses[index] = plan_function(callee, plan.type, dict(CALLED)[callee])
-    return plan_function(function, plan.type, 2)
+    return plan_function(function, plan.type, 3)
