@@ -20,6 +20,7 @@ from fastbp.kernels.arrays import (
     BATCH_LOSS,
     BEST_LOSS,
     CLIP,
+    DIFFERENTIATE,
     DIFFERENTIATE_PARTS,
     DIFFERENTIATE_ROWS,
     DIFFERENTIATE_SPARSE,
@@ -47,6 +48,7 @@ from fastbp.kernels.arrays import (
 )
 from fastbp.kernels.backward import (
     backward,
+    differentiate,
     differentiate_parts,
     differentiate_rows,
     differentiate_sparse,
@@ -62,7 +64,7 @@ from fastbp.kernels.team import admit, invite, wait
 from fastbp.kernels.update import update_panels
 
 
-@part
+@inner_kernel
 def _place(index, first, n_samples, batch_size, rows):
     """The fields of a Chunk by its index; past a short batch's end it is empty."""
     per_batch = (batch_size + rows - 1) // rows
@@ -84,7 +86,7 @@ def _begin_epoch(data, workspace):
         shuffle(data.order, data.generator)
 
 
-@part
+@inner_kernel
 def _share(thread, n_threads, n_rows, grain):
     """Rows of the chunk for a thread: first and end, whole grains but for the last."""
     rows = share(n_threads, n_rows, grain)
@@ -289,6 +291,7 @@ CALLED = [
     (update_panels, 8),
     (multiply_sparse, 3),
     (sort_columns, 2),
+    (differentiate, 7),
     (differentiate_sparse, 4),
     (differentiate_rows, 3),
     (differentiate_parts, 3),
@@ -302,6 +305,7 @@ def compile_training(plan: Plan) -> int:
         FORWARD: forward,
         LOSS: loss,
         BACKWARD: backward,
+        DIFFERENTIATE: differentiate,
         UPDATE: update_panels,
     }
     if plan.data.indptr.size > 0:
