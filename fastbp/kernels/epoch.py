@@ -3,8 +3,8 @@
 A mini-batch is two steps, each shared by the threads, which wait for one another after each:
 forward and deltas over the rows of the batch, then gradients and updates over the rows of the
 weights. Where threads exchange less then, gradients are part of the first step: each is summed over
-a part of the rows, and the parts are added up in the second. A batch of more than ``workspace.rows`` rows comes in chunks of as many, over which the
-gradient is summed.
+a part of the rows, and the parts are added up in the second. A batch of more than
+``workspace.rows`` rows comes in chunks of as many, over which the gradient is summed.
 """
 
 import math
