@@ -4,44 +4,13 @@
 for a panel of rows of W at a time, so that the update finds it in the cache.
 """
 
-from typing import NamedTuple
-
 from fastbp.kernels.activations import IDENTITY, RELU
 from fastbp.kernels.arrays import DIFFERENTIATE
-from fastbp.kernels.jit import address, call, inner_kernel, part
+from fastbp.kernels.jit import address, call, part
 from fastbp.kernels.plan import as_integer, bundles
+from fastbp.kernels.sharing import find_panel, most_rows
 from fastbp.matmul import product as p
 from fastbp.matmul.product import NO_SUMS, Matrix, Sums, product
-
-
-class Panel(NamedTuple):
-    """Some rows of a layer's matrix."""
-
-    layer: int
-    row: int  # the first
-    end: int  # behind the last
-    weights: int  # where it is in the parameters
-    bias: int  # where the layer's bias is
-
-
-@inner_kernel
-def share(n_shares, n_rows, grain):
-    """How many rows each of so many shares has at the most, in multiples of a grain."""
-    grains = (n_rows + grain - 1) // grain
-    return (grains + n_shares - 1) // n_shares * grain
-
-
-@inner_kernel
-def find_panel(layers, number):
-    """The panel of a number among those of all layers."""
-    i = 0
-    while number >= layers[i].last_panel:
-        i += 1
-    layer = layers[i]
-    row = (number - layer.first_panel) * layer.panel_rows
-    end = min(row + layer.panel_rows, layer.rows)
-    weights = layer.weights + row * layer.weights_row
-    return Panel(i, row, end, weights, layer.weights + layer.rows * layer.weights_row)
 
 
 def backward(plan, low, high):
@@ -125,7 +94,7 @@ def differentiate_parts(plan, n_rows, first, last):
     network, workspace = b.network, b.workspace
     size = workspace.partials.size // workspace.parts
     n_panels = network.layers[network.layers.size - 1].last_panel
-    rows = share(workspace.parts, n_rows, workspace.grain)
+    rows = most_rows(workspace.parts, n_rows, workspace.grain)
     for task in range(first, last):
         number = task // n_panels
         panel = find_panel(network.layers, task - number * n_panels)

@@ -9,7 +9,7 @@ a part of the rows, and the parts are added up in the second. A batch of more th
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -53,13 +53,13 @@ from fastbp.kernels.backward import (
     differentiate_parts,
     differentiate_rows,
     differentiate_sparse,
-    share,
     sort_columns,
 )
 from fastbp.kernels.dropout import drop
 from fastbp.kernels.forward import forward, multiply_sparse
 from fastbp.kernels.jit import call, inner_kernel, part
 from fastbp.kernels.plan import Plan, as_integer, bundles, plan_function
+from fastbp.kernels.sharing import choose_shares, share_rows
 from fastbp.kernels.shuffle import shuffle
 from fastbp.kernels.team import admit, invite, wait
 from fastbp.kernels.update import update_panels
@@ -85,13 +85,6 @@ def _begin_epoch(data, workspace):
     workspace.totals[EPOCH_LOSS] = 0
     if data.generator.size > 0:
         shuffle(data.order, data.generator)
-
-
-@inner_kernel
-def _share(thread, n_threads, n_rows, grain):
-    """Rows of the chunk for a thread: first and end, whole grains but for the last."""
-    rows = share(n_threads, n_rows, grain)
-    return min(thread * rows, n_rows), min((thread + 1) * rows, n_rows)
 
 
 @part
@@ -175,27 +168,6 @@ def _clip(solver, workspace):
     workspace.totals[DIVISOR] = weight if factor > 1 else weight / factor
 
 
-class Shares(NamedTuple):
-    """What a thread does of each chunk, beside its rows."""
-
-    in_parts: bool  # the gradients are summed in parts of the chunk, and added up later
-    tasks: Any  # first and end, of panels times parts
-    panels: Any  # first and end, that it updates
-    by_rows: Any  # 1 where the gradient of sparse X is summed row by row
-
-
-@part
-def _choose_shares(workspace, member, size):
-    most = workspace.bounds.size - 1
-    n_tasks = workspace.parts * workspace.bounds[most]
-    return Shares(
-        workspace.partials.size > 0 and size > 1,
-        (member * n_tasks // size, (member + 1) * n_tasks // size),
-        (workspace.bounds[member * most // size], workspace.bounds[(member + 1) * most // size]),
-        np.int64(workspace.by_rows != 0 and size == 1),
-    )
-
-
 def train(plan, member, size, place):
     """Chunks ``run.first`` to ``run.last``, or to a halt, by one thread of a team of so many.
 
@@ -207,7 +179,7 @@ def train(plan, member, size, place):
     this = as_integer(plan)
     n_samples = data.order.size
     leads = member == 0
-    mine = _choose_shares(workspace, member, size)
+    mine = choose_shares(workspace, member, size)
     for index in range(b.run.first + place, b.run.last):
         chunk = Chunk(*_place(index, b.run.first, n_samples, batch_size, workspace.rows))
         if chunk.rows <= 0:
@@ -222,7 +194,7 @@ def train(plan, member, size, place):
             if data.indptr.size > 0 and mine.by_rows == 0:
                 call(addresses[SORT], (this, chunk.start, chunk.rows))
             _add_weights(data, workspace, chunk)
-        low, high = _share(member, size, chunk.rows, workspace.grain)
+        low, high = share_rows(member, size, chunk.rows, workspace.grain)
         step = b.run.first_step + chunk.step
         if low < high:
             call(addresses[FORWARD], (this, step, chunk.start, low, high))
@@ -260,7 +232,7 @@ def train(plan, member, size, place):
             before = size
             size = admit(workspace.team, member, size, index + 1 - b.run.first)
             if size != before:
-                mine = _choose_shares(workspace, member, size)
+                mine = choose_shares(workspace, member, size)
 
 
 def predict(plan, member, size, _):
@@ -271,7 +243,7 @@ def predict(plan, member, size, _):
     b = bundles(plan)
     workspace, out = b.workspace, b.run.out
     layer = b.network.layers[b.network.layers.size - 1]
-    begin, end = _share(member, size, b.data.order.size, workspace.grain)
+    begin, end = share_rows(member, size, b.data.order.size, workspace.grain)
     row = member * workspace.rows
     for start in range(begin, end, workspace.rows):
         rows = min(workspace.rows, end - start)

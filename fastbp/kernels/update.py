@@ -33,7 +33,7 @@ from fastbp.kernels.arrays import (
     TAKE_STEP,
     WEIGHT,
 )
-from fastbp.kernels.backward import add_parts, find_panel, share
+from fastbp.kernels.backward import add_parts
 from fastbp.kernels.jit import (
     DISABLED,
     address,
@@ -45,6 +45,7 @@ from fastbp.kernels.jit import (
     store,
 )
 from fastbp.kernels.plan import as_integer, bundles
+from fastbp.kernels.sharing import find_panel, most_rows
 from fastbp.matmul.tile import TILE_ROWS
 from fastbp.matmul.transpose import transpose
 
@@ -77,7 +78,7 @@ def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows
     measures = work & MEASURE != 0 and has_mean
     steps = work & TAKE_STEP != 0 and has_mean
     settings = address(solver.steps, min(step, solver.steps.shape[0] - 1) * N_SETTINGS)
-    part_rows = share(workspace.parts, n_rows, workspace.grain)
+    part_rows = most_rows(workspace.parts, n_rows, workspace.grain)
     n_parts = (n_rows + part_rows - 1) // part_rows  # of a short batch there may be one
     for number in range(first, last):
         i, row, end, low, bias = find_panel(network.layers, number)
