@@ -4,6 +4,8 @@
 for a panel of rows of W at a time, so that the update finds it in the cache.
 """
 
+import numpy as np
+
 from fastbp.kernels.activations import IDENTITY, RELU
 from fastbp.kernels.arrays import DIFFERENTIATE
 from fastbp.kernels.jit import address, call, part
@@ -11,6 +13,7 @@ from fastbp.kernels.plan import as_integer, bundles
 from fastbp.kernels.sharing import find_panel, most_rows
 from fastbp.matmul import product as p
 from fastbp.matmul.product import NO_SUMS, Matrix, Sums, product
+from fastbp.matmul.rows import add_to_rows, sum_rows
 
 
 def backward(plan, low, high):
@@ -133,17 +136,18 @@ def differentiate_sparse(plan, begins, first, last, at):
     gradient = workspace.gradient if workspace.gradient.size > 0 else workspace.scratch
     n, starts = layer.n_out, workspace.column_starts
     for feature in range(first, last):
-        o = at + (feature - first) * layer.weights_row
-        g = gradient[o : o + n]
-        if begins != 0:
+        place = at + (feature - first) * layer.weights_row
+        if begins != 0 and starts[feature] == starts[feature + 1]:  # most of many features
+            g = gradient[place : place + n]
             for j in range(n):
                 g[j] = 0
-        for entry in range(starts[feature], starts[feature + 1]):
-            x = workspace.column_values[entry]
-            o = layer.output + workspace.column_rows[entry] * layer.output_row
-            delta = workspace.deltas[o : o + n]
-            for j in range(n):
-                g[j] += x * delta[j]
+            continue
+        before, before_at = (workspace.zeros, 0) if begins != 0 else (gradient, place)
+        sum_rows(
+            workspace.column_values, workspace.column_rows, starts[feature], starts[feature + 1],
+            workspace.deltas, layer.output, layer.output_row,
+            before, before_at, gradient, place, n,
+        )  # fmt: skip
 
 
 def differentiate_rows(plan, start, n_rows, begins):
@@ -153,20 +157,18 @@ def differentiate_rows(plan, start, n_rows, begins):
     """
     b = bundles(plan)
     data, workspace, layer = b.data, b.workspace, b.network.layers[0]
-    n, gradient = layer.n_out, workspace.gradient
+    gradient = workspace.gradient
     if begins != 0:
         for i in range(layer.weights, layer.weights + layer.n_in * layer.weights_row):
             gradient[i] = 0
     for i in range(n_rows):
         sample = data.order[start + i]
-        o = layer.output + i * layer.output_row
-        delta = workspace.deltas[o : o + n]
-        for entry in range(data.indptr[sample], data.indptr[sample + 1]):
-            x = gradient.dtype.type(data.values[entry])
-            o = layer.weights + data.indices[entry] * layer.weights_row
-            g = gradient[o : o + n]
-            for j in range(n):
-                g[j] += x * delta[j]
+        first, last = np.int64(data.indptr[sample]), np.int64(data.indptr[sample + 1])
+        add_to_rows(
+            data.values, data.indices, first, last,
+            workspace.deltas, layer.output + i * layer.output_row,
+            gradient, layer.weights, layer.weights_row, layer.n_out,
+        )  # fmt: skip
 
 
 def sort_columns(plan, start, rows):
