@@ -87,7 +87,8 @@ SCORING = """\
 scoring : str, callable or None, default=None
     What `early_stopping` goes by: None is accuracy or R², 'loss' the loss on the validation set
     without the penalty (its negative is kept as the score), any other string or callable one of
-    scikit-learn's scorers.
+    scikit-learn's scorers, or a function of model, X and y. Weights of samples and classes count,
+    but for functions, and for scorers whose metric takes no `sample_weight`. NaN is no improvement.
 """.rstrip()
 
 STEERING = """\
