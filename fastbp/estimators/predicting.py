@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastbp.estimators.checks import check_activation, native
+from fastbp.estimators.checks import check_activation, check_layers, native
 from fastbp.network import Weights
 from fastbp.prediction import Predictor
 from fastbp.samples import Rows
@@ -29,6 +29,7 @@ class PredictingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # typ
     coefs_: list[Array]
     intercepts_: list[Array]
     n_features_in_: int
+    n_outputs_: int
     out_activation_: str
     _weights: Weights
     _predictor: Predictor
@@ -52,8 +53,9 @@ class PredictingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # typ
         """Return the weights that `coefs_` and `intercepts_` hold, whoever put them there."""
         if self._weights.seen_as(self.coefs_, self.intercepts_):
             return self._weights
-        dtype = np.result_type(np.float32, *self.coefs_)
-        return Weights.of([np.asarray(w) for w in self.coefs_], self.intercepts_, dtype)
+        coefs, intercepts = ([np.asarray(a) for a in v] for v in (self.coefs_, self.intercepts_))
+        check_layers(coefs, intercepts, self.n_features_in_, self.n_outputs_)
+        return Weights.of(coefs, intercepts, np.result_type(np.float32, *coefs))
 
     def _current_network(self) -> tuple[Weights, tuple[str, ...]]:
         """Return the current weights, and the activation of each layer."""
