@@ -151,6 +151,26 @@ def test_transform_in_a_pipeline_and_of_no_layer(model):
     np.testing.assert_array_equal(linear.transform(X), X)
 
 
+def test_transform_as_a_table(model):
+    """Each layer's columns have the names of its own units."""
+    shown = clone(model).set_params(max_iter=2).fit(X, X[:, 0] > 0).set_output(transform="pandas")
+    for layer, n_units in ((0, 40), (1, 9), (-1, 9), (-2, 40)):
+        frame = shown.transform(X[:7], layer=layer)
+        kind = type(model).__name__.lower()
+        assert list(frame) == [f"{kind}{i}" for i in range(n_units)]
+        shown.set_output(transform="default")
+        np.testing.assert_array_equal(frame, shown.transform(X[:7], layer=layer))
+        shown.set_output(transform="pandas")
+    assert shown.fit_transform(X, X[:, 0] > 0).shape == (len(X), 9)
+
+
+@pytest.mark.parametrize("layer", [0.0, True, "0", None])
+def test_a_layer_is_an_integer(model, layer):
+    with pytest.raises(TypeError, match="layer must be an integer"):
+        model.transform(X[:7], layer=layer)
+    np.testing.assert_array_equal(model.transform(X[:7], np.int8(0)), model.transform(X[:7], 0))
+
+
 @pytest.mark.parametrize("activation", ["tanh", "gelu", "selu", "identity"])
 def test_input_gradient_is_the_difference_quotient(activation):
     for y, kind in [(X[:, 0] > 0, BPClassifier), (np.digitize(X[:, 0], [0, 1]), BPClassifier),
