@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import sklearn
 from networks import make_case
+from scipy.sparse import csr_array
 from sklearn.datasets import load_iris, make_multilabel_classification, make_regression
 from sklearn.metrics import (
     get_scorer,
@@ -269,12 +270,30 @@ def test_class_weights_that_cannot_be(weights, several):
 @pytest.mark.parametrize("solver", STOCHASTIC_SOLVERS)
 def test_a_weight_of_2_is_a_second_copy(solver, more):
     """On full batches; the order of the sums differs."""
-    settings = {**SETTINGS, "batch_size": "full", "solver": solver, "shuffle": False, **more}
-    model = BPClassifier(**settings, class_weight={1: 2.0}).fit(X, Y)
-    twice = np.concatenate([np.arange(150), np.flatnonzero(Y == 1)])
-    copied = BPClassifier(**settings).fit(X[twice], Y[twice])
-    np.testing.assert_allclose(model.loss_curve_, copied.loss_curve_, rtol=1e-9)
-    np.testing.assert_allclose(model.predict_proba(X), copied.predict_proba(X), rtol=1e-9)
+    assert_second_copy({**SETTINGS, "solver": solver, **more}, Y)
+
+
+@pytest.mark.parametrize("y", [Y, Y > 0, np.eye(3, dtype=int)[Y]], ids=["classes", "two", "labels"])
+@pytest.mark.parametrize("container", [np.asarray, csr_array])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_a_weight_of_2_of_any_data(solver, dtype, container, y):
+    rtol = 1e-9 if dtype == "float64" else 1e-4
+    settings = {**SETTINGS, "solver": solver, "dtype": dtype, "max_iter": 8}
+    assert_second_copy(settings, y, container, rtol)
+
+
+def assert_second_copy(settings, y, container=np.asarray, rtol=1e-9):
+    settings = {**settings, "batch_size": "full", "shuffle": False}
+    of_1 = y[:, 1] if y.ndim == 2 else y
+    weight = {"sample_weight": np.where(of_1 == 1, 2.0, 1.0)} if y.ndim == 2 else {}
+    class_weight = None if y.ndim == 2 else {1: 2.0}
+    model = BPClassifier(**settings, class_weight=class_weight).fit(container(X), y, **weight)
+    twice = np.concatenate([np.arange(150), np.flatnonzero(of_1 == 1)])
+    copied = BPClassifier(**settings).fit(container(X[twice]), y[twice])
+    if settings["solver"] != "lbfgs":
+        np.testing.assert_allclose(model.loss_curve_, copied.loss_curve_, rtol=rtol)
+    np.testing.assert_allclose(model.predict_proba(X), copied.predict_proba(X), rtol=rtol)
 
 
 def test_class_weights_of_several_labels_and_in_partial_fit():
