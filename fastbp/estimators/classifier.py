@@ -44,9 +44,9 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         'balanced' is ``n_samples / (n_classes * count)`` (King and Zeng 2001), counted in y, for
         `y_val` too; not in `partial_fit`. Of several labels, the product over them.
     label_smoothing : float, default=0.0
-        The part of each target that is shared out evenly over the classes, in [0, 1), so that no
-        probability is driven to 1 (Szegedy et al. 2016, arXiv:1512.00567). For 'log_loss'; of
-        several labels, each is drawn towards 1/2.
+        The part e of each target that is shared out evenly over the n classes, in [0, 1), so that
+        no probability is driven to 1: ``(1 - e) * y + e / n`` (Szegedy et al. 2016,
+        arXiv:1512.00567). For 'log_loss'; of two classes, and of each label, n is 2.
     {steering}
 
     Attributes
