@@ -209,7 +209,6 @@ def test_regularisation(tmp_path):
     (_, plain, _, loss), *others = digits
     assert all(accuracy > plain for _, accuracy, _, _ in others)
     assert others[0][3] < loss < others[1][3]
-    assert "infinite" in output
     clipped = {rate: numbers_after(f"rate {rate:4}", output)[-1] for rate in (0.01, 0.03, 0.1, 0.3)}
     assert min(clipped.values()) > 0.6
     assert numbers_after("rate 0.01", output)[0] > clipped[0.01]  # what it costs
