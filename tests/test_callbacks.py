@@ -497,7 +497,7 @@ ENDS = {
     "no step is found": ({"tol": 0}, "ABNORMAL"),
     "max_time": ({"max_time": 4}, r"Maximum time \(4 s\) reached"),
 }
-LOW = 0.3
+LOW = 0.48  # half way between the losses of two iterations
 
 
 def turn_round(gradient):
