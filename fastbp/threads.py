@@ -5,6 +5,7 @@ not survive a fork. Results are the same bits on any number of threads, so the a
 run on one.
 """
 
+import multiprocessing
 import os
 import threading
 from collections import deque
@@ -64,15 +65,15 @@ def choose_threads(n_jobs: int | None, work: float) -> int:
     ----------
     n_jobs : int or None
         As the estimators' parameter. None leaves it to the work, and means one thread anywhere but
-        in the main thread: whoever runs fits in threads of his own has shared the cores out.
+        in the main thread, and in workers of a pool: whoever runs fits there has shared the cores
+        out.
     work : float
     """
     if _forked or work < LEAST_WORK or n_jobs == 1:
         return 1
     most = _most_threads()
     if n_jobs is None:
-        main = threading.current_thread() is threading.main_thread()
-        return most if main and work >= WORK_PER_BATCH else 1
+        return most if _has_all_processors() and work >= WORK_PER_BATCH else 1
     return min(n_jobs, most) if n_jobs > 0 else max(1, most + 1 + n_jobs)
 
 
@@ -82,12 +83,20 @@ def count_workers(n_jobs: int | None) -> int:
     Parameters
     ----------
     n_jobs : int or None
-        As the estimators' parameter. None is all, in the main thread, and 1 elsewhere.
+        As the estimators' parameter. None is all, in the main thread, and 1 in other threads and in
+        workers of a pool.
     """
     most = _most_threads()
     if n_jobs is None:
-        return most if threading.current_thread() is threading.main_thread() else 1
+        return most if _has_all_processors() else 1
     return n_jobs if n_jobs > 0 else max(1, most + 1 + n_jobs)
+
+
+def _has_all_processors() -> bool:
+    """Tell whether nobody has shared them out, as over threads or the workers of a pool."""
+    # The workers of multiprocessing's pools, and so of joblib's backend of that name, are daemons.
+    is_worker = multiprocessing.current_process().daemon
+    return threading.current_thread() is threading.main_thread() and not is_worker
 
 
 def _most_threads() -> int:

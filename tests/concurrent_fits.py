@@ -64,8 +64,8 @@ def fit_in_threads(n_jobs=(2, None, 64, 1)):
         return list(pool.map(fit, n_jobs))
 
 
-def search(module=fastbp.model_selection):
-    found = module.GridSearchCV(network(n_jobs=2), GRID, cv=3, n_jobs=2).fit(X, y)
+def search(module=fastbp.model_selection, n_jobs=2):
+    found = module.GridSearchCV(network(n_jobs=2), GRID, cv=3, n_jobs=n_jobs).fit(X, y)
     return joblib.hash((found.cv_results_["mean_test_score"], found.best_estimator_.coefs_))
 
 
@@ -97,6 +97,12 @@ def busy(function):
         thread.join()
 
 
+def check_layer():
+    """See that threads were those that were asked for; it is called after all scenarios."""
+    layer = show_config(as_dict=True)["threading layer"]
+    assert layer == os.environ["NUMBA_THREADING_LAYER"], layer
+
+
 # Scenarios --------------------------------------------------------------------------------------
 
 
@@ -106,8 +112,6 @@ def fits_at_once():
     assert run_team.overloads, "no threads were started"
     assert set(models) == {fit(1)}
     assert {fit(2), fit(64), fit(None)} == {models[0]}
-    layer = show_config(as_dict=True)["threading layer"]
-    assert layer == os.environ["NUMBA_THREADING_LAYER"], layer
 
 
 def predictions_at_once():
@@ -216,6 +220,10 @@ def count_blas_threads():
 
 def workers():
     """A thread pool of fits in a worker process, however that is started."""
+    for method in multiprocessing.get_all_start_methods():  # before threads are used here
+        with multiprocessing.get_context(method).Pool(1) as pool:
+            assert pool.apply(threads.choose_threads, (None, 1e9)) == 1, method
+            assert pool.apply(threads.count_workers, (None,)) == 1, method
     expected = fit(2)
     for method in multiprocessing.get_all_start_methods():
         context = multiprocessing.get_context(method)
@@ -242,7 +250,7 @@ def nested_pools():
 def searches_at_once():
     expected = search(sys.modules["sklearn.model_selection"])
     with ThreadPoolExecutor(4) as pool:
-        assert set(pool.map(lambda _: search(), range(4))) == {expected}
+        assert set(pool.map(lambda n_jobs: search(n_jobs=n_jobs), (2, 64, None, -1))) == {expected}
 
 
 # scikit-learn's own ------------------------------------------------------------------------------
@@ -303,7 +311,8 @@ def stock():
     )  # fmt: skip
     expected = {make: results_of(make, n_jobs=1) for make in makers}
     for backend, n_jobs in (
-        ("loky", 2), ("threading", 2), ("threading", -1), ("multiprocessing", 2),
+        ("loky", 2), ("loky", -1), ("threading", 2), ("threading", -1),
+        ("multiprocessing", 2), ("multiprocessing", -1),
     ):  # fmt: skip
         with parallel_config(backend=backend):
             for make, result in expected.items():

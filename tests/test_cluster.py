@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ from searches import (
     scaled,
 )
 from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
 
 from fastbp import BPClassifier
 from fastbp.model_selection import backend, cluster
@@ -220,15 +222,36 @@ def test_what_kills_all_workers_is_done_here():
     assert_as_in_scikit_learn(search, X, y)
 
 
-def fail(model, X, y):
-    raise ZeroDivisionError("no score")
+def fail(error, model, X, y):
+    raise error("no score")
 
 
-def test_an_error_is_raised_as_anywhere(workers):
+@pytest.mark.parametrize("error", [ZeroDivisionError, FileNotFoundError])
+def test_an_error_is_raised_as_anywhere(workers, error):
     X, y = digits()
-    search = OURS.GridSearchCV(CLASSIFIER, GRID, cv=2, scoring=fail, error_score="raise")
-    with pytest.raises(ZeroDivisionError, match="no score"):
+    scoring = partial(fail, error)
+    search = OURS.GridSearchCV(CLASSIFIER, GRID, cv=2, scoring=scoring, error_score="raise")
+    with pytest.raises(error, match="no score") as caught:  # and no warning of fits that were lost
         search.fit(X, y)
+    assert "in fail" in "".join(caught.value.__notes__)  # where it was raised
+
+
+@pytest.mark.filterwarnings("ignore:Failed candidates")
+def test_warnings_are_filtered_as_here(workers):
+    X, y = digits()
+    search = OURS.GridSearchCV(CLASSIFIER, {"max_iter": [1, 2]}, cv=2, refit=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        with pytest.raises(ValueError, match=r"(?s)All the 4 fits failed.*ConvergenceWarning"):
+            search.fit(X, y)
+
+
+def test_what_workers_leave_to_scikit_learn_is_said(workers, capsys):
+    X, y = digits()
+    init = [np.ones((64, 5)), np.ones((5, 10))]
+    search = OURS.GridSearchCV(CLASSIFIER, {"alpha": [0.1, 1.0]}, cv=2, refit=False, verbose=1)
+    search.fit(X, y, coef_init=init)
+    assert "left 4 fits to scikit-learn: fit is given coef_init." in capsys.readouterr().out
 
 
 def count_epochs(log, *arguments):

@@ -1,8 +1,12 @@
 """fastbp.model_selection against scikit-learn's own searches over the same estimators."""
 
+import gc
 import os
+import signal
 import threading
+import time
 import tracemalloc
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -10,6 +14,7 @@ import pytest
 import scipy.sparse
 from common import print_to_a_terminal, run_python
 from joblib import parallel_config
+from scipy.stats import loguniform
 from searches import (
     CANDIDATES,
     CLASSIFIER,
@@ -26,17 +31,24 @@ from searches import (
 from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.callback import ProgressBar
-from sklearn.compose import make_column_transformer
+from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.datasets import load_digits, load_iris, make_multilabel_classification, make_regression
 from sklearn.exceptions import FitFailedWarning, NotFittedError
+from sklearn.feature_extraction import FeatureHasher
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import make_scorer
+from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import GroupKFold, KFold, PredefinedSplit
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    OneHotEncoder,
+    StandardScaler,
+    TargetEncoder,
+)
 
-from fastbp import BPClassifier, BPRegressor
-from fastbp.callbacks import TimeLimit
+from fastbp import BPClassifier, BPRegressor, threads
+from fastbp.callbacks import EarlyStopping, TimeLimit
 from fastbp.model_selection import backend, evaluation
 from fastbp.threads import Cancelled, cancelled_by
 
@@ -62,7 +74,8 @@ def search_twice(estimator, grid, X, y, name="GridSearchCV", fit=None, **paramet
     assert ours.n_splits_ == stock.n_splits_
     if ours.refit:
         assert str(ours.best_params_) == str(stock.best_params_)
-        assert equal(ours.best_score_, stock.best_score_)
+        if not callable(ours.refit):
+            assert equal(ours.best_score_, stock.best_score_)
         np.testing.assert_array_equal(ours.predict(X), stock.predict(X))
     return ours
 
@@ -175,6 +188,154 @@ def test_sample_weight_and_folds_of_any_kind(fits):
     assert len(fits) == 40
 
 
+WAYS_TO_NAME_ROWS = {
+    "int32": lambda rows: rows.astype(np.int32),
+    "uint8": lambda rows: rows.astype(np.uint8),
+    "mask": lambda rows: np.isin(np.arange(75), rows),
+    "negative": lambda rows: rows - 75,
+    "list": list,
+    "some twice": lambda rows: np.r_[rows, rows[:3]],
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_NAME_ROWS)
+@pytest.mark.parametrize("estimator", [CLASSIFIER, scaled(CLASSIFIER)], ids=["network", "pipeline"])
+def test_rows_of_a_fold_are_named_in_any_way(way, estimator, fits):
+    X, y = small_iris()
+    cv = [tuple(map(WAYS_TO_NAME_ROWS[way], fold)) for fold in KFold(2, shuffle=True).split(X)]
+    parameters = {"cv": cv, "scoring": "neg_log_loss", "return_train_score": True}
+    search_twice(estimator, {}, X, y, **parameters)
+    if estimator is CLASSIFIER:
+        search_twice(estimator, {}, scipy.sparse.csr_matrix(X), y, **parameters)
+    scoring = {"scoring": lambda model, X, y: float(X.sum() + model.score(X, y))}
+    search_twice(estimator, {}, X, y, **parameters | scoring)
+    assert len(fits) == (6 if estimator is CLASSIFIER else 4)
+
+
+class Pairwise(TransformerMixin, BaseEstimator):
+    """Takes a kernel's matrix, of which a fold has some rows and columns, and keeps four."""
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = True
+        return tags
+
+    def fit(self, X, y=None):
+        self.fitted_ = True
+        return self
+
+    def transform(self, X):
+        return X[:, :4]
+
+
+def nested(*steps):
+    return Pipeline([("before", make_pipeline(*steps)), ("net", CLASSIFIER)])
+
+
+def with_alpha(alpha, **parameters):
+    return clone(CLASSIFIER).set_params(alpha=alpha, **parameters)
+
+
+UNSEEDED = clone(CLASSIFIER).set_params(random_state=None)
+UNION = FeatureUnion([("a", StandardScaler()), ("b", MinMaxScaler())])
+ALPHAS = {"alpha": [0.1, 1.0]}
+NET_ALPHAS = {"net__alpha": [0.1, 1.0]}
+DISTRIBUTION = {"alpha": loguniform(1e-4, 1)}
+SEVERAL = ["accuracy", "neg_log_loss"]
+VARIANTS = {  # estimator, grid, parameters of the search
+    "duplicates": (CLASSIFIER, {"alpha": [0.1, 0.1, 1.0]}, {}),
+    "a refit of one's own": (CLASSIFIER, ALPHAS, {"refit": lambda results: 1}),
+    "a refit by name": (CLASSIFIER, ALPHAS, {"scoring": SEVERAL, "refit": "neg_log_loss"}),
+    "a RandomState": (UNSEEDED, {"random_state": [np.random.RandomState(3), 1]}, {}),
+    "warm_start": (clone(CLASSIFIER).set_params(warm_start=True), ALPHAS, {}),
+    "distributions": (
+        CLASSIFIER,
+        DISTRIBUTION,
+        {"name": "RandomizedSearchCV", "n_iter": 3, "random_state": 0},
+    ),
+    "other networks": (
+        scaled(UNSEEDED),
+        {"net": [CLASSIFIER, with_alpha(9.0, dtype="float32")], "net__activation": ["relu"]},
+        {},
+    ),
+    "other steps": (
+        scaled(CLASSIFIER),
+        {"scale": [MinMaxScaler(), "passthrough", None], **NET_ALPHAS},
+        {},
+    ),
+    "steps that cannot be pickled": (
+        nested(FunctionTransformer()),
+        {"before__functiontransformer__func": [np.log1p, lambda X: 2 * X]},
+        {},
+    ),
+    "a Pipeline in a Pipeline": (
+        nested(StandardScaler(), MinMaxScaler()),
+        {"before__standardscaler__with_mean": [True, False], **NET_ALPHAS},
+        {},
+    ),
+    "a FeatureUnion": (
+        nested(UNION),
+        {"before__featureunion__b": ["drop", "passthrough"], **NET_ALPHAS},
+        {},
+    ),
+    "an encoder of targets": (
+        scaled(CLASSIFIER).set_params(scale=TargetEncoder(cv=KFold(3))),
+        NET_ALPHAS,
+        {},
+    ),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_same_results_of_variants(variant, fits):
+    X, y = small_iris()
+    estimator, grid, parameters = VARIANTS[variant]
+    parameters = {"cv": 3, "scoring": "neg_log_loss", "return_train_score": True} | parameters
+    search = search_twice(estimator, grid, np.round(X), y, **parameters)
+    assert len(fits) == 3 * len(search.cv_results_["params"])
+
+
+def test_the_same_results_on_a_kernels_matrix(fits):
+    X, y = small_iris()
+    pipeline = Pipeline([("rows", Pairwise()), ("net", CLASSIFIER)])
+    for scoring in ("neg_log_loss", lambda model, X, y: float(X.shape[1] + model.score(X, y))):
+        search_twice(pipeline, NET_ALPHAS, X @ X.T, y, scoring=scoring, return_train_score=True)
+    assert len(fits) == 20
+
+
+def test_the_same_results_on_what_has_no_shape(fits):
+    X = [["a"] * (1 + i % 3) for i in range(75)]
+    pipeline = Pipeline([("hash", FeatureHasher(8, input_type="string")), ("net", CLASSIFIER)])
+    search_twice(pipeline, NET_ALPHAS, X, small_iris()[1], cv=2)
+    assert len(fits) == 4
+
+
+def test_routed_metadata(fits):
+    X, y = small_iris()
+    weight = np.random.default_rng(0).random(len(y))
+    with config_context(enable_metadata_routing=True):
+        asking = clone(CLASSIFIER).set_fit_request(sample_weight=True)
+        asking.set_score_request(sample_weight=True)
+        search_twice(asking, ALPHAS, X, y, cv=2, fit={"sample_weight": weight})
+        other = clone(CLASSIFIER).set_fit_request(sample_weight=False)
+        scorer = make_scorer(accuracy_score).set_score_request(sample_weight=True)
+        search_twice(other, ALPHAS, X, y, cv=2, scoring=scorer, fit={"sample_weight": weight})
+        groups = {"groups": np.arange(len(y)) % 4}
+        search_twice(other, ALPHAS, X, y, cv=GroupKFold(3), fit=groups)
+        assert len(fits) == 4 + 4 + 6
+        pipeline = scaled(asking)
+        pipeline[0].set_fit_request(sample_weight=True)
+        search_twice(pipeline, NET_ALPHAS, X, y, cv=2, fit={"sample_weight": weight})
+    assert len(fits) == 14
+
+
+def test_a_scorer_sees_the_parameters_of_the_user(fits):
+    X, y = small_iris()
+    network = clone(CLASSIFIER).set_params(n_jobs=3)
+    search_twice(network, ALPHAS, X, y, cv=2, scoring=lambda model, X, y: float(model.n_jobs))
+    assert len(fits) == 4
+
+
 WAYS_TO_TAKE_Y = {
     "net__class_weight": [None, "balanced"],
     "net__loss": ["log_loss", "squared_error"],
@@ -182,9 +343,9 @@ WAYS_TO_TAKE_Y = {
 
 
 class Counting(TransformerMixin, BaseEstimator):
-    """Multiplies, and counts its fits."""
+    """Multiplies, and counts its fits and how often it transforms."""
 
-    fits = 0
+    fits = transforms = 0
 
     def __init__(self, factor=1.0):
         self.factor = factor
@@ -195,6 +356,7 @@ class Counting(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X):
+        Counting.transforms += 1
         return X * self.factor
 
 
@@ -203,16 +365,20 @@ def test_a_pipelines_steps_are_fitted_once_for_a_setting_and_fold(fits):
     pipeline = Pipeline([("times", Counting()), ("scale", StandardScaler()), ("net", CLASSIFIER)])
     grid = {"times__factor": [1.0, 2.0], **WAYS_TO_TAKE_Y}
     search_twice(pipeline, grid, X, y, cv=3, return_train_score=True)
-    Counting.fits = 0
-    OURS.GridSearchCV(pipeline, grid, cv=3, refit=False).fit(X, y)
-    assert Counting.fits == 2 * 3
-    assert len(fits) == 2 * 24
+    grid["net"] = [CLASSIFIER, with_alpha(1.0)]
+    for judged in (False, True):
+        Counting.fits = Counting.transforms = 0
+        search = OURS.GridSearchCV(pipeline, grid, cv=3, refit=False, return_train_score=judged)
+        search.set_params(n_jobs=1).fit(X, y)
+        assert Counting.fits == 2 * 3
+        assert Counting.transforms == (3 if judged else 2) * 2 * 3  # to learn from, to be judged by
+    assert len(fits) == 24 + 2 * 48
     # The names of columns that one network has seen, the next has seen too.
     pipeline = Pipeline([("scale", StandardScaler()), ("net", CLASSIFIER)])
     pipeline.set_output(transform="pandas")
     scoring = {"scoring": lambda model, X, y: model.score(X, y)}
     search_twice(pipeline, WAYS_TO_TAKE_Y, pd.DataFrame(X).add_prefix("x"), y, cv=2, **scoring)
-    assert len(fits) == 2 * 24 + 8
+    assert len(fits) == 24 + 2 * 48 + 8
 
 
 def test_a_pipeline_of_columns(fits):
@@ -229,38 +395,55 @@ def test_a_pipeline_of_columns(fits):
     assert len(fits) == 12
 
 
-def copies_of_x(estimator, grid, dtype=np.float32):
-    """Return how many times X would fit into the most memory that a search allocates."""
+def large_data(dtype=np.float32):
     rng = np.random.default_rng(0)
-    X, y = (100 * rng.random((20_000, 300))).astype(dtype), rng.integers(0, 2, 20_000)
-    search = OURS.GridSearchCV(estimator, grid, cv=5, refit=False, n_jobs=2)
+    return (100 * rng.random((20_000, 300))).astype(dtype), rng.integers(0, 2, 20_000)
+
+
+def copies_of_x(estimator, grid, X, y, **parameters):
+    """Return how many times X would fit into the memory of a search, at the peak and afterwards."""
+    search = OURS.GridSearchCV(estimator, grid, cv=5, **{"refit": False, "n_jobs": 2, **parameters})
     search.fit(X, y)
+    gc.collect()
+    gc.disable()  # what is freed is freed at once
     tracemalloc.start()
     search.fit(X, y)
-    peak = tracemalloc.get_traced_memory()[1]
+    held, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    return peak / X.nbytes
+    gc.enable()
+    return peak / X.nbytes, held / X.nbytes
 
 
-def test_x_is_not_copied():
-    assert copies_of_x(TINY, {"alpha": [0.1, 1.0]}) < 0.12
+def test_x_is_not_copied(tmp_path):
+    X, y = large_data()
+    np.save(tmp_path / "X.npy", X)
+    for given in (X, np.load(tmp_path / "X.npy", mmap_mode="r")):
+        assert copies_of_x(TINY, {"alpha": [0.1, 1.0]}, given, y)[0] < 0.12
 
 
-def test_x_is_converted_once():
-    copies = copies_of_x(TINY, {"class_weight": [None, "balanced"]}, np.int32)
-    assert copies < 2.3  # float64 is twice as long
+@pytest.mark.parametrize("refit", [False, True])
+def test_x_is_converted_once(refit):
+    grid = {"class_weight": [None, "balanced"]}
+    peak, held = copies_of_x(TINY, grid, *large_data(np.int32), refit=refit)
+    assert peak < 2.3  # float64 is twice as long
+    assert held < 0.1
 
 
+@pytest.mark.parametrize(("n_jobs", "most"), [(1, 1.7), (2, 2.8)])
 @pytest.mark.parametrize("grid", [{"net__alpha": [0.1, 1.0]}, WAYS_TO_TAKE_Y])
-def test_x_of_a_pipeline_is_there_once_at_a_time(grid):
+def test_x_of_a_pipeline_is_there_once_at_a_time(grid, n_jobs, most):
+    """Four fifths, before and after the step; and what another worker still learns from."""
     pipeline = Pipeline([("times", Counting(2.0)), ("net", TINY)])
-    assert copies_of_x(pipeline, grid) < 1.7  # four fifths, before and after the step
+    peak, held = copies_of_x(pipeline, grid, *large_data(), n_jobs=n_jobs)
+    assert peak < most
+    assert held < 0.1
 
 
 def test_what_a_step_makes_is_freed_as_it_is_converted():
     pipeline = Pipeline([("times", Counting(2)), ("net", TINY)])
-    copies = copies_of_x(pipeline, {"net__alpha": [0.1, 1.0]}, np.int32)
-    assert copies < 2.6  # four fifths, of int32 and of float64
+    grid = {"net__alpha": [0.1, 1.0]}
+    peak, _ = copies_of_x(pipeline, grid, *large_data(np.int32), n_jobs=1)
+    assert peak < 2.6  # four fifths, of int32 and of float64
 
 
 @pytest.mark.parametrize(
@@ -293,6 +476,23 @@ def test_halving_goes_on_from_the_round_before(prefix, dtype):
     assert ours.n_candidates_ == CANDIDATES
     assert_same(ours.cv_results_, stock.cv_results_)
     assert epochs == [EPOCHS, EPOCHS_GOING_ON]
+
+
+@pytest.mark.parametrize("parameters", [{"solver": "lbfgs"}, {"learning_rate": "cosine"}, {}])
+def test_halving_over_networks(parameters):
+    """Whether one goes on depends on it, not on the one in whose place it is."""
+    X, y = small_iris()
+    networks = {"net": [with_alpha(alpha, **parameters) for alpha in (0.1, 1.0, 2.0)]}
+    halving = {"resource": "net__max_iter", "max_resources": 18, "min_resources": 2, "factor": 3}
+    halving |= {"scoring": "neg_log_loss", "cv": 2, "random_state": 0}
+    search_twice(scaled(CLASSIFIER), networks, X, y, "HalvingGridSearchCV", **halving)
+
+
+def test_halving_over_what_cannot_be_pickled():
+    X, y = small_iris()
+    grid = {"scoring": [None, lambda model, X, y: model.score(X, y)], "early_stopping": [True]}
+    halving = {"resource": "max_iter", "max_resources": 6, "min_resources": 2, "factor": 2, "cv": 2}
+    search_twice(CLASSIFIER, grid, X, y, "HalvingGridSearchCV", **halving)
 
 
 def test_halving_starts_anew_where_the_schedule_depends_on_the_length():
@@ -369,6 +569,29 @@ def test_what_watches_or_validates_is_left_to_scikit_learn(fits, capsys):
     assert not fits
 
 
+@pytest.mark.parametrize("place", ["alone", "in a pipeline", "candidate"])
+def test_networks_with_callbacks_are_left_to_scikit_learn(place, fits):
+    X, y = small_iris()
+    network = clone(CLASSIFIER).set_params(max_iter=50)
+    network.set_callbacks(EarlyStopping("loss", patience=1, tol=1e9))
+    grid = {"net": [network]} if place == "candidate" else {}
+    estimator = network if place == "alone" else scaled(CLASSIFIER if grid else network)
+
+    def count_epochs(model, X, y):
+        return float((model[-1] if isinstance(model, Pipeline) else model).n_iter_)
+
+    search = search_twice(estimator, grid, X, y, cv=2, scoring=count_epochs)
+    assert search.cv_results_["mean_test_score"] < 10
+    assert not fits
+
+
+def test_a_regressor_of_transformed_targets_is_left_to_scikit_learn(fits):
+    X, _ = small_iris()
+    estimator = TransformedTargetRegressor(REGRESSOR, transformer=StandardScaler())
+    search_twice(estimator, {"regressor__alpha": [0.1, 1.0]}, X, X[:, 0], cv=2)
+    assert not fits
+
+
 def test_an_error_of_our_own_is_not_hidden(monkeypatch, capsys):
     def judge(*_):
         raise AttributeError("no such thing")
@@ -398,7 +621,56 @@ def test_a_bad_grid_is_scikit_learns_error(grid):
     assert errors[0] == errors[1]
 
 
-@pytest.mark.parametrize("bad", [{"alpha": -1.0}, {"hidden_layer_sizes": (0,)}, {"solver": "none"}])
+@pytest.mark.parametrize(
+    "folds",
+    [
+        (np.arange(50), np.arange(70, 80)),
+        (np.arange(50.0), np.arange(50, 75)),
+        (np.arange(50).reshape(5, 10), np.arange(50, 75)),
+        (slice(50), slice(50, 75)),
+        ([], np.arange(50)),
+        (np.ones(60, bool), np.ones(75, bool)),
+    ],
+    ids=["far", "float", "2d", "slice", "empty", "short"],
+)
+def test_bad_folds_are_scikit_learns_errors(folds):
+    X, y = small_iris()
+    for module in (STOCK, OURS):
+        with pytest.raises(Exception) as caught:  # noqa: PT011
+            module.GridSearchCV(CLASSIFIER, {}, cv=[folds], error_score="raise").fit(X, y)
+        if module is STOCK:
+            expected = caught
+    assert (caught.type, str(caught.value)) == (expected.type, str(expected.value))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "n_jobs"), [(CLASSIFIER, 0), (CLASSIFIER, "x"), (Pipeline([]), 1)]
+)
+def test_a_bad_search_is_scikit_learns_error(estimator, n_jobs):
+    X, y = small_iris()
+    errors = []
+    for module in (STOCK, OURS):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            module.GridSearchCV(estimator, {}, n_jobs=n_jobs).fit(X, y)
+        errors.append((caught.type, str(caught.value)))
+    assert errors[0] == errors[1]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"alpha": -1.0},
+        {"solver": "none"},
+        {"max_iter": "x"},
+        {"max_iter": None},
+        {"hidden_layer_sizes": (0,)},
+        {"hidden_layer_sizes": None},
+        {"hidden_layer_sizes": "abc"},
+        {"hidden_layer_sizes": ("a",)},
+        {"hidden_layer_sizes": ((3,), (4, 5))},
+    ],
+    ids=str,
+)
 def test_a_candidate_that_fails_leaves_the_others_unharmed(bad):
     X, y = small_iris()
     grid = [{"alpha": [0.1]}, {name: [value] for name, value in bad.items()}]
@@ -407,9 +679,19 @@ def test_a_candidate_that_fails_leaves_the_others_unharmed(bad):
     messages = [str(warning.message) for warning in caught]
     assert sum("2 fits failed" in message for message in messages) == 2
     assert sum(f"Failed candidates:\n{bad}: " in message for message in messages) == 1
+    assert not any("During handling" in message for message in messages)
     for module in (STOCK, OURS):
         with pytest.raises(Exception, match=next(iter(bad))):
             module.GridSearchCV(CLASSIFIER, grid, cv=2, error_score="raise").fit(X, y)
+
+
+@pytest.mark.parametrize("bad", [{"solver": np.arange(2)}, {"learning_rate": np.arange(2)}])
+def test_halving_with_a_candidate_that_fails(bad):
+    X, y = small_iris()
+    grid = [{"alpha": [0.1, 1.0]}, {name: [value] for name, value in bad.items()}]
+    halving = {"resource": "max_iter", "max_resources": 6, "min_resources": 2, "factor": 3, "cv": 2}
+    with pytest.warns(FitFailedWarning):
+        search_twice(CLASSIFIER, grid, X, y, "HalvingGridSearchCV", **halving)
 
 
 def test_a_candidate_that_diverges_is_named():
@@ -432,8 +714,10 @@ def test_a_fold_with_a_class_of_its_own():
 
 def test_a_scorer_that_fails():
     X, y = small_iris()
+    calls = []
 
     def score(model, X, y):
+        calls.append(model)
         if model.alpha > 0.5:
             raise ZeroDivisionError("no score")
         return model.score(X, y)
@@ -442,10 +726,12 @@ def test_a_scorer_that_fails():
         search_twice(CLASSIFIER, {"alpha": [0.1, 1.0]}, X, y, cv=2, scoring=score)
     for module in (STOCK, OURS):
         search = module.GridSearchCV(
-            CLASSIFIER, {"alpha": [1.0]}, cv=2, scoring=score, error_score="raise"
+            CLASSIFIER, {"alpha": [1.0] * 4}, cv=2, scoring=score, error_score="raise", n_jobs=1
         )
+        calls.clear()
         with pytest.raises(ZeroDivisionError):
             search.fit(X, y)
+        assert len(calls) == 1
 
 
 def test_bad_rows_fail_their_folds_only():
@@ -488,6 +774,44 @@ except KeyboardInterrupt as error:
     assert np.isfinite(scores).tolist() == [True, True, False, False], scores
     print("fine")
 """
+
+
+@pytest.mark.parametrize(
+    ("grace", "presses"), [(0.1, 1), (600.0, 2)], ids=["it is not waited for", "pressed again"]
+)
+@pytest.mark.skipif(os.name != "posix", reason="os.kill ends the process on Windows")
+def test_ctrl_c_in_what_does_not_hear_of_it(grace, presses, monkeypatch):
+    """A scorer goes on, and what it returns is not heard any more."""
+    X, y = small_iris()
+    monkeypatch.setattr(backend, "GRACE", grace)
+    n_threads = threading.active_count()
+    over, calls = threading.Event(), []
+
+    def score(model, X, y):
+        calls.append(model)
+        if len(calls) == 2:
+            for _ in range(presses):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.3)
+            over.wait(60)
+        return 1.0
+
+    def interrupted(search):
+        calls.clear()
+        over.clear()
+        with pytest.raises(KeyboardInterrupt, match="1 of 4 fits were done"):
+            search()
+        assert threading.active_count() > n_threads
+        over.set()
+        while threading.active_count() > n_threads:
+            time.sleep(0.01)
+        assert len(calls) == 2
+
+    search = OURS.GridSearchCV(CLASSIFIER, ALPHAS, cv=2, scoring=score, n_jobs=1)
+    interrupted(lambda: search.fit(X, y))
+    scores = [search.cv_results_[f"split{fold}_test_score"] for fold in range(2)]
+    assert np.isnan(scores).sum() == 3
+    interrupted(lambda: OURS.cross_validate(CLASSIFIER, X, y, cv=4, scoring=score, n_jobs=1))
 
 
 def test_a_fit_that_scikit_learn_does_can_be_given_up():
@@ -543,6 +867,42 @@ def test_in_a_terminal_progress_is_a_bar(monkeypatch):
     assert "\x1b[" in printed
     assert "4/4" in printed
     assert "4 of 4 fits" in printed
+
+
+@pytest.mark.parametrize("estimator", [CLASSIFIER, scaled(CLASSIFIER)], ids=["network", "pipeline"])
+@pytest.mark.parametrize(
+    ("context", "n_jobs"),
+    [({}, None), ({}, 2), ({"n_jobs": 2}, None), ({"backend": "threading", "n_jobs": 2}, None)],
+    ids=str,
+)
+def test_fits_are_done_at_once(context, n_jobs, estimator, monkeypatch):
+    """One for each fold, which would wait for the other for ever."""
+    monkeypatch.setattr(threads, "_most_threads", lambda: 2)
+    X, y = small_iris()
+    both = threading.Barrier(2)
+
+    def score(model, X, y):
+        both.wait(timeout=20)
+        return 1.0
+
+    with parallel_config(**context) if context else nullcontext():
+        for fit in ({}, {"coef_init": None}):  # that is left to scikit-learn
+            prefix = "net__" if estimator is not CLASSIFIER else ""
+            fit = {prefix + name: value for name, value in fit.items()}
+            search = OURS.GridSearchCV(
+                estimator, {}, cv=2, n_jobs=n_jobs, scoring=score, error_score="raise", refit=False
+            )
+            search.fit(X, y, **fit)
+
+
+def test_the_longest_comes_first(fits):
+    X, y = small_iris()
+    sizes, epochs = [(2,), (30, 20), (8,)], [1, 9]
+    grid = {"net__hidden_layer_sizes": sizes, "net__max_iter": epochs}
+    OURS.GridSearchCV(scaled(CLASSIFIER), grid, cv=2, n_jobs=1, refit=False).fit(X, y)
+    done = [tuple(fit.parameters.values()) for fit in fits]
+    expected = [((30, 20), 9), ((30, 20), 1), ((8,), 9), ((2,), 9), ((8,), 1), ((2,), 1)]
+    assert done == 2 * expected  # of each fold
 
 
 @pytest.mark.parametrize("name", ["loky", "multiprocessing", "threading", "sequential"])

@@ -7,7 +7,9 @@ cluster, the fits go there in batches, and are done so by each worker.
 """
 
 import threading
+import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import closing, contextmanager, suppress
@@ -32,9 +34,11 @@ __all__ = ["SideBySide"]
 ALL = 100_000  # tasks that joblib hands over before it waits for the first
 BATCHES_PER_WORKER = 4  # so that one whose networks were faster gets more
 ATTEMPTS = 2  # to have a fit done elsewhere
+GRACE = 0.7  # seconds that Ctrl-C waits for fits to end
 
-# Of each fit its number, its result, and what its next round goes on from.
-Results = list[tuple[int, dict[str, Any], Kept | None]]
+# Of each fit its number, its result or the error to raise, and what its next round goes on from;
+# and how many were left to scikit-learn, by the reason.
+Results = tuple[list[tuple[int, dict[str, Any] | Exception, Kept | None]], Counter[str]]
 
 
 class SideBySide(ParallelBackendBase):  # type: ignore[misc]
@@ -57,7 +61,8 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
 
     def __init__(self, n_jobs: int | None, resource: str | None, verbose: int) -> None:
         super().__init__(nesting_level=0)
-        outer, n_outer = get_active_backend(prefer="threads")
+        outer, _ = get_active_backend(prefer="threads")
+        n_outer = get_active_backend()[1]  # with that preference it would be 1, not the user's
         self._elsewhere = not isinstance(outer, (ThreadingBackend, SequentialBackend))
         self._outer = outer
         if isinstance(outer, SequentialBackend):
@@ -76,6 +81,8 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
 
     def effective_n_jobs(self, n_jobs: int) -> int:
         """Return so many that joblib hands over all tasks, one by one."""
+        if self._n_jobs == 0:
+            raise ValueError("n_jobs == 0 in Parallel has no meaning")
         return ALL
 
     def submit(self, func: Any, callback: Callable[[Any], None]) -> Future[Any]:
@@ -105,6 +112,16 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         yield
 
     # What is done ----------------------------------------------------------------------------
+
+    def raise_if_interrupted(self, where: str = "") -> None:
+        """Raise the Ctrl-C that came in between, after scikit-learn has collected the results."""
+        if self.interrupted:
+            raise KeyboardInterrupt(f"{self.n_done} of {self.n_asked} fits were done{where}")
+
+    def forget(self) -> None:
+        """Free all data; joblib and this backend know each other, so they stay for a while."""
+        self._evaluator.forget()
+        self._kept.clear()
 
     def _do(self, taken: list[tuple[Any, Future[Any]]]) -> None:
         fits, futures = [], []
@@ -171,10 +188,16 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         for _ in range(ATTEMPTS):
             try:
                 with closing(self._share_out(list(left), fits, sent, shared)) as batches:
-                    for results in batches:
+                    for results, reasons in batches:
+                        self._evaluator.left += reasons
                         for index, result, kept in results:
                             del left[index]
                             fits[index].kept = kept
+                            if isinstance(result, Exception):
+                                done(index, None, result)
+                                with suppress(Exception):  # were it closed, joblib would warn
+                                    batches.throw(result)
+                                return
                             done(index, result)
             except KeyboardInterrupt:
                 self.interrupted = True
@@ -205,7 +228,7 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         calls = []
         for batch in cut([fits[i] for i in numbers], n_workers * BATCHES_PER_WORKER):
             chosen = [(numbers[i], sent[numbers[i]]) for i in batch]
-            calls.append((chosen, get_config()))
+            calls.append((chosen, get_config(), list(warnings.filters)))
         if self._cluster is not None:
             yield from self._cluster.call(evaluate_batch, shared, calls)
         else:
@@ -245,19 +268,32 @@ def cut(fits: Sequence[Fit], n_batches: int) -> list[list[int]]:
 
 
 def evaluate_batch(
-    shared: Sequence[Any], sent: list[tuple[int, Fit]], config: dict[str, Any]
+    shared: Sequence[Any],
+    sent: list[tuple[int, Fit]],
+    config: dict[str, Any],
+    filters: list[Any],
 ) -> Results:
-    """Do some fits in a worker of another backend, as far as nobody cancels them."""
+    """Do some fits in a worker of another backend, as far as nobody cancels them.
+
+    The configuration is scikit-learn's, and the filters are those of warnings, of the user's
+    process.
+    """
     evaluator = Evaluator()
     shared = receive(shared)
     fits = [(i, fit.put_together(shared)) for i, fit in sent]
     evaluator.expect(fit for _, fit in fits)
-    results: Results = []
-    with config_context(**config), suppress(Cancelled):
+    results: list[tuple[int, dict[str, Any] | Exception, Kept | None]] = []
+    with config_context(**config), warnings.catch_warnings(), suppress(Cancelled):
+        warnings.filters[:] = filters  # type: ignore[index]
         for i, fit in fits:
             raise_if_cancelled()
-            results.append((i, evaluator.evaluate(fit), fit.kept))
-    return results
+            try:
+                results.append((i, evaluator.evaluate(fit), fit.kept))
+            except Exception as error:  # a result, lest it be taken for a worker's that is lost
+                error.add_note(traceback.format_exc())  # which is not sent along
+                results.append((i, error, None))
+                break
+    return results, evaluator.left
 
 
 def run_on_workers(
@@ -266,9 +302,10 @@ def run_on_workers(
     n_workers: int,
     done: Callable[..., None],
 ) -> bool:
-    """Do fits on threads, group by group; call ``done(index, result, error)`` after each.
+    """Do fits on threads, until one has raised an error; call ``done(index, result, error)``.
 
-    So the data of one fold only, as the steps before the network have made them, are in memory.
+    One fold and setting comes after the other, so that the data of few, as the steps before the
+    network have made them, are in memory: at most of as many as there are workers.
 
     Returns
     -------
@@ -276,52 +313,55 @@ def run_on_workers(
         Whether Ctrl-C came in between: then some are not done.
     """
     evaluator.expect(fits)
-    for group in group_by_data(fits):
-        if run_group(evaluator, fits, group, n_workers, done):
-            return True
-        evaluator.forget_folds()
-    return False
-
-
-def run_group(
-    evaluator: Evaluator,
-    fits: Sequence[Fit],
-    group: list[int],
-    n_workers: int,
-    done: Callable[..., None],
-) -> bool:
-    """Do the fits of these numbers, in this order; see `run_on_workers`."""
-    left = iter(group)
+    order = (i for group in group_by_data(fits) for i in group)
     lock = threading.Lock()
-    stop = threading.Event()
+    stop, all_ended = threading.Event(), threading.Event()
+    is_heard = True  # what workers tell
+    n_running = n_workers = min(n_workers, len(fits))
     config = get_config()
 
     def work() -> None:
-        with config_context(**config), cancelled_by(stop):
-            while not stop.is_set():
-                with lock:
-                    index = next(left, None)
-                if index is None:
-                    return
-                try:
-                    result, error = evaluator.evaluate(fits[index]), None
-                except Cancelled:
-                    return
-                except BaseException as e:
-                    result, error = None, e
-                with lock:
-                    done(index, result, error)
+        nonlocal n_running
+        try:
+            with config_context(**config), cancelled_by(stop), suppress(Cancelled):
+                while do_next():
+                    pass
+        finally:
+            with lock:
+                n_running -= 1
+                if n_running == 0:
+                    all_ended.set()
 
-    workers = [threading.Thread(target=work) for _ in range(min(n_workers, len(group)))]
-    for worker in workers:
-        worker.start()
+    def do_next() -> bool:
+        with lock:
+            index = None if stop.is_set() else next(order, None)
+        if index is None:
+            return False
+        result, error = None, None
+        try:
+            result = evaluator.evaluate(fits[index])
+        except Cancelled:
+            raise
+        except BaseException as e:
+            error = e
+            stop.set()
+        with lock:
+            if is_heard:
+                evaluator.end(fits[index])
+                done(index, result, error)
+        return True
+
     try:
-        for worker in workers:
-            worker.join()
+        for _ in range(n_workers):
+            threading.Thread(target=work).start()
+        all_ended.wait()  # not `Thread.join`, which once interrupted takes the thread for ended
     except KeyboardInterrupt:
         stop.set()
-        for worker in workers:
-            worker.join()
+        # A step or a scorer of the user's does not hear of it: it may end when nobody listens.
+        with suppress(KeyboardInterrupt):
+            all_ended.wait(GRACE)
+        with lock:
+            is_heard = False
         return True
     return False
 

@@ -19,12 +19,13 @@ from sklearn.model_selection._validation import _score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils._param_validation import validate_parameter_constraints
+from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.model_selection.fits import Fit, Kept, find_network
-from fastbp.model_selection.folds import Fold, Table, transform_fold
+from fastbp.model_selection.folds import Fold, FoldData, Table, retarget, transform_fold
 from fastbp.randomness import borrowed_random_state
 from fastbp.training.stochastic import State
 
@@ -33,11 +34,12 @@ __all__ = ["Evaluator", "why_not"]
 
 def why_not(estimator: Any) -> str:
     """Say why fits of an estimator cannot be shared; empty where they can."""
-    if find_network(estimator) is None:
+    network = find_network(estimator)
+    if network is None:
         return f"{type(estimator).__name__} is neither a network of fastbp nor a Pipeline to one"
     if isinstance(estimator, Pipeline) and getattr(estimator, "transform_input", None):
         return "the Pipeline has transform_input"
-    if getattr(estimator, "_skl_callbacks", None):
+    if getattr(estimator, "_skl_callbacks", None) or getattr(network, "_skl_callbacks", None):
         return "the estimator has callbacks"
     return ""
 
@@ -46,68 +48,82 @@ class Evaluator:
     """Does fits, from several threads at once."""
 
     def __init__(self) -> None:
-        self._tables: dict[Any, Table] = {}
-        self._folds: dict[Any, dict[Any, Fold]] = {}  # by what says how X, and how y, is taken
-        self._expected: Counter[Any] = Counter()  # fits of each fold
+        self._tables: dict[Any, Table] = {}  # by what says how X is taken
+        self._data: dict[Any, FoldData] = {}  # by `Fit.key_of_fold`
         self._valid: set[int] = set()  # candidates whose parameters are
         self._checked: set[frozenset[str]] = set()  # names of parameters that some of them set
         self.left: Counter[str] = Counter()  # fits left to scikit-learn, by the reason
-        self._making = threading.Lock()
-        self._one_at_a_time = threading.Lock()
+        self._lock = threading.Lock()
 
     def expect(self, fits: Iterable[Fit]) -> None:
-        """Learn which fits are to come: they share the time that their data take."""
+        """Learn which fits are to come: they share data, and the time that these take."""
         self._valid.clear()
         self._checked.clear()
-        self._expected = Counter(fit.key_of_fold() for fit in fits)
+        self._data.clear()
+        for fit in fits:
+            fit.data = self._data.setdefault(fit.key_of_fold(), FoldData())
+            fit.data.n_fits += 1
+            fit.data.n_left += 1
 
     def evaluate(self, fit: Fit) -> dict[str, Any]:
         """Return what scikit-learn's function would, from the same bits."""
         reason = _why_not_here(fit)
         if reason:
-            self.left[reason] += 1
-            return self._leave(fit)
+            self._count_left(reason)
+            return fit.call()
         try:
             return self._evaluate(fit)
         except Exception as error:
-            fit.kept = None
-            result = self._leave(fit)
-            if not result["fit_error"]:  # so it was not the candidate's fault
-                self.left[f"{type(error).__name__}: {error}"] += 1
-            return result
+            if fit.is_begun and fit.asked["error_score"] == "raise":
+                raise
+            reason = f"{type(error).__name__}: {error}"
+        # Not above: there the traceback of what fails now would tell of the first failure, too.
+        fit.kept = None
+        result = fit.call()
+        if not result["fit_error"]:  # so it was not the candidate's fault
+            self._count_left(reason)
+        return result
 
-    def forget_folds(self) -> None:
-        """Free the data of folds."""
-        self._folds.clear()
+    def end(self, fit: Fit) -> None:
+        """Free the data of a fit that was the last to need them; from one thread at a time."""
+        fit.data.n_left -= 1
+        if fit.data.n_left == 0:
+            fit.data.folds.clear()
 
-    def _leave(self, fit: Fit) -> dict[str, Any]:
-        """Leave it to scikit-learn, whose handling of warnings bears one thread at a time."""
-        with self._one_at_a_time:
-            return fit.call()
+    def forget(self) -> None:
+        """Free all data."""
+        for data in self._data.values():
+            data.folds.clear()
+        self._data.clear()
+        self._tables.clear()
+
+    def _count_left(self, reason: str) -> None:
+        with self._lock:
+            self.left[reason] += 1
 
     def _evaluate(self, fit: Fit) -> dict[str, Any]:
         asked = fit.asked
         estimator = _set(fit.estimator, clone(fit.parameters, safe=False))
-        network = find_network(estimator)
-        if network is None:
-            raise TypeError(why_not(estimator))
-        parameters, key = list(vars(network)), fit.key_of_fold()
+        network, reason = find_network(estimator), why_not(estimator)
+        if network is None or reason:
+            raise TypeError(reason)
+        parameters = list(vars(network))
         self._validate(network, fit)
-        fold = self._fold(fit, network, key)
+        fold = self._fold(fit, network)
+        fit.is_begun = True
         n_jobs, network.n_jobs = network.n_jobs, 1
         began = time.perf_counter()
         trained = self._train(fit, network, fold)
         ended = time.perf_counter()
-        result = {"fit_error": None, "test_scores": _judge(fit, trained, fold, "test")}
+        result = {"fit_error": None, "test_scores": _judge(fit, trained, fold, "test", n_jobs)}
         score_time = time.perf_counter() - ended
         if asked.get("return_train_score"):
-            result["train_scores"] = _judge(fit, trained, fold, "train")
+            result["train_scores"] = _judge(fit, trained, fold, "train", n_jobs)
         network.n_jobs = n_jobs
         if asked.get("return_n_test_samples"):
             result["n_test_samples"] = len(fold.test)
         if asked.get("return_times"):
-            share = fold.seconds / max(1, self._expected[key])
-            result["fit_time"] = ended - began + share
+            result["fit_time"] = ended - began + fold.seconds / fit.data.n_fits
             result["score_time"] = score_time
         if asked.get("return_parameters"):
             result["parameters"] = asked["parameters"]
@@ -136,33 +152,42 @@ class Evaluator:
         self._valid.add(key)
         self._checked.add(names)
 
-    def _fold(self, fit: Fit, network: BaseBP, key: Any) -> Fold:
+    def _fold(self, fit: Fit, network: BaseBP) -> Fold:
         """Return the data of the fit, made by the first that asks for them."""
-        train, test = fit.asked["train"], fit.asked["test"]
-        weight = (fit.asked.get("fit_params") or {}).get(fit.prefix + "sample_weight")
         special = [getattr(network, name, None) for name in ("out_activation", "class_weight")]
         of_X = (type(network), network.dtype)  # say how X is taken
         of_y = (network.loss, str(special))
-        with self._making:
-            folds = self._folds.setdefault((of_X, key), {})
-            if of_y not in folds:
-                began = time.perf_counter()
-                if fit.has_steps:
-                    sibling = next(iter(folds.values()), None)
-                    fold = transform_fold(fit.estimator, fit.X, fit.y, weight, train, test, sibling)
-                else:
-                    if of_X not in self._tables:
-                        self._tables[of_X] = Table(network, fit.X, fit.y, weight)
-                    fold = self._tables[of_X].fold(network, train, test)
-                fold.seconds = time.perf_counter() - began
-                folds[of_y] = fold
-            return folds[of_y]
+        folds = fit.data.folds
+        if (of_X, of_y) not in folds:
+            with fit.data.making:
+                if (of_X, of_y) not in folds:
+                    began = time.perf_counter()
+                    alike = [fold for (of, _), fold in folds.items() if of == of_X]
+                    fold = self._make_fold(fit, network, of_X, alike)
+                    fold.seconds = time.perf_counter() - began
+                    folds[of_X, of_y] = fold
+        return folds[of_X, of_y]
+
+    def _make_fold(self, fit: Fit, network: BaseBP, of_X: Any, alike: list[Fold]) -> Fold:
+        """Return the data of the fit; of those that are alike X is taken in the same way."""
+        asked = fit.asked
+        train, test = asked["train"], asked["test"]
+        weight = (asked.get("fit_params") or {}).get(fit.prefix + "sample_weight")
+        if not fit.has_steps:
+            with self._lock:
+                if of_X not in self._tables:
+                    self._tables[of_X] = Table(network, fit.X, fit.y, weight)
+                return self._tables[of_X].fold(network, train, test)
+        if alike:
+            return retarget(alike[0], network, fit.X, fit.y, weight, train)
+        is_train_judged = bool(asked.get("return_train_score"))
+        return transform_fold(fit.estimator, fit.X, fit.y, weight, train, test, is_train_judged)
 
     def _train(self, fit: Fit, network: BaseBP, fold: Fold) -> BaseBP:
         """Return the trained network: the given one, or that of the round before."""
         if fit.kept is not None:
             kept, state = fit.kept.network, fit.kept.state
-            kept.max_iter, kept.n_jobs, state.rows = network.max_iter, 1, fold.train.numbers
+            kept.max_iter, kept.n_jobs, state.rows = network.max_iter, 1, fold.rows
             return kept._learn(fold.samples, kept._weights, state)
         for name, value in fold.attributes.items():
             setattr(network, name, value)
@@ -177,7 +202,7 @@ class Evaluator:
     def _begin(self, network: BaseBP, fold: Fold, random_state: np.random.RandomState) -> State:
         """Train a network from the first on, and return the state in which that ends."""
         weights = network._begin(fold.samples, random_state)
-        state = State(fold.train.numbers, random_state)
+        state = State(fold.rows, random_state)
         network._learn(fold.samples, weights, state)
         return state
 
@@ -189,12 +214,17 @@ def _why_not_here(fit: Fit) -> str:
         return f"fit is given {', '.join(sorted(unknown))}"
     if getattr(fit.asked.get("callback_ctx"), "_callbacks", None):
         return "the search has callbacks"
+    if "steps" in fit.parameters:
+        return "the candidates have steps of their own"
     return why_not(fit.estimator) or ("there is no y" if fit.y is None else "")
 
 
-def _judge(fit: Fit, network: BaseBP, fold: Fold, part: str) -> Any:
-    """Return the scores of the samples of a fold, "train" or "test"."""
-    scorer, numbers = fit.asked["scorer"], fit.asked[part]
+def _judge(fit: Fit, network: BaseBP, fold: Fold, part: str, n_jobs: int | None) -> Any:
+    """Return the scores of the samples of a fold, "train" or "test".
+
+    A scorer that may look at more than predictions sees the user's `n_jobs`.
+    """
+    scorer, numbers = fit.asked["scorer"], np.asarray(fit.asked[part])
     if part == "train" and fold.y_train is None:
         fold.y_train = _safe_indexing(fit.y, numbers)
     rows, y = (fold.test, fold.y_test) if part == "test" else (fold.train, fold.y_train)
@@ -205,8 +235,10 @@ def _judge(fit: Fit, network: BaseBP, fold: Fold, part: str) -> Any:
     estimator: Any = network
     X: Any = rows
     if not _asks_for_predictions_only(scorer):
-        X = _safe_indexing(fit.X, numbers)
+        network.n_jobs = n_jobs
         estimator = Pipeline([*fold.steps, ("network", network)]) if fold.steps else network
+        train = None if part == "train" else np.asarray(fit.asked["train"])
+        X, _ = _safe_split(estimator, fit.X, None, numbers, train)
     return _score(estimator, X, y, scorer, params, fit.asked["error_score"])
 
 

@@ -6,7 +6,7 @@ scikit-learn's searches and `cross_validate` call one function for each fit, `_f
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +20,7 @@ from sklearn.utils import check_random_state
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.regressor import BPRegressor
+from fastbp.model_selection.folds import FoldData
 from fastbp.network import Weights
 from fastbp.training.schedules import needs_length
 from fastbp.training.stochastic import State
@@ -76,26 +77,28 @@ class Fit:
     seed: int | None = None  # in place of a random_state of None, which threads would share
     key: str | None = None  # names it in all rounds of a search, if it is one that can go on
     kept: Kept | None = None  # what it goes on from, and then what it has come to
+    is_begun: bool = False  # its data are made: what fails now would fail in scikit-learn, too
+    data: FoldData = field(init=False)  # set in the process that does it
 
     def __post_init__(self) -> None:
         self.parameters = self.asked.get("parameters") or {}
-        network = find_network(self.estimator)
-        if network is not None and self.of_network("random_state", network.random_state) is None:
+        # A candidate may put another network in the last step's place.
+        last = self.prefix.removesuffix("__")
+        self.network = find_network(self.parameters.get(last, self.estimator))
+        if self.network is not None and self.of_network("random_state") is None:
             self.seed = int(check_random_state(None).randint(2**31))
 
     def key_to_go_on(self, resource: str | None) -> str | None:
         """Return what names it in all rounds in which this parameter grows, if it can go on."""
-        network = find_network(self.estimator)
-        if (
-            network is None
-            or resource != self.prefix + "max_iter"
-            or self.of_network("solver", network.solver) == "lbfgs"
-            or needs_length(self.of_network("learning_rate", network.learning_rate))
-        ):
+        if self.network is None or resource != self.prefix + "max_iter":
+            return None
+        solver, rate = self.of_network("solver"), self.of_network("learning_rate")
+        if not (isinstance(solver, str) and isinstance(rate, str)):
+            return None
+        if solver == "lbfgs" or needs_length(rate):
             return None
         rest = {k: v for k, v in self.parameters.items() if k != resource}
-        key: str = joblib.hash((sorted(rest.items()), self.asked["train"]))
-        return key
+        return f"{digest(rest)} {joblib.hash(self.asked['train'])}"
 
     def put_together(self, shared: Sequence[Any]) -> "Fit":
         """Return the fit that `take_apart` took apart, from the data `receive` has returned."""
@@ -111,25 +114,32 @@ class Fit:
             return f"{self.estimator.steps[-1][0]}__"
         return ""
 
-    def of_network(self, name: str, default: Any) -> Any:
-        """Return what the candidate sets a parameter of the network to."""
-        return self.parameters.get(self.prefix + name, default)
+    def of_network(self, name: str) -> Any:
+        """Return a parameter of the network, as the candidate has it."""
+        return self.parameters.get(self.prefix + name, getattr(self.network, name, None))
 
     def cost(self) -> float:
-        """Return about how many multiply-adds it takes."""
-        network = find_network(self.estimator)
-        if network is None:
+        """Return about how many multiply-adds it takes; 0 where its parameters make no sense."""
+        shape: Sequence[int] = getattr(self.X, "shape", ())
+        try:
+            hidden = np.atleast_1d(self.of_network("hidden_layer_sizes"))
+            units = [shape[1] if len(shape) == 2 else 1, *hidden, 1]
+            weights = float(sum(n_in * n_out for n_in, n_out in pairwise(units)))
+            return float(weights * self.of_network("max_iter") * len(self.asked["train"]))
+        except (OverflowError, TypeError, ValueError):
             return 0.0
-        hidden = np.atleast_1d(self.of_network("hidden_layer_sizes", network.hidden_layer_sizes))
-        units = [np.shape(self.X)[1] if np.ndim(self.X) == 2 else 1, *hidden, 1]
-        epochs = self.of_network("max_iter", network.max_iter)
-        weights = sum(n_in * n_out for n_in, n_out in pairwise(units))
-        return float(weights * epochs * len(self.asked["train"]))
 
     def key_of_fold(self) -> tuple[Any, ...]:
         """Return what tells data apart: the samples, and the steps that come before the network."""
-        before = {k: v for k, v in self.parameters.items() if not k.startswith(self.prefix)}
-        steps = joblib.hash(sorted(before.items())) if self.has_steps and before else ""
+        steps = ""
+        if self.has_steps:
+            last = self.prefix.removesuffix("__")
+            before = {
+                name: value
+                for name, value in self.parameters.items()
+                if name != last and not name.startswith(self.prefix)
+            }
+            steps = digest(before) if before else ""
         return steps, id(self.asked["train"]), id(self.asked["test"])
 
     @property
@@ -138,16 +148,31 @@ class Fit:
         return isinstance(self.estimator, Pipeline) and len(self.estimator.steps) > 1
 
     def call(self) -> dict[str, Any]:
-        """Do what scikit-learn does."""
-        result: dict[str, Any] = self.function(clone(self.estimator), self.X, self.y, **self.asked)
+        """Do what scikit-learn does, with the configuration and filters of warnings that are set.
+
+        Its wrapper would set them for each fit, and the filters are those of all threads.
+        """
+        function = getattr(self.function, "function", self.function)
+        result: dict[str, Any] = function(clone(self.estimator), self.X, self.y, **self.asked)
         return result
 
 
 def find_network(estimator: Any) -> BaseBP | None:
     """Return the estimator, or a Pipeline's last step, where it is a network of fastbp's own."""
     if type(estimator) is Pipeline:
-        estimator = estimator.steps[-1][1]
+        estimator = estimator.steps[-1][1] if estimator.steps else None
     return estimator if type(estimator) in (BPClassifier, BPRegressor) else None
+
+
+def digest(parameters: dict[str, Any]) -> str:
+    """Return what tells parameters from others: their values, as far as these can be pickled.
+
+    Of those that cannot, as functions without a name, it is which objects they are.
+    """
+    try:
+        return str(joblib.hash(sorted(parameters.items())))
+    except Exception:  # pickling runs code of the users' classes
+        return repr([(name, id(value)) for name, value in sorted(parameters.items())])
 
 
 def take_apart(fits: Iterable[Fit]) -> tuple[list[Fit], list[Any]]:

@@ -1,6 +1,7 @@
 """The data of a fold, checked once and shared by all candidates that are trained on it."""
 
-from dataclasses import dataclass, replace
+import threading
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -8,13 +9,14 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
-from sklearn.utils.validation import _check_method_params
+from sklearn.utils.metaestimators import _safe_split
+from sklearn.utils.validation import _check_method_params, _num_samples
 
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.checks import check_weights, multiply_weights
 from fastbp.samples import Rows, Samples
 
-__all__ = ["Fold", "Table", "transform_fold"]
+__all__ = ["Fold", "FoldData", "Table", "retarget", "transform_fold"]
 
 Array = NDArray[Any]
 
@@ -24,13 +26,24 @@ class Fold:
     """What a network is trained on and judged by."""
 
     samples: Samples
-    train: Rows  # of the samples' X
+    rows: Array  # of the samples, to train on
+    train: Rows | None  # to be judged by, if it is
     test: Rows
     attributes: dict[str, Any]  # that the data give an estimator: its classes, for one
     steps: list[tuple[str, Any]]  # fitted, that come before the network in a Pipeline
     y_test: Any
     y_train: Any = None  # until a score of it is asked for
     seconds: float = 0.0  # it took to make
+
+
+@dataclass
+class FoldData:
+    """What the fits of one fold and setting share, from the first of them to the last."""
+
+    n_fits: int = 0
+    n_left: int = 0
+    folds: dict[Any, Fold] = field(default_factory=dict)  # by what says how X and y are taken
+    making: threading.Lock = field(default_factory=threading.Lock)
 
 
 class Table:
@@ -54,6 +67,7 @@ class Table:
     def fold(self, network: BaseBP, train: Array, test: Array) -> Fold:
         """Return the fold of these row numbers, with targets as this network takes them."""
         template, X = clone(network), self._X
+        train, test = (as_numbers(rows, X.shape[0]) for rows in (train, test))
         vars(template).update(self._attributes)
         dtype = template._choose_dtype(X, first_pass=True)
         targets, labels = template._validate_targets(X, self._y[train], dtype, incremental=False)
@@ -69,6 +83,7 @@ class Table:
         )
         return Fold(
             samples,
+            train,
             Rows(X, train),
             Rows(X, test),
             _fitted_attributes(template),
@@ -84,34 +99,65 @@ def transform_fold(
     sample_weight: Any,
     train: Array,
     test: Array,
-    sibling: Fold | None = None,
+    is_train_judged: bool,
 ) -> Fold:
     """Return a fold of what the steps before the network, fitted to its samples, make of X.
 
-    A sibling is this fold as another network takes y: X is then there already.
+    What `fit_transform` makes of them is learnt from; what it is judged by `transform` makes.
     """
     network: BaseBP = clone(pipeline.steps[-1][1])
-    y_train = _safe_indexing(y, train)
-    params = _check_method_params(X, {"sample_weight": sample_weight}, indices=train)
-    weight = params["sample_weight"]
-    if sibling:
-        samples = network._take_in(sibling.samples.X, y_train, weight, first_pass=True)
-        attributes = sibling.attributes | _fitted_attributes(network)
-        return replace(sibling, samples=samples, attributes=attributes)
-    before = Pipeline(pipeline.steps[:-1], memory=pipeline.memory)
-    X_train = before.fit_transform(_safe_indexing(X, train), y_train)
+    train, test = (as_numbers(rows, _num_samples(X)) for rows in (train, test))
+    before = Pipeline(pipeline.steps[:-1], memory=pipeline.memory, verbose=pipeline.verbose)
+    X_train, y_train = _safe_split(pipeline, X, y, train)
+    X_train = before.fit_transform(X_train, y_train)
+    weight = _weights_of(X, sample_weight, train)
     samples = network._take_in(X_train, y_train, weight, first_pass=True)
     del X_train  # there twice, where it had to be converted
-    X_test = network._check_data(before.transform(_safe_indexing(X, test)), reset=False)
-    numbers = np.arange(max(len(train), len(test)))
+
+    def transform(rows: Array) -> Rows:
+        X_part, _ = _safe_split(pipeline, X, None, rows, train)
+        taken = network._check_data(before.transform(X_part), reset=False)
+        return Rows(taken, np.arange(len(rows)))
+
     return Fold(
         samples,
-        Rows(samples.X, numbers[: len(train)]),
-        Rows(X_test, numbers[: len(test)]),
+        np.arange(len(train)),
+        transform(train) if is_train_judged else None,
+        transform(test),
         _fitted_attributes(network),
         before.steps,
         _safe_indexing(y, test),
     )
+
+
+def retarget(fold: Fold, network: BaseBP, X: Any, y: Any, sample_weight: Any, train: Array) -> Fold:
+    """Return a fold of `transform_fold`'s as another network takes y; what was made of X stays."""
+    network = clone(network)
+    train = as_numbers(train, _num_samples(X))
+    weight = _weights_of(X, sample_weight, train)
+    samples = network._take_in(fold.samples.X, _safe_indexing(y, train), weight, first_pass=True)
+    attributes = fold.attributes | _fitted_attributes(network)
+    return replace(fold, samples=samples, attributes=attributes)
+
+
+def as_numbers(rows: Any, n_samples: int) -> Array:
+    """Return the numbers, from 0 on and in range, of rows that are given as NumPy takes them.
+
+    Compiled code takes no others, and does not check.
+    """
+    numbers: Array = np.asarray(rows)
+    if numbers.ndim != 1:
+        raise ValueError(f"The rows of a fold have the shape {numbers.shape}.")
+    is_plain = numbers.dtype == np.int64 and numbers.size > 0
+    if is_plain and numbers.min() >= 0 and numbers.max() < n_samples:
+        return numbers
+    return np.arange(n_samples)[numbers]
+
+
+def _weights_of(X: Any, sample_weight: Any, rows: Array) -> Any:
+    """Return the weights of some samples, where they have any."""
+    params = {"sample_weight": sample_weight}
+    return _check_method_params(X, params, indices=rows)["sample_weight"]
 
 
 def _fitted_attributes(network: BaseBP) -> dict[str, Any]:

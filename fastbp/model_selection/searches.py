@@ -18,8 +18,9 @@ fastbp's networks, alone or at the end of a Pipeline, are trained side by side o
 process: X is there once, the steps before them are fitted once for each fold and setting, and
 `n_jobs=None` is all processors. In a halving search with `resource="max_iter"` they go on from the
 round before. Inside ``joblib.parallel_config`` with a backend of processes or of a cluster the fits
-are shared out in batches. Ctrl-C leaves in `cv_results_` what is finished. Any other estimator is
-left to scikit-learn. The rest of this text is scikit-learn's.
+are shared out in batches, for each of which the steps are fitted. Ctrl-C leaves in `cv_results_` what
+is finished. A `verbose` of 2 or more tells no more than 1: how many fits are done, and what is left
+to scikit-learn, as any other estimator is. The rest of this text is scikit-learn's.
 """
 
 
@@ -57,21 +58,23 @@ class _Search:
             try:
                 return super().fit(X, y, **params)  # type: ignore[misc,no-any-return]
             finally:
+                if self._backend is not None:
+                    self._backend.forget()
                 del self._backend, self._contexts
 
     def _run_search(self, evaluate_candidates: Callable[..., Any], *, callback_ctx: Any) -> None:
         def evaluate(*args: Any, **kwargs: Any) -> Any:
             results = evaluate_candidates(*args, **kwargs)
-            backend = self._backend
-            if backend is not None and backend.interrupted:
-                self.cv_results_ = results
-                raise KeyboardInterrupt(
-                    f"{backend.n_done} of {backend.n_asked} fits were done; they are in cv_results_"
-                )
+            if self._backend is not None:
+                if self._backend.interrupted:
+                    self.cv_results_ = results
+                self._backend.raise_if_interrupted("; they are in cv_results_")
             return results
 
         super()._run_search(evaluate, callback_ctx=callback_ctx)  # type: ignore[misc]
         self._contexts.close()  # what comes now is the last fit, which is not shared
+        if self._backend is not None:
+            self._backend.forget()
 
 
 def _describe(search: type) -> str:
@@ -101,5 +104,14 @@ def cross_validate(  # noqa: D103
     estimator: Any, *args: Any, n_jobs: int | None = None, verbose: int = 0, **kwargs: Any
 ) -> Any:
     with ExitStack() as contexts:
-        _enter(contexts, estimator, n_jobs, verbose)
-        return stock.cross_validate(estimator, *args, n_jobs=n_jobs, verbose=verbose, **kwargs)
+        backend = _enter(contexts, estimator, n_jobs, verbose)
+        try:
+            results = stock.cross_validate(
+                estimator, *args, n_jobs=n_jobs, verbose=verbose, **kwargs
+            )
+        finally:
+            if backend is not None:
+                backend.forget()
+        if backend is not None:
+            backend.raise_if_interrupted()
+        return results
