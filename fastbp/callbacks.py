@@ -1,20 +1,23 @@
 """Callbacks for `set_callbacks`: what watches a fit, and may end it.
 
 They follow scikit-learn's protocol (`sklearn.callback`) and are told of each epoch, or of each
-iteration of 'lbfgs'. A callback belongs to the network itself; in a Pipeline it is set on the
-network, not on the Pipeline.
+iteration of 'lbfgs'. A callback belongs to the network itself: in a Pipeline or a search it is set
+on the network, ``pipeline[-1].set_callbacks``. Each call of `partial_fit` is an epoch and, as
+`context.task_name` tells, a task of its own.
 """
 
 import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
+from fastbp.estimators.base import BaseBP
 from fastbp.persistence import save_training
 
 __all__ = ["Checkpoint", "EarlyStopping", "LogEvery", "StopOnNaN", "TimeLimit"]
@@ -26,6 +29,13 @@ _MONITORED = {
     "validation_score": False,
     "gradient_norm": True,
 }
+
+
+def _check(name: str, value: Any, kind: Any, what: str, least: float | None = None) -> None:
+    """Refuse an argument that is of another kind, or not at least so much, as NaN."""
+    is_kind = isinstance(value, kind) and not isinstance(value, bool)
+    if not (is_kind and (least is None or value >= least)):
+        raise ValueError(f"{name} must be {what}, got {value!r}.")
 
 
 class _Callback:
@@ -43,6 +53,12 @@ class _Callback:
 
     def setup(self, estimator: Any, context: Any) -> None:
         """Prepare for a fit."""
+        if not isinstance(estimator, BaseBP):
+            raise ValueError(
+                f"{type(self).__name__} is for the network itself, not for a "
+                f"{type(estimator).__name__}: set it there, as by pipeline[-1].set_callbacks or "
+                "search.estimator.set_callbacks."
+            )
         self._runs[id(estimator)] = self._begin(estimator)
 
     def teardown(self, estimator: Any, context: Any) -> None:
@@ -60,11 +76,12 @@ class _Callback:
 
 @dataclass
 class _Best:
-    """The best number so far, with its epoch and weights."""
+    """The best number so far, with its epoch and weights; and the last epoch that was looked at."""
 
     value: float = math.inf
     epoch: int = 0
     waited: int = 0
+    seen: int = 0
     weights: list[Any] | None = None
 
 
@@ -83,7 +100,7 @@ class _HistoryCallback(_Callback):
 
     def setup(self, estimator: Any, context: Any) -> None:
         """Prepare for a fit, by a solver with a history."""
-        if estimator.solver == "lbfgs":
+        if isinstance(estimator, BaseBP) and estimator.solver == "lbfgs":
             who = type(self).__name__
             raise ValueError(f"{who} is for stochastic solvers: 'lbfgs' has no history_.")
         super().setup(estimator, context)
@@ -132,8 +149,9 @@ class EarlyStopping(_HistoryCallback):
     ) -> None:
         if monitor not in _MONITORED:
             raise ValueError(f"monitor must be among {list(_MONITORED)}, got {monitor!r}.")
-        if patience < 0 or tol < 0:
-            raise ValueError(f"patience and tol must be 0 or more, got {patience} and {tol}.")
+        if patience != math.inf:
+            _check("patience", patience, Integral, "an integer, 0 or more", 0)
+        _check("tol", tol, Real, "a number, 0 or more", 0)
         super().__init__()
         self.monitor, self.patience, self.tol = monitor, patience, tol
         self.restore_best = restore_best
@@ -141,8 +159,20 @@ class EarlyStopping(_HistoryCallback):
     def _begin(self, estimator: Any) -> _Best:
         return _Best()
 
+    def setup(self, estimator: Any, context: Any) -> None:
+        """Prepare for a fit."""
+        if context.task_name == "partial_fit":
+            raise ValueError(
+                "EarlyStopping is for fit: early_stopping=True, with X_val and y_val, is what "
+                "stops partial_fit."
+            )
+        super().setup(estimator, context)
+
     def _after_epoch(self, estimator: Any, run: _Best) -> bool:
         last = estimator._history.last()
+        if last["epoch"] == run.seen:  # a checkpoint has asked before
+            return run.waited > self.patience
+        run.seen = int(last["epoch"])
         value = last[self.monitor]
         if math.isnan(value) and self.monitor.startswith("validation"):
             raise ValueError(f"EarlyStopping: {self.monitor} needs early_stopping=True.")
@@ -152,6 +182,26 @@ class EarlyStopping(_HistoryCallback):
             run.value, run.epoch = value, int(last["epoch"])
             if self.restore_best:
                 run.weights = [w.copy() for w in _views(estimator)]
+        return run.waited > self.patience
+
+    def describe_run(self, estimator: Any) -> tuple[dict[str, Any], list[Any] | None]:
+        """Return what a checkpoint holds of a fit: plain values, and weights."""
+        run = self._runs[id(estimator)]
+        self._after_epoch(estimator, run)
+        numbers = {name: value for name, value in vars(run).items() if name != "weights"}
+        return {"monitor": self.monitor, **numbers}, run.weights
+
+    def restore_run(
+        self, estimator: Any, numbers: dict[str, Any], weights: list[Any] | None
+    ) -> bool:
+        """Go on from what was described; true to stop."""
+        monitor = numbers.pop("monitor")
+        if monitor != self.monitor:
+            raise ValueError(
+                f"resume_from holds an EarlyStopping with monitor={monitor!r}, not "
+                f"{self.monitor!r}."
+            )
+        self._runs[id(estimator)] = run = _Best(**numbers, weights=weights)
         return run.waited > self.patience
 
     def teardown(self, estimator: Any, context: Any) -> None:
@@ -168,9 +218,10 @@ class Checkpoint(_Callback):
     """Write a file from which `fit` can go on, every so many epochs.
 
     The file is replaced whole: a kill at any moment leaves the last one or the new one.
-    ``fit(X, y, resume_from=path)`` goes on, and ends with the same bits as without a break;
-    `fastbp.load` gives the model as if training had ended there; a parameter that is a function is
-    then left at its default.
+    ``fit(X, y, resume_from=path)`` goes on, and ends with the same bits as without a break, where
+    the callbacks are the same too; `fastbp.load` gives the model as if training had ended there; a
+    parameter that is a function is then left at its default. After `partial_fit`, whose epochs are
+    counted over the calls, `fastbp.load` and `partial_fit` go on.
 
     Parameters
     ----------
@@ -193,8 +244,8 @@ class Checkpoint(_Callback):
     keeps_state = True
 
     def __init__(self, path: str | os.PathLike[str], every: int = 1) -> None:
-        if every < 1:
-            raise ValueError(f"every must be 1 or more, got {every}.")
+        _check("path", path, (str, os.PathLike), "a str or path-like")
+        _check("every", every, Integral, "an integer, 1 or more", 1)
         super().__init__()
         self.path, self.every = path, every
 
@@ -204,7 +255,9 @@ class Checkpoint(_Callback):
             raise FileNotFoundError(f"Checkpoint: there is no folder {folder}.")
 
     def _after_epoch(self, estimator: Any, run: None) -> bool:
-        if estimator._state.n_iter % self.every == 0:
+        is_lbfgs = estimator.solver == "lbfgs"
+        n_epochs = estimator._state.n_iter if is_lbfgs else estimator._history.n_epochs
+        if n_epochs % self.every == 0:
             save_training(estimator, self.path)
         return False
 
@@ -212,14 +265,16 @@ class Checkpoint(_Callback):
 class TimeLimit(_Callback):
     """Stop after the epoch in which so many seconds have passed since `fit` was called.
 
+    The time of each call of `fit` counts by itself, one with `resume_from` too; `partial_fit` is an
+    epoch anyway.
+
     Parameters
     ----------
     seconds : float
     """
 
     def __init__(self, seconds: float) -> None:
-        if not seconds > 0:
-            raise ValueError(f"seconds must be more than 0, got {seconds}.")
+        _check("seconds", seconds, Real, "more than 0", math.nextafter(0, 1))
         super().__init__()
         self.seconds = seconds
 
@@ -241,8 +296,8 @@ class LogEvery(_HistoryCallback):
     """
 
     def __init__(self, n: int = 10, log: Callable[[str], Any] = print) -> None:
-        if n < 1:
-            raise ValueError(f"n must be 1 or more, got {n}.")
+        _check("n", n, Integral, "an integer, 1 or more", 1)
+        _check("log", log, Callable, "callable")
         super().__init__()
         self.n, self.log = n, log
 

@@ -34,7 +34,8 @@ def to_onnx(model: Any, X: Any = None) -> Any:
         A Pipeline is converted by skl2onnx.
     X : array-like or DataFrame, default=None
         Rows for a Pipeline, of which its inputs take their names and types; one will do. By default
-        the input is one matrix, as above.
+        the input is one matrix, as above. Not all operators that skl2onnx writes have a float64:
+        where onnxruntime refuses the graph, as one with a SimpleImputer, give float32.
 
     Returns
     -------
@@ -45,7 +46,8 @@ def to_onnx(model: Any, X: Any = None) -> Any:
     TypeError
         Where the model is none of these.
     ValueError
-        Where a Pipeline has another network before its last step, or X is missing.
+        Where a Pipeline has another network before its last step, X is missing, or skl2onnx cannot
+        convert the Pipeline for this X.
     ImportError
         Where onnx is not installed, or for a Pipeline skl2onnx.
 
@@ -219,9 +221,17 @@ def _convert_pipeline(pipeline: Any, network: BaseBP, X: Any) -> Any:
         if not hasattr(pipeline, "n_features_in_"):
             raise ValueError("X must be given: the Pipeline does not know how many columns it has.")
         X = np.zeros((1, pipeline.n_features_in_), network._current_weights().dtype)
+    elif not hasattr(X, "columns"):
+        X = np.asarray(X)
     register_with_skl2onnx()
     options = {id(network): {"zipmap": False}} if isinstance(network, BPClassifier) else None
-    return skl2onnx.to_onnx(pipeline, X, options=options)
+    try:
+        return skl2onnx.to_onnx(pipeline, X, options=options)
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"skl2onnx cannot convert the Pipeline for this X ({error}): X must be rows as in fit, "
+            "in columns of NumPy's numbers or of text."
+        ) from error
 
 
 def _set_shapes(step: Any) -> None:

@@ -4,11 +4,15 @@ The format is safetensors (https://huggingface.co/docs/safetensors): a JSON head
 arrays. The header's metadata hold the contents as JSON, and a digest of all of it.
 """
 
+import glob
 import hashlib
 import json
 import os
-import tempfile
+import stat
+from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
+from time import time
 from typing import Any
 
 import numpy as np
@@ -19,10 +23,15 @@ __all__ = ["from_json", "read", "to_json", "write"]
 Array = NDArray[Any]
 
 FORMAT = "1"
+UNFINISHED = ".tmp"
+LEFT_AFTER = 3600.0  # seconds: nobody writes for as long
 
 
 def write(path: str | os.PathLike[str], contents: dict[str, Any], arrays: dict[str, Array]) -> None:
     """Write a file beside its place, then move it there.
+
+    Permissions are those of the file that was there, or a new one's. What a process that was
+    killed as it wrote has left beside is removed, an hour later.
 
     Parameters
     ----------
@@ -36,17 +45,23 @@ def write(path: str | os.PathLike[str], contents: dict[str, Any], arrays: dict[s
 
     text = json.dumps(contents)
     metadata = {"fastbp": FORMAT, "contents": text, "digest": _digest(text, arrays)}
-    path = Path(path)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    path = Path(os.path.realpath(path))  # what a link leads to, not the link
+    beside = path.with_name(f".{path.name}.{token_hex(4)}{UNFINISHED}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(beside, "xb") as file:
             file.write(to_bytes(arrays, metadata))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        if path.exists():
+            beside.chmod(stat.S_IMODE(path.stat().st_mode))
+        os.replace(beside, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
+    for left in path.parent.glob(f".{glob.escape(path.name)}.????????{UNFINISHED}"):
+        with suppress(OSError):
+            if left.stat().st_mtime < time() - LEFT_AFTER:
+                left.unlink()
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -71,7 +86,13 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]
     text = metadata.get("contents", "")
     if metadata.get("digest") != _digest(text, arrays):
         raise ValueError(f"{path} was altered: its contents are not what was saved.")
-    return json.loads(text), arrays
+    try:
+        contents = json.loads(text)
+    except (RecursionError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as a model: {error}.") from error
+    if not isinstance(contents, dict):
+        raise ValueError(f"{path} cannot be read as a model: its contents are {contents!r:.50}.")
+    return contents, arrays
 
 
 def to_json(name: str, value: Any) -> Any:
@@ -102,7 +123,11 @@ def from_json(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if "array" in value:
-        return np.array(from_json(value["array"]), dtype=value["dtype"])
+        kind = np.dtype(value["dtype"]).kind
+        if kind not in "fiubUO":
+            raise ValueError(f"{value['dtype']!r} is no dtype of numbers or text.")
+        # text as wide as it is, whatever the dtype says
+        return np.array(from_json(value["array"]), dtype="U" if kind == "U" else value["dtype"])
     ((kind, contents),) = value.items()
     if kind == "dict":
         return {from_json(k): from_json(v) for k, v in contents}

@@ -69,9 +69,13 @@ def load(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     ValueError
-        Where the file is none of fastbp's, of another version of the format, cut short, or altered.
+        Where the file is none of fastbp's, of another version of the format, cut short, or altered,
+        or where it holds no model, or one of a newer fastbp.
     """
     contents, arrays = files.read(path)
-    model: Any = _ESTIMATORS[contents["estimator"]](**read_parameters(contents))
-    restore(model, contents, arrays)
+    try:
+        model: Any = _ESTIMATORS[contents["estimator"]](**read_parameters(contents))
+        restore(model, contents, arrays)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} holds no model that this fastbp knows: {error!r}.") from error
     return model

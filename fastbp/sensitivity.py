@@ -15,6 +15,8 @@ __all__ = ["input_gradient"]
 
 Array = NDArray[Any]
 
+CHUNK_ROWS = 512  # rows at a time: the derivatives of more would leave the cache
+
 
 def input_gradient(weights: Weights, names: Sequence[str], X: Any) -> Array:
     """Return the Jacobian of the outputs, row by row, by the chain rule from the outputs down.
@@ -30,22 +32,29 @@ def input_gradient(weights: Weights, names: Sequence[str], X: Any) -> Array:
     -------
     ndarray of shape (n_samples, n_features, n_outputs)
     """
+    n_samples, n_features, n_outputs = X.shape[0], weights.units[0], weights.units[-1]
+    jacobian = np.empty((n_samples, n_features, n_outputs), weights.dtype)
+    for i in range(0, n_samples, CHUNK_ROWS):
+        rows = slice(i, i + CHUNK_ROWS)
+        jacobian[rows] = np.moveaxis(_differentiate(weights, names, X[rows]), 0, 2)
+    return jacobian
+
+
+def _differentiate(weights: Weights, names: Sequence[str], X: Any) -> Array:
+    """Return the Jacobian of some rows, of shape (n_outputs, n_rows, n_features)."""
     a, slopes = X, []
     for w, b, name in zip(weights.coefs, weights.intercepts, names, strict=True):
         z = np.ascontiguousarray(a @ w + b, dtype=weights.dtype)
         a, slope = _activate(name, z)
         slopes.append(slope)
-    n_outputs = a.shape[1]
-    if names[-1] == "softmax":
-        # d a[j] / d z[i] = a[j] * ((i == j) - a[i])
-        delta = a[:, :, None] * (np.eye(n_outputs, dtype=a.dtype) - a[:, None, :])
-    else:
-        delta = slopes[-1][:, :, None] * np.eye(n_outputs, dtype=a.dtype)
-    # delta[sample, i, j] is the derivative of output j by the z of unit i
+    unit = np.eye(a.shape[1], dtype=a.dtype)[:, None, :]
+    # delta[j, sample, i] is the derivative of output j by the z of unit i; for a softmax,
+    # d a[j] / d z[i] = a[j] * ((i == j) - a[i])
+    delta = a.T[:, :, None] * (unit - a) if names[-1] == "softmax" else slopes[-1] * unit
     for i in range(len(names) - 1, 0, -1):
-        delta = slopes[i - 1][:, :, None] * (weights.coefs[i] @ delta)
-    jacobian: Array = weights.coefs[0] @ delta
-    return jacobian
+        delta = slopes[i - 1] * (delta @ weights.coefs[i].T)
+    derivatives: Array = delta @ weights.coefs[0].T
+    return derivatives
 
 
 def _activate(name: str, z: Array) -> tuple[Array, Array]:

@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from fastbp.forks import hold_at_forks
 from fastbp.kernels.jit import is_ready, parallel_kernel
 from fastbp.kernels.plan import Plan, run
-from fastbp.kernels.team import run_team
+from fastbp.kernels.team import run_team, yield_address
 
 __all__ = [
     "Cancelled",
@@ -243,14 +243,14 @@ def run_on_threads(function: int, plan: Plan, n_threads: int, compile_it: bool) 
     """
     if n_threads > 1:
         team = plan.workspace.team
-        arguments = function, plan.address, team, n_threads
+        arguments = function, plan.address, team, n_threads, yield_address()
         if is_ready(run_team, arguments, compile_it):
             with parallel_region(n_threads) as parallel:
                 if parallel:
-                    team[:] = 0
                     run_team(*arguments)
+                    team[:] = 0
                     return n_threads
-    run(function, plan, 0, 1)
+    run(function, plan, 0, 1, 0)
     return 1
 
 

@@ -53,4 +53,4 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
             activations.activation_address(name, dtype)
         for function, n_integers in epoch.CALLED:
             plan_function(function, engine.plan.type, n_integers)
-    is_ready(run_team, (0, 0, make_team(), 2), compile_it=True)
+    is_ready(run_team, (0, 0, make_team(), 2, 0), compile_it=True)

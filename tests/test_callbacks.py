@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from common import make_data, make_weights
 from scipy.optimize import minimize
@@ -34,6 +35,7 @@ from fastbp.training.solvers import STOCHASTIC_SOLVERS
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 X, Y = make_data("multiclass")
+FRAME = pd.DataFrame(X, columns=list("abcdef"))
 
 
 class Recorder:
@@ -124,6 +126,24 @@ def test_in_a_pipeline_and_in_searches():
         assert recorder.told.count("end epoch 1") == 5  # four fits, and the best again
 
 
+@pytest.mark.parametrize(
+    "callback",
+    [EarlyStopping(), Checkpoint("never"), TimeLimit(1), LogEvery(), StopOnNaN()],
+    ids=lambda callback: type(callback).__name__,
+)
+def test_a_callback_is_set_on_the_network_itself(callback):
+    model = BPClassifier(max_iter=2, random_state=0)
+    searches = GridSearchCV, fastbp.model_selection.GridSearchCV
+    for whole in (
+        make_pipeline(StandardScaler(), model),
+        *(search(model, {"alpha": [0.1, 1]}, cv=2) for search in searches),
+    ):
+        with pytest.raises(ValueError, match=r"for the network itself, not for a (Pipe|GridS)"):
+            whole.set_callbacks(callback).fit(X, Y)
+    assert not os.path.exists("never")
+    assert callback._runs == {}
+
+
 def test_errors_of_callbacks_come_through():
     class Failing(Recorder):
         def on_fit_task_end(self, estimator, context):
@@ -183,19 +203,31 @@ def test_stop_on_nan():
     with pytest.raises(ValueError, match="non-finite"), np.errstate(all="ignore"):
         clone(model).fit(X, 1e3 * Y)
     stopper = StopOnNaN()
-    model.set_callbacks(stopper).fit(X, 1e3 * Y)
-    assert stopper.stopped_
-    assert all(np.isfinite(w).all() for w in model.coefs_)
+    for other in (
+        {},
+        # of units that do not fill the processor's vectors the rest of a vector runs off too
+        {"hidden_layer_sizes": 5, "activation": "tanh", "dtype": "float32", "batch_size": 20},
+        {"early_stopping": True, "scoring": "neg_mean_squared_error", "learning_rate_init": 1e300},
+    ):
+        diverging = clone(model).set_params(**other).set_callbacks(stopper)
+        with np.errstate(all="ignore"):
+            diverging.fit(X, 1e3 * Y)
+        assert stopper.stopped_
+        assert all(np.isfinite(w).all() for w in diverging.coefs_)
+        assert np.isfinite(diverging._weights.flat).all()
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: EarlyStopping("accuracy"), "monitor must be among"),
-        (lambda: EarlyStopping(patience=-1), "patience"),
-        (lambda: Checkpoint("x", every=0), "every"),
-        (lambda: TimeLimit(0), "seconds"),
-        (lambda: LogEvery(0), "n must be"),
+        *[(lambda v=v: EarlyStopping(patience=v), "patience") for v in (-1, np.nan, "a", 1.5)],
+        *[(lambda v=v: EarlyStopping(tol=v), "tol") for v in (-1, np.nan, "a", None)],
+        *[(lambda v=v: Checkpoint("x", every=v), "every") for v in (0, 1.5, "a", True)],
+        *[(lambda v=v: Checkpoint(v), "path") for v in (None, 3)],
+        *[(lambda v=v: TimeLimit(v), "seconds") for v in (0, np.nan, "a", None)],
+        *[(lambda v=v: LogEvery(v), "n must be") for v in (0, 1.5, "a")],
+        (lambda: LogEvery(log=3), "log must be callable"),
     ],
 )
 def test_wrong_arguments(make, message):
@@ -262,6 +294,80 @@ def test_going_on_equals_never_having_stopped(run, solver, dtype, tmp_path):
         same_model(gone_on, whole)
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("restore_best", [False, True])
+@pytest.mark.parametrize("is_first", [False, True])
+def test_going_on_with_early_stopping_by_a_callback(
+    is_first, restore_best, early_stopping, tmp_path
+):
+    """From each epoch on, the last one too; whichever callback hears of an epoch first."""
+    settings = {"random_state": 0, "learning_rate_init": 0.3, "n_iter_no_change": np.inf}
+    settings |= {"hidden_layer_sizes": (7, 5), "early_stopping": early_stopping}
+    monitor = "validation_loss" if early_stopping else "loss"
+
+    def make():
+        stopping = EarlyStopping(monitor, patience=4, restore_best=restore_best)
+        return stopping, BPClassifier(**settings)
+
+    stopping, model = make()
+    keeper = Keeper(tmp_path / "0")
+    fit(model, *([keeper, stopping] if is_first else [stopping, keeper]))
+    assert 8 < model.n_iter_ < 200
+    for k in (1, model.n_iter_ - 5, model.n_iter_ - 3, model.n_iter_):
+        again, resumed = make()
+        fit(resumed, again, resume_from=tmp_path / str(k))
+        same_model(resumed, model)
+        assert (again.best_, again.best_epoch_) == (stopping.best_, stopping.best_epoch_)
+    other = clone(model).set_callbacks(EarlyStopping("gradient_norm"))
+    with pytest.raises(ValueError, match=r"monitor='.*loss', not 'gradient_norm'"):
+        other.fit(X, Y, resume_from=tmp_path / "1")
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_a_checkpoint_of_partial_fit(solver, tmp_path):
+    """Epochs are counted over the calls, and partial_fit goes on from the file to the same end."""
+    settings = {"early_stopping": True, "tol": 0.01, "n_iter_no_change": 3, "solver": solver}
+    data = {"X": X, "y": Y, "classes": np.unique(Y), "X_val": X[:20], "y_val": Y[:20]}
+    model = BPClassifier((7, 5), learning_rate_init=0.1, random_state=0, **settings)
+    model.set_callbacks(Checkpoint(tmp_path / "run", every=3))
+    models = {}
+    for n_epochs in range(1, 30):
+        model.partial_fit(**data)
+        if n_epochs >= 3:
+            models[n_epochs // 3] = fastbp.load(tmp_path / "run")
+            assert models[n_epochs // 3].history_["epoch"][-1] == n_epochs // 3 * 3
+        if model.stopped_:
+            break
+    assert len(models) > 1
+    for loaded in models.values():
+        for _ in range(loaded.history_["epoch"][-1], n_epochs):
+            assert not loaded.stopped_
+            loaded.partial_fit(**data)
+        assert loaded.stopped_
+        same_model(loaded, model)
+        assert loaded.history_["epoch"][-1] == n_epochs
+    with pytest.raises(ValueError, match="no training that could go on"):
+        clone(model).fit(X, Y, resume_from=tmp_path / "run")
+
+
+def test_the_last_checkpoint_of_partial_fit_is_the_model_that_stopped(tmp_path):
+    model = BPClassifier(early_stopping=True, n_iter_no_change=1, tol=1.0, random_state=0)
+    model.set_callbacks(Checkpoint(tmp_path / "run"))
+    data = {"classes": np.unique(Y), "X_val": X[:20], "y_val": Y[:20]}
+    for _ in range(3):
+        model.partial_fit(X, Y, **data)
+    assert model.stopped_
+    loaded = fastbp.load(tmp_path / "run")
+    assert loaded.stopped_
+    same_model(loaded, model)
+
+
+def test_early_stopping_by_a_callback_is_not_for_partial_fit():
+    model = BPClassifier().set_callbacks(EarlyStopping())
+    with pytest.raises(ValueError, match="EarlyStopping is for fit: early_stopping=True"):
+        model.partial_fit(X, Y, classes=np.unique(Y))
+
+
 @pytest.mark.parametrize("container", [np.asarray, csr_array])
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("target", ["binary", "multilabel", "regression", "poisson"])
@@ -295,7 +401,7 @@ def test_a_checkpoint_is_a_model_too(solver, tmp_path):
 
 def test_what_is_wrong_with_a_checkpoint(tmp_path):
     path = tmp_path / "run"
-    model = BPClassifier(max_iter=3, random_state=0).set_callbacks(Checkpoint(path)).fit(X, Y)
+    model = BPClassifier(max_iter=3, random_state=0).set_callbacks(Checkpoint(path)).fit(FRAME, Y)
     regressor = BPRegressor(max_iter=3, random_state=0)
     regressor.set_callbacks(Checkpoint(tmp_path / "regression")).fit(X, Y)
     for other, data, message in (
@@ -306,11 +412,17 @@ def test_what_is_wrong_with_a_checkpoint(tmp_path):
         (BPClassifier(random_state=0), (X.astype(np.float32), Y), "in float64, not in float32"),
         (BPClassifier(random_state=0), (X, Y + 1), "with the classes"),
         (BPRegressor(random_state=0), (X, Y), "of a BPClassifier"),
+        (BPClassifier(random_state=0), (FRAME[list("fedcba")], Y), "with the features"),
     ):
         with pytest.raises(ValueError, match=message):
             other.fit(*data, resume_from=path)
     with pytest.raises(ValueError, match=r"no training of units \(6, 100, 2\)"):
         regressor.fit(X, np.column_stack([Y, Y]), resume_from=tmp_path / "regression")
+    for given in ({"coef_init": "rubbish"}, {"intercept_init": []}):
+        with pytest.raises(
+            ValueError, match="coef_init and intercept_init are not for resume_from"
+        ):
+            BPClassifier(random_state=0).fit(X, Y, **given, resume_from=path)
     with pytest.raises(ValueError, match="of 3 epochs: max_iter is less"):
         BPClassifier(random_state=0, max_iter=2).fit(X, Y, resume_from=path)
     fastbp.save(model, path)
@@ -360,6 +472,15 @@ def test_functions_are_kept_by_name(tmp_path):
         BPClassifier(learning_rate="cosine", random_state=0).fit(X, Y, resume_from=path)
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "one_cycle", lambda step, n_steps: 1.0])
+def test_a_schedule_over_all_epochs_holds_them_fast(schedule, tmp_path):
+    model = BPClassifier(learning_rate=schedule, max_iter=3, random_state=0)
+    fit(model, Checkpoint(tmp_path / "run"))
+    message = "with max_iter=3, not 6, on which learning_rate depends"
+    with pytest.raises(ValueError, match=message):
+        clone(model).set_params(max_iter=6).fit(X, Y, resume_from=tmp_path / "run")
+
+
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         fit(BPClassifier(max_iter=3), Checkpoint(tmp_path / "none" / "run", every=100))
@@ -376,7 +497,7 @@ ENDS = {
     "no step is found": ({"tol": 0}, "ABNORMAL"),
     "max_time": ({"max_time": 4}, r"Maximum time \(4 s\) reached"),
 }
-LOW = 0.3
+LOW = 0.48  # half way between the losses of two iterations
 
 
 def turn_round(gradient):

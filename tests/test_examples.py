@@ -202,6 +202,38 @@ def test_schedules(tmp_path):
         assert accuracy[name] > hindsight + spread - 0.02  # as far as it is printed
 
 
+def test_regularisation(tmp_path):
+    output = run_quickly("regularisation", tmp_path)
+    names = "neither", "dropout", "smoothing", "both"
+    digits = [numbers_after(name, output.split("Reviews")[0]) for name in names]
+    (_, plain, _, loss), *others = digits
+    assert all(accuracy > plain for _, accuracy, _, _ in others)
+    assert others[0][3] < loss < others[1][3]
+    clipped = {rate: numbers_after(f"rate {rate:4}", output)[-1] for rate in (0.01, 0.03, 0.1, 0.3)}
+    assert min(clipped.values()) > 0.6
+    assert numbers_after("rate 0.01", output)[0] > clipped[0.01]  # what it costs
+    for rate in (0.1, 0.3):
+        *others, score = numbers_after(f"rate {rate:4}", output)  # none is infinite
+        assert max(others, default=0) < score - 0.3
+    rows = [numbers_after(name, output.split("Reviews")[1]) for name in ("neither", "alpha", "l1")]
+    assert rows[2][0] > rows[0][0]
+    assert 2 * rows[2][1] < rows[1][1] < rows[0][1]
+    assert "disappointed" in output.split("weigh most: ")[1]
+
+
+def test_inside(tmp_path):
+    output = run_quickly("inside", tmp_path)
+    for n in (100, 500):
+        pixels, _, first, _, last, _ = numbers_after(f"{n} ", output)
+        assert first > pixels + 0.01
+        assert last < pixels
+    wiped = [numbers_after(name, output)[0] for name in ("any", "darkest", "important")]
+    assert wiped[0] > 0.9 > wiped[1] > wiped[2] + 0.2
+    same, of = numbers_after("The graph of ONNX gives the same digit for", output)
+    assert same == of == 2000
+    assert numbers_after("probabilities differ by", output)[0] < 1e-5
+
+
 def test_every_example_has_a_test():
     assert {f"test_{script}" for script in SCRIPTS} <= set(globals())
 

@@ -18,6 +18,7 @@ from sklearn.compose import make_column_transformer
 from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
@@ -435,6 +436,33 @@ def test_a_pipeline_of_unknown_width_needs_rows():
     pipeline = make_pipeline(CountVectorizer(), BPRegressor(hidden_layer_sizes=(2,), max_iter=1))
     with pytest.raises(ValueError, match="X must be given"):
         to_onnx(pipeline.fit(texts, [0.0, 1.0, 2.0]))
+    for rows in (texts, pd.Series(texts), np.array(texts)):
+        assert to_onnx(pipeline, rows).graph.output[0].name == "variable"
+
+
+def test_rows_that_skl2onnx_does_not_take():
+    X, y = make_data("binary")
+    frame = pd.DataFrame(X[:, :2], columns=["a", "b"])
+    columns = make_column_transformer((StandardScaler(), ["a", "b"]))
+    pipeline = make_pipeline(columns, BPClassifier((3,), max_iter=5, random_state=0))
+    integers = frame.assign(a=pd.array(np.arange(len(y)), dtype="Int64"))
+    for fitted, rows in ((frame, None), (frame, X[:, :2]), (integers, integers)):
+        pipeline.fit(fitted, y)
+        with pytest.raises(ValueError, match="cannot convert the Pipeline for this X"):
+            to_onnx(pipeline, rows)
+
+
+@pytest.mark.parametrize("convert", [np.asarray, np.ndarray.tolist])
+def test_rows_of_a_pipeline_of_numbers(convert):
+    X, y = make_data("binary")
+    pipeline = make_pipeline(SimpleImputer(), BPClassifier((3,), max_iter=5, random_state=0))
+    pipeline.fit(X.astype(np.float32), y)
+    proto = to_onnx(pipeline, X.astype(np.float32))
+    outputs = run(proto, X.astype(np.float32))
+    assert_near(outputs["probabilities"], pipeline.predict_proba(X.astype(np.float32)))
+    scaled = make_pipeline(StandardScaler(), BPClassifier((3,), max_iter=5, random_state=0))
+    outputs = run(to_onnx(scaled.fit(X, y), convert(X[:1])), X)
+    assert_near(outputs["probabilities"], scaled.predict_proba(X))
 
 
 @pytest.mark.parametrize("missing", ["onnx", "skl2onnx", "torch"])

@@ -30,6 +30,7 @@ from searches import (
 )
 from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.callback import ProgressBar
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.datasets import load_digits, load_iris, make_multilabel_classification, make_regression
 from sklearn.exceptions import FitFailedWarning, NotFittedError
@@ -47,7 +48,7 @@ from sklearn.preprocessing import (
 )
 
 from fastbp import BPClassifier, BPRegressor, threads
-from fastbp.callbacks import EarlyStopping
+from fastbp.callbacks import EarlyStopping, TimeLimit
 from fastbp.model_selection import backend, evaluation
 from fastbp.threads import Cancelled, cancelled_by
 
@@ -544,6 +545,28 @@ def test_any_other_estimator_is_left_to_scikit_learn(fits, capsys):
     search_twice(CLASSIFIER, grid, X, y, cv=2, fit={"coef_init": init}, verbose=1)
     assert "left 4 fits to scikit-learn: fit is given coef_init." in capsys.readouterr().out
     assert len(fits) == 4
+
+
+def test_what_watches_or_validates_is_left_to_scikit_learn(fits, capsys):
+    """With the reason."""
+    X, y = small_iris()
+    watched = clone(CLASSIFIER).set_callbacks(TimeLimit(1000))
+    stopping = clone(CLASSIFIER).set_params(early_stopping=True)
+    transforming = Pipeline(scaled(CLASSIFIER).steps, transform_input=["X_val"])
+    validation = {"X_val": X[::5], "y_val": y[::5]}
+    for estimator, callbacks, given, reason in (
+        (watched, [], {}, "the estimator has callbacks"),
+        (CLASSIFIER, [ProgressBar()], {}, "the search has callbacks"),
+        (stopping, [], validation, "fit is given X_val, y_val"),
+        (transforming, [], {}, "the Pipeline has transform_input"),
+    ):
+        prefix = "net__" if estimator is transforming else ""
+        search = OURS.GridSearchCV(estimator, {f"{prefix}alpha": [0.1, 1.0]}, cv=2, verbose=1)
+        with config_context(enable_metadata_routing=estimator is transforming):
+            search.set_callbacks(*callbacks).fit(X, y, **given)
+        assert reason in capsys.readouterr().out
+        assert np.isfinite(search.best_score_)
+    assert not fits
 
 
 @pytest.mark.parametrize("place", ["alone", "in a pipeline", "candidate"])

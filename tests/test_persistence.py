@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_iris, make_multilabel_classification
 
 import fastbp
-from fastbp import BPClassifier, BPRegressor
+from fastbp import BPClassifier, BPRegressor, files
 from fastbp.estimators import stored
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -101,6 +101,110 @@ def test_what_is_no_model_of_ours(tmp_path):
         fastbp.load(path)
     with pytest.raises(FileNotFoundError):
         fastbp.load(tmp_path / "none")
+
+
+def deep(contents, arrays):
+    return '{"a":' * 100_000 + "1" + "}" * 100_000
+
+
+UNFIT = {
+    "another estimator": lambda c, a: c.update(estimator="Foo"),
+    "no parameters": lambda c, a: c.pop("parameters"),
+    "a parameter of a newer fastbp": lambda c, a: c["parameters"].update(new=1),
+    "an attribute of another name": lambda c, a: c["attributes"].update(predict="x"),
+    "another class": lambda c, a: c["attributes"].update(__class__="x"),
+    "another number of features": lambda c, a: c["attributes"].update(n_features_in_=2),
+    "no number of features": lambda c, a: c["attributes"].pop("n_features_in_"),
+    "an output that is not known": lambda c, a: c["attributes"].update(out_activation_="x"),
+    "no coefs": lambda c, a: [a.pop("coefs.0"), a.pop("coefs.1")],
+    "no last intercepts": lambda c, a: a.pop("intercepts.1"),
+    "coefs of one dimension": lambda c, a: a.update({"coefs.0": np.zeros(3)}),
+    "coefs of other inputs": lambda c, a: a.update({"coefs.1": np.zeros((4, 3))}),
+    "coefs of other outputs": lambda c, a: a.update({"coefs.1": np.zeros((3, 5))}),
+    "coefs of integers": lambda c, a: a.update({"coefs.0": np.zeros((4, 3), int)}),
+    "coefs of half precision": lambda c, a: a.update({"coefs.0": np.zeros((4, 3), "f2")}),
+    "coefs of two precisions": lambda c, a: a.update({"coefs.0": np.zeros((4, 3), "f4")}),
+    "coefs of no inputs": lambda c, a: a.update({"coefs.0": np.zeros((0, 10**13))}),
+    "intercepts that would be spread": lambda c, a: a.update({"intercepts.0": np.zeros(1)}),
+    "a class less": lambda c, a: a.update(classes_=np.arange(2)),
+    "classes in rows": lambda c, a: a.update(classes_=np.zeros((3, 1))),
+    "no classes": lambda c, a: a.pop("classes_"),
+    "no labels": lambda c, a: c.pop("labels"),
+    "a name less": lambda c, a: c.update(feature_names_in_={"list": ["a", "b", "c"]}),
+    "a moment too long": lambda c, a: a.update({"optimizer.first": np.zeros(99)}),
+    "a moment too short": lambda c, a: a.update({"optimizer.first": np.zeros(2)}),
+    "best weights of another shape": lambda c, a: a.update(best=np.zeros(2)),
+    "another solver": lambda c, a: c["optimizer"].update(solver="x"),
+    "settings of no solver": lambda c, a: c["optimizer"].update(begin=1),
+    "no losses in the history": lambda c, a: a.pop("history.loss"),
+    "an epoch less in the history": lambda c, a: a.update({"history.loss": np.zeros(4)}),
+    "an array wider than the file": lambda c, a: c["parameters"].update(
+        hidden_layer_sizes={"array": {"list": ["a"]}, "dtype": "S1000000000"}
+    ),
+    "a list": lambda c, a: "[]",
+    "no JSON": lambda c, a: "{",
+    "what nests too deep": deep,
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_contents_that_make_no_model(kind, tmp_path):
+    """Whoever wrote them: the digest is right."""
+    from safetensors.numpy import save_file
+
+    path = tmp_path / "model"
+    fastbp.save(BPClassifier((3,), max_iter=5, random_state=0).fit(X, Y), path, state=True)
+    contents, arrays = files.read(path)
+    text = UNFIT[kind](contents, arrays)
+    text = text if isinstance(text, str) else json.dumps(contents)
+    metadata = {"fastbp": "1", "contents": text, "digest": files._digest(text, arrays)}
+    save_file(arrays, path, metadata)
+    with pytest.raises(ValueError, match=str(path)):
+        fastbp.load(path)
+
+
+def test_weights_that_users_gave_are_saved_as_they_predict(tmp_path):
+    model = BPClassifier((3,), max_iter=5, random_state=0).fit(X, Y)
+    model.coefs_[0] = np.arange(12).reshape(4, 3)
+    fastbp.save(model, tmp_path / "model")
+    loaded = fastbp.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
+
+
+def test_permissions_and_links_stay(tmp_path):
+    model, path = BPClassifier(**SETTINGS).fit(X, Y), tmp_path / "model"
+    (tmp_path / "new").touch()
+    fastbp.save(model, path)
+    assert path.stat().st_mode == (tmp_path / "new").stat().st_mode
+    path.chmod(0o640)
+    (tmp_path / "link").symlink_to("model")
+    before = path.read_bytes()
+    fastbp.save(BPClassifier((2,), max_iter=1).fit(X, Y), tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert path.read_bytes() != before
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    names = ".model.00c0ffee.tmp", ".model.11c0ffee.tmp", ".other.00c0ffee.tmp"
+    for name in names:
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (0, 0))
+    os.utime(tmp_path / names[1])  # somebody is still writing
+    fastbp.save(BPClassifier(**SETTINGS).fit(X, Y), tmp_path / "model")
+    assert sorted(os.listdir(tmp_path)) == [names[1], names[2], "model"]
+
+
+def test_many_epochs_do_not_fill_the_header(tmp_path):
+    """Of which safetensors takes no more than 100 MB."""
+    model = BPClassifier((2,), max_iter=1, early_stopping=True).fit(X, Y)
+    sizes = []
+    for n in (10, 10_000):
+        model.loss_curve_, model.validation_scores_ = [0.1] * n, [0.3] * n
+        fastbp.save(model, tmp_path / "model")
+        sizes.append(int.from_bytes((tmp_path / "model").read_bytes()[:8], "little"))
+        assert fastbp.load(tmp_path / "model").loss_curve_ == model.loss_curve_
+    assert sizes[1] < sizes[0] + 100
 
 
 def test_what_cannot_be_saved_leaves_the_file_that_was_there(tmp_path, monkeypatch):

@@ -115,6 +115,15 @@ def test_what_is_written_into_the_weights_predicts(model):
     assert before.shape[0] == after.shape[0]
 
 
+def test_weights_of_another_shape_are_refused(model):
+    changed = clone(model).set_params(max_iter=2).fit(X, X[:, 0] > 0)
+    for i, w in ((0, np.ones((22, 16))), (1, np.ones((16, 9))), (2, np.ones((8, 2)))):
+        before, changed.coefs_[i] = changed.coefs_[i], w
+        with pytest.raises(ValueError, match="must be of layers from 20 inputs to 1 outputs"):
+            changed.predict(X)
+        changed.coefs_[i] = before
+
+
 # Seeing inside ----------------------------------------------------------------------------------
 
 
@@ -140,6 +149,26 @@ def test_transform_in_a_pipeline_and_of_no_layer(model):
         model.transform(X[:, :19])
     linear = clone(model).set_params(hidden_layer_sizes=()).fit(X, X[:, 0] > 0)
     np.testing.assert_array_equal(linear.transform(X), X)
+
+
+def test_transform_as_a_table(model):
+    """Each layer's columns have the names of its own units."""
+    shown = clone(model).set_params(max_iter=2).fit(X, X[:, 0] > 0).set_output(transform="pandas")
+    for layer, n_units in ((0, 40), (1, 9), (-1, 9), (-2, 40)):
+        frame = shown.transform(X[:7], layer=layer)
+        kind = type(model).__name__.lower()
+        assert list(frame) == [f"{kind}{i}" for i in range(n_units)]
+        shown.set_output(transform="default")
+        np.testing.assert_array_equal(frame, shown.transform(X[:7], layer=layer))
+        shown.set_output(transform="pandas")
+    assert shown.fit_transform(X, X[:, 0] > 0).shape == (len(X), 9)
+
+
+@pytest.mark.parametrize("layer", [0.0, True, "0", None])
+def test_a_layer_is_an_integer(model, layer):
+    with pytest.raises(TypeError, match="layer must be an integer"):
+        model.transform(X[:7], layer=layer)
+    np.testing.assert_array_equal(model.transform(X[:7], np.int8(0)), model.transform(X[:7], 0))
 
 
 @pytest.mark.parametrize("activation", ["tanh", "gelu", "selu", "identity"])

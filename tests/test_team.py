@@ -7,14 +7,32 @@ import numpy as np
 import pytest
 
 from fastbp.kernels.jit import DISABLED, kernel
-from fastbp.kernels.team import join, make_team, wait, yield_address
+from fastbp.kernels.team import admit, end, invite, join, make_team, wait, yield_address
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="plain Python has no atomic numbers")
 
 
 @kernel
-def run_join(team, n_threads):
-    return join(team, n_threads)
+def take_part(team, n_threads, until, rounds, yield_function, counters, places, errors):
+    """Work in rounds, as training does, and in so many when there are as many as `until` says.
+
+    Each adds to its own counter, and after the barrier looks at those of the others.
+    """
+    member, size, place = join(team, n_threads, yield_function)
+    while size > member and rounds > 0:
+        places[member] = place if counters[member] == 0 else places[member]
+        counters[member] = place + 1
+        rounds -= size >= until
+        wait(team, size, yield_function)
+        for other in range(size):
+            errors[member] += counters[other] != place + 1
+        if member == 0:
+            invite(team)
+        wait(team, size, yield_function)
+        place += 1
+        size = admit(team, member, size, place)
+    if member == 0:
+        end(team)
 
 
 @kernel
@@ -38,28 +56,31 @@ def in_threads(n, function):
     assert not any(thread.is_alive() for thread in pool)
 
 
-def test_one_alone_is_a_team_and_later_ones_are_not():
+def test_one_alone_is_a_team_and_needs_nobody_who_comes_when_it_has_done():
     """As where a threading layer runs all iterations on one thread."""
     team = make_team()
-    assert run_join(team, 3) == (0, 1)
-    assert [run_join(team, 3)[1] for _ in range(2)] == [0, 0]
+    counters, places, errors = np.zeros((3, 4), np.int64)
+    for _ in range(3):
+        take_part(team, 3, 1, 7, yield_address(), counters, places, errors)
+        assert counters.tolist() == [7, 0, 0, 0]
 
 
-@pytest.mark.parametrize("n", [2, 3, 5])
-def test_all_who_come_in_time_are_in_the_team(n):
-    team = make_team()
-    run_join(make_team(), 1)  # compiled
-    places = [None] * n
+@pytest.mark.parametrize("delays", [(0, 0), (0, 0.003), (0, 0, 0), (0, 0.02, 0.04, 0.04)])
+def test_who_comes_late_is_taken_in(delays):
+    """All agree on the size of the team, and on the round from which it is another."""
+    n, team = len(delays), make_team()
+    counters, places, errors = np.zeros((3, n), np.int64)
+    take_part(make_team(), 1, 1, 0, 0, *np.zeros((3, 1), np.int64))  # compiled
 
     def come(i):
-        places[i] = run_join(team, n)
+        time.sleep(delays[i])
+        take_part(team, n, n, 500, yield_address(), counters, places, errors)
 
     in_threads(n, come)
-    size = max(size for _, size in places)
-    members = sorted(member for member, _ in places if member < size)
-    assert members == list(range(size))
-    assert {s for m, s in places if m < size} == {size}
-    assert all(s == 0 for m, s in places if m >= size)
+    assert set(counters) == {places.max() + 500}
+    assert places.min() == 0
+    assert places.max() > 0 or max(delays) < 0.01
+    assert not errors.any()
 
 
 @pytest.mark.parametrize("yield_function", [0, yield_address()], ids=["spin", "yield"])

@@ -36,7 +36,7 @@ def eager_threads(monkeypatch):
 def run_in_threads(function, plan, n_threads, compile_it):
     """`run_on_threads`, by as many threads of Python's, however many processors there are."""
     pool = [
-        threading.Thread(target=run, args=(function, plan, member, n_threads))
+        threading.Thread(target=run, args=(function, plan, member, n_threads, 0))
         for member in range(n_threads)
     ]
     for thread in pool:
@@ -117,8 +117,16 @@ def test_gradients_are_summed_in_parts_where_threads_exchange_less_then(units, b
         assert bool(workspace.partials.size) == (parts > 1 and n_threads > 1)
 
 
-def test_a_team_is_started(eager_threads):
+def test_a_team_is_started(eager_threads, monkeypatch):
     """That the engine asks for threads; on one processor the team is of one."""
+    asked = []
+
+    def region(n_threads):
+        asked.append(n_threads)
+        return threads_of(n_threads)
+
+    threads_of = threads.parallel_region
+    monkeypatch.setattr(threads, "parallel_region", region)
     case = make_case((20, 50, 2), ["relu", "softmax"], "log_loss", 203)
     engine = case.engine(np.float64, 32, n_jobs=2, keep_gradient=False)
     engine.pace = Pace(2, 0.0, 1e-3)
@@ -126,8 +134,9 @@ def test_a_team_is_started(eager_threads):
     optimizer = make_optimizer()
     optimizer.begin(engine.weights)
     list(engine.train(np.arange(203), 2, optimizer))
-    assert is_ready(run_team, (0, 0, make_team(), 2), compile_it=False)
-    assert engine.workspace.team.any()
+    assert is_ready(run_team, (0, 0, make_team(), 2, 0), compile_it=False)
+    assert asked == [2]
+    assert not engine.workspace.team.any()  # for the next call
 
 
 def test_the_same_bits_through_blas(monkeypatch):

@@ -5,8 +5,15 @@ import numpy as np
 import pytest
 import sklearn
 from networks import make_case
+from scipy.sparse import csr_array
 from sklearn.datasets import load_iris, make_multilabel_classification, make_regression
-from sklearn.metrics import get_scorer, log_loss, mean_poisson_deviance, mean_squared_error
+from sklearn.metrics import (
+    get_scorer,
+    log_loss,
+    make_scorer,
+    mean_poisson_deviance,
+    mean_squared_error,
+)
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import compute_sample_weight
@@ -111,6 +118,60 @@ def test_regressors_are_judged_by_their_loss():
     assert model.best_validation_score_ == model.score(X[:30], y[:30])
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.parametrize(
+    ("scoring", "X_val"),
+    [
+        ("roc_auc", X[:10]),  # one class has no AUC
+        (lambda m, X, y: np.nan, X[:30]),
+        ("neg_log_loss", 1e60 * X[:30]),  # too large for the network's float32
+        (None, 1e60 * X[:30]),
+    ],
+)
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_scores_that_are_all_nan(scoring, X_val, method):
+    settings = {**STOPPING, "scoring": scoring, "n_iter_no_change": 3, "dtype": "float32"}
+    kind = BPRegressor if scoring is None else BPClassifier
+    model = kind(**settings)
+    given = {"X_val": X_val, "y_val": Y[: len(X_val)]}
+    if method == "partial_fit" and kind is BPClassifier:
+        given["classes"] = [0, 1]
+
+    def go():
+        for _ in range(1 if method == "fit" else 5):
+            getattr(model, method)(X[:100], Y[:100], **given)
+
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="scoring has given no finite"):
+        go()
+    assert len(model.validation_scores_) == 4  # no epoch has been an improvement
+
+
+def test_an_epoch_without_a_score_is_no_improvement():
+    scores = iter([0.5, np.nan, 0.6, np.nan, 0.5, np.nan, 0.5, 0.9])
+    model = fit(classifier(scoring=lambda m, X, y: next(scores), n_iter_no_change=3))
+    assert model.n_iter_ == 7
+    assert model.best_validation_score_ == 0.6
+
+
+@pytest.mark.parametrize("score", ["x", None, [0.5]])
+def test_a_score_is_a_number(score):
+    with pytest.raises(TypeError, match="scoring must return a number"):
+        fit(classifier(scoring=lambda m, X, y: score))
+
+
+@pytest.mark.parametrize(
+    "scoring",
+    [make_scorer(lambda y, p: np.mean(y == p)), "adjusted_rand_score", "neg_max_error"],
+)
+def test_metrics_that_take_no_weights_are_given_none(scoring):
+    model = classifier(scoring=scoring, class_weight={0: 2.0}, max_iter=3)
+    weight = np.random.default_rng(0).random(int(VAL.sum()))
+    fit(model, sample_weight_val=weight)
+    alone = BPClassifier(**{**SETTINGS, "max_iter": 3}, class_weight={0: 2.0})
+    alone.fit(X[TRAIN], Y[TRAIN])
+    assert model.validation_scores_[2] == get_scorer(scoring)(alone, X[VAL], Y[VAL])
+
+
 def test_in_a_pipeline_the_validation_set_is_transformed_too():
     with sklearn.config_context(enable_metadata_routing=True):
         network = classifier().set_fit_request(X_val=True, y_val=True)
@@ -160,6 +221,43 @@ def test_class_weight_is_a_weight_of_samples(class_weight, early_stopping, solve
     np.testing.assert_array_equal(model.predict_proba(X), alone.predict_proba(X))
 
 
+@pytest.mark.parametrize("kind", ["classes", "two classes", "labels"])
+def test_balanced_weights_of_y_are_those_of_y_val(kind):
+    y = {"classes": Y, "two classes": Y > 1, "labels": np.eye(3, dtype=int)[Y]}[kind]
+    rare, val = np.flatnonzero((Y < 2) | (np.arange(150) % 5 == 0)), np.arange(0, 150, 4)
+    data = {"X_val": X[val], "y_val": y[val]}
+    model = classifier(scoring="loss", class_weight="balanced", max_iter=4)
+    model.fit(X[rare], y[rare], **data)
+    counted = y[rare] if y.ndim == 2 else y[rare][:, None]
+    weight = np.ones(len(val))
+    for seen, column in zip(counted.T, y[val].reshape(len(val), -1).T, strict=True):
+        classes, counts = np.unique(seen, return_counts=True)
+        weight *= (len(seen) / (len(classes) * counts))[np.searchsorted(classes, column)]
+    plain = classifier(scoring="loss", max_iter=4)
+    plain.fit(
+        X[rare], y[rare], compute_sample_weight("balanced", y[rare]),
+        sample_weight_val=weight, **data,
+    )  # fmt: skip
+    assert model.validation_scores_ == plain.validation_scores_
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {0: np.nan}, {0: np.inf}, {0: -1.0}, {0: "a"}, {0: None}, {0: 1j},
+        {0: 0, 1: 0, 2: 0}, {"a": 1, 5: 2.0}, {3: 1},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("several", [False, True])
+def test_class_weights_that_cannot_be(weights, several):
+    y = np.eye(3, dtype=int)[Y] if several else Y
+    class_weight = [{}, weights, {}] if several else weights
+    with pytest.raises(ValueError, match="class_weight"):
+        BPClassifier(**SETTINGS, class_weight=class_weight).fit(X, y)
+    with pytest.raises(ValueError, match="class_weight"):
+        BPClassifier(**SETTINGS, class_weight=[1.0, 2.0]).fit(X, y)
+
+
 @pytest.mark.parametrize(
     "more",
     [
@@ -172,12 +270,30 @@ def test_class_weight_is_a_weight_of_samples(class_weight, early_stopping, solve
 @pytest.mark.parametrize("solver", STOCHASTIC_SOLVERS)
 def test_a_weight_of_2_is_a_second_copy(solver, more):
     """On full batches; the order of the sums differs."""
-    settings = {**SETTINGS, "batch_size": "full", "solver": solver, "shuffle": False, **more}
-    model = BPClassifier(**settings, class_weight={1: 2.0}).fit(X, Y)
-    twice = np.concatenate([np.arange(150), np.flatnonzero(Y == 1)])
-    copied = BPClassifier(**settings).fit(X[twice], Y[twice])
-    np.testing.assert_allclose(model.loss_curve_, copied.loss_curve_, rtol=1e-9)
-    np.testing.assert_allclose(model.predict_proba(X), copied.predict_proba(X), rtol=1e-9)
+    assert_second_copy({**SETTINGS, "solver": solver, **more}, Y)
+
+
+@pytest.mark.parametrize("y", [Y, Y > 0, np.eye(3, dtype=int)[Y]], ids=["classes", "two", "labels"])
+@pytest.mark.parametrize("container", [np.asarray, csr_array])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_a_weight_of_2_of_any_data(solver, dtype, container, y):
+    rtol = 1e-9 if dtype == "float64" else 1e-4
+    settings = {**SETTINGS, "solver": solver, "dtype": dtype, "max_iter": 8}
+    assert_second_copy(settings, y, container, rtol)
+
+
+def assert_second_copy(settings, y, container=np.asarray, rtol=1e-9):
+    settings = {**settings, "batch_size": "full", "shuffle": False}
+    of_1 = y[:, 1] if y.ndim == 2 else y
+    weight = {"sample_weight": np.where(of_1 == 1, 2.0, 1.0)} if y.ndim == 2 else {}
+    class_weight = None if y.ndim == 2 else {1: 2.0}
+    model = BPClassifier(**settings, class_weight=class_weight).fit(container(X), y, **weight)
+    twice = np.concatenate([np.arange(150), np.flatnonzero(of_1 == 1)])
+    copied = BPClassifier(**settings).fit(container(X[twice]), y[twice])
+    if settings["solver"] != "lbfgs":
+        np.testing.assert_allclose(model.loss_curve_, copied.loss_curve_, rtol=rtol)
+    np.testing.assert_allclose(model.predict_proba(X), copied.predict_proba(X), rtol=rtol)
 
 
 def test_class_weights_of_several_labels_and_in_partial_fit():

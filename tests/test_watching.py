@@ -1,6 +1,8 @@
 """What a fit tells of itself and how it is limited: history, verbose, max_time, partial_fit."""
 
 import pickle
+import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from sklearn.neural_network import MLPClassifier
 
 import fastbp
 from fastbp import BPClassifier, BPRegressor
+from fastbp.callbacks import Checkpoint
 from fastbp.prediction import Predictor
 from fastbp.training import history
 from fastbp.training.engine import Engine
@@ -84,6 +87,24 @@ def test_no_history():
         BPRegressor(solver="lbfgs", tol=1).fit(X, X[:, 0]).history_  # noqa: B018
 
 
+@unconverged
+def test_lbfgs_has_nothing_of_the_fit_before():
+    model = BPClassifier(max_iter=5, random_state=0, early_stopping=True).fit(X, Y)
+    model.set_params(solver="lbfgs", early_stopping=False).fit(X, Y)
+    fresh = BPClassifier(max_iter=5, random_state=0, solver="lbfgs").fit(X, Y)
+    assert vars(model).keys() == vars(fresh).keys()
+    for warm_start in (False, True):
+        model.set_params(solver="adam", warm_start=warm_start).fit(X, Y)
+        model.set_params(solver="lbfgs").fit(X, Y)
+        with pytest.raises(AttributeError, match="'lbfgs' has none"):
+            model.history_  # noqa: B018
+        fresh = "begins with a fresh one" if warm_start else None
+        with pytest.warns(UserWarning, match=fresh) if fresh else nullcontext():
+            model.set_params(solver="sgd").partial_fit(X, Y)
+        assert model._optimizer.solver == "sgd"
+        assert model.history_["epoch"].tolist() == [1]
+
+
 # Verbose ----------------------------------------------------------------------------------------
 
 
@@ -101,10 +122,47 @@ def test_lines_are_scikit_learns(verbose, early_stopping, capsys):
 
 
 @unconverged
+@pytest.mark.parametrize("watched", [False, True])
+def test_lines_of_lbfgs(watched, tmp_path, capfd):
+    model = BPClassifier(solver="lbfgs", max_iter=5, random_state=0, verbose=2)
+    if watched:
+        model.set_callbacks(Checkpoint(tmp_path / "run"))
+    model.fit(X, Y)
+    lines = capfd.readouterr().out.splitlines()
+    assert [line.split(",")[0] for line in lines] == [f"Iteration {i}" for i in range(1, 6)]
+    losses = [float(line.split("loss = ")[1]) for line in lines]
+    assert losses[-1] == pytest.approx(model.loss_, abs=1e-8)
+    assert losses == sorted(losses, reverse=True)
+    if watched:
+        model.set_callbacks().set_params(max_iter=7).fit(X, Y, resume_from=tmp_path / "run")
+        lines = capfd.readouterr().out.splitlines()
+        assert [line.split(",")[0] for line in lines] == ["Iteration 6", "Iteration 7"]
+
+
+@unconverged
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_an_output_that_is_no_file(solver, monkeypatch):
+    class Kept:
+        text = ""
+
+        def write(self, text):
+            self.text += text
+
+    model = BPClassifier(solver=solver, max_iter=3, verbose=1)
+    kept = Kept()
+    for output in (None, kept):  # as under pythonw, or in an editor's window
+        monkeypatch.setattr(sys, "stdout", output)
+        model.fit(X, Y)
+    assert kept.text.count("Iteration") == 3
+
+
+@unconverged
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize(("verbose", "is_a_bar"), [(1, True), (True, True), (2, False)])
-def test_a_bar_in_a_terminal(verbose, is_a_bar, monkeypatch):
+def test_a_bar_in_a_terminal(verbose, is_a_bar, solver, monkeypatch):
     terminal = print_to_a_terminal(monkeypatch)
-    model = BPClassifier(verbose=verbose, early_stopping=True, max_iter=5, random_state=0)
+    settings = {"verbose": verbose, "solver": solver, "early_stopping": solver == "adam"}
+    model = BPClassifier(**settings, max_iter=5, random_state=0)
     model.fit(X, Y)
     shown = terminal.getvalue()
     assert ("\x1b[" in shown) == is_a_bar
@@ -112,7 +170,7 @@ def test_a_bar_in_a_terminal(verbose, is_a_bar, monkeypatch):
     if is_a_bar:
         assert "5/5" in shown
         assert f"loss {model.loss_:.5g}" in shown
-        assert "validation score" in shown
+        assert ("validation score" in shown) == (solver == "adam")
 
 
 # max_time ---------------------------------------------------------------------------------------
@@ -173,6 +231,25 @@ def test_partial_fit_stops_early(kind):
         model.partial_fit(X, y, X_val=X_VAL, y_val=y_val)
     np.testing.assert_array_equal(model.coefs_[0], weights[best])
     model.set_params(early_stopping=False).fit(X[:20], y[:20])
+    assert not model.stopped_
+
+
+@unconverged
+@pytest.mark.parametrize("change", [{"early_stopping": False}, {"warm_start": True}])
+def test_what_stopped_goes_on_when_it_is_asked_to(change):
+    settings = {"early_stopping": True, "n_iter_no_change": 1, "tol": 1.0, "max_iter": 7}
+    model = BPClassifier(random_state=0, **settings)
+    data = {"X_val": X_VAL, "y_val": Y_VAL}
+    for _ in range(3):
+        model.partial_fit(X, Y, classes=np.unique(Y), **data)
+    assert model.stopped_
+    model.set_params(**change)
+    if model.warm_start:
+        model.fit(X, Y, **data)
+        assert not model.stopped_
+    n_epochs = model.history_["epoch"][-1]
+    model.partial_fit(X, Y, **(data if model.early_stopping else {}))
+    assert model.history_["epoch"][-1] == n_epochs + 1
     assert not model.stopped_
 
 

@@ -8,6 +8,7 @@ import pytest
 from networks import make_case
 
 from fastbp import BPClassifier, BPRegressor
+from fastbp.kernels.losses import OF_RESIDUALS
 
 CASE = make_case((6, 8, 7, 3), ["tanh", "tanh", "softmax"], "log_loss", 45)
 BATCH_SIZE, N_EPOCHS = 10, 4
@@ -43,8 +44,8 @@ class Trained:
 def estimator(case, **parameters):
     """Return an estimator of the network and the loss of a case."""
     parameters = {**SETTINGS, "dropout": case.dropout or 0.0, **parameters}
-    if case.loss == "log_loss":
-        return BPClassifier(label_smoothing=case.smoothing, **parameters)
+    if case.names[-1] in ("softmax", "logistic"):
+        return BPClassifier(loss=case.loss, label_smoothing=case.smoothing, **parameters)
     shape = naive.PARAMETERS
     return BPRegressor(case.loss, quantile=shape["quantile"], delta=shape["huber"], **parameters)
 
@@ -106,7 +107,14 @@ PYTORCH = {
 
 
 def fit_in_pytorch(
-    case, solver, make_scheduler=None, masks=None, l1=0.0, clip_norm=np.inf, **settings
+    case,
+    solver,
+    make_scheduler=None,
+    masks=None,
+    l1=0.0,
+    clip_norm=np.inf,
+    class_weight=None,
+    **settings,
 ):
     """Train where PyTorch has the same rule; `settings` are its optimizer's."""
     torch = pytest.importorskip("torch")
@@ -129,12 +137,16 @@ def fit_in_pytorch(
                 if i > 0:
                     z = torch.tanh(z) * (torch.tensor(drawn[i - 1]) if drawn else 1)
                 z = z @ w + b
-            objective = of_samples(torch, case, z, y[places]).mean()
+            objective, weight = of_samples(torch, case, z, y[places]).mean(), len(places)
+            if class_weight is not None:
+                labels, of_class = y[places].argmax(1), torch.tensor(np.array(class_weight))
+                objective = torch.nn.functional.cross_entropy(z, labels, weight=of_class)
+                weight = of_class[labels].sum().item()
             penalty = sum(alpha / 2 * (w**2).sum() + l1 * w.abs().sum() for w in coefs)
-            shown = objective / (1 if case.loss == "log_loss" else case.y.shape[1])
-            total += (shown * len(places) + penalty).item()
+            shown = objective / (case.y.shape[1] if case.loss in OF_RESIDUALS else 1)
+            total += (shown + penalty / weight).item() * len(places)
             optimizer.zero_grad()
-            (objective + penalty / len(places)).backward()
+            (objective + penalty / weight).backward()
             norm = torch.nn.utils.clip_grad_norm_(coefs + biases, clip_norm)
             optimizer.step()
             step += 1
@@ -148,6 +160,9 @@ def fit_in_pytorch(
 def of_samples(torch, case, z, y):
     """Return the losses that training lowers, of samples with these last z."""
     functional = torch.nn.functional
+    if case.names[-1] in ("softmax", "logistic") and case.loss == "squared_error":
+        p = torch.softmax(z, 1) if case.names[-1] == "softmax" else torch.sigmoid(z)
+        return functional.mse_loss(p, y, reduction="none").sum(1) / 2
     if case.names[-1] == "softmax":
         return functional.cross_entropy(z, y, reduction="none", label_smoothing=case.smoothing)
     if case.loss == "log_loss":
@@ -160,6 +175,10 @@ def of_samples(torch, case, z, y):
         "huber": lambda: functional.huber_loss(z, y, reduction="none", delta=d),
         "quantile": lambda: torch.maximum(-q * r, (1 - q) * r),
         "log_cosh": lambda: torch.log(torch.cosh(r)),
+        # half the deviance, which is 0 where z is log(y)
+        "poisson": lambda: (
+            functional.poisson_nll_loss(z, y, reduction="none") + torch.xlogy(y, y) - y
+        ),
     }[case.loss]().sum(1)
 
 

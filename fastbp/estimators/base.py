@@ -51,6 +51,13 @@ from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
 Array = NDArray[Any]
 
 
+# Attributes that 'lbfgs' does not set.
+_OF_STOCHASTIC_SOLVERS = (
+    "loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_",
+    "_no_improvement_count",
+)  # fmt: skip
+
+
 class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """A multilayer perceptron trained by backpropagation; the base of both estimators."""
 
@@ -106,6 +113,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
     coefs_: list[Array]
     intercepts_: list[Array]
     n_outputs_: int
+    _best: Array | None
 
     @abstractmethod
     def _validate_targets(self, X: Any, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
@@ -127,8 +135,11 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
     def _scorer(self, samples: Samples, rows: Array) -> Callable[[Array], float]:
         """Return the function that scores the outputs for these rows, where `scoring` is None."""
 
-    def _class_weights(self, y: Any) -> Array | None:
-        """Return the weights of the samples by their classes, None where there are none."""
+    def _class_weights(self, y: Any, counted: Samples | None = None) -> Array | None:
+        """Return the weights of y by its classes, None where there are none.
+
+        How many there are of each class is counted in y, or in these samples.
+        """
         return None
 
     @abstractmethod
@@ -153,21 +164,28 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             raise ValueError(
                 "partial_fit does not support early_stopping=True without X_val and y_val."
             )
-        if incremental and getattr(self, "stopped_", False):
+        if incremental and self.early_stopping and getattr(self, "stopped_", False):
             warnings.warn(
                 "early_stopping has brought partial_fit to its end: the model is left as it is.",
                 stacklevel=2,
             )
             return self
+        if resume_from is not None and (coef_init is not None or intercept_init is not None):
+            raise ValueError(
+                "coef_init and intercept_init are not for resume_from, which has the weights."
+            )
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         self._check_regularisation()
         samples = self._take_in(X, y, sample_weight, first_pass, incremental)
         held_out = self._take_in_validation(*validation, samples)
-        watch = self._watch(samples, y, sample_weight, 1 if incremental else self.max_iter)
+        watch = self._watch(samples, y, sample_weight, incremental)
         with borrowed_random_state(self.random_state) as random_state:
             if resume_from is None:
                 weights = self._begin(samples, random_state, first_pass, coef_init, intercept_init)
-                state = stochastic.State(np.arange(samples.X.shape[0]), random_state)
+                rows = np.arange(samples.X.shape[0])
+                state = stochastic.State(rows, random_state, one_epoch=incremental)
+                if not (incremental and self.early_stopping):
+                    self.stopped_, self._best = False, None
             else:
                 state = restore_training(self, *read(resume_from), samples, held_out)
                 weights = self._weights
@@ -176,13 +194,18 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             watch.end()
         return self
 
-    def _watch(self, samples: Samples, y: Any, sample_weight: Any, n_epochs: int) -> Watch | None:
+    def _watch(
+        self, samples: Samples, y: Any, sample_weight: Any, incremental: bool
+    ) -> Watch | None:
         """Return what tells callbacks of the fit; None where there are none."""
         if not hasattr(self, "_skl_callbacks"):
             return None
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        n_epochs += self.solver == "lbfgs"  # one more is begun than is done
-        return Watch(self, n_epochs, {"X": samples.X, "y": y, "metadata": metadata})
+        data = {"X": samples.X, "y": y, "metadata": metadata}
+        if incremental:
+            return Watch(self, "partial_fit", 1, data)
+        n_epochs = self.max_iter + (self.solver == "lbfgs")  # one more is begun than is done
+        return Watch(self, "fit", n_epochs, data)
 
     def _take_in(
         self, X: Any, y: Any, sample_weight: Any, first_pass: bool, incremental: bool = False
@@ -215,7 +238,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         except (TypeError, ValueError) as error:
             error.add_note("This is of X_val, y_val and sample_weight_val.")
             raise
-        return Samples(X, targets, labels, multiply_weights(weights, self._class_weights(y)))
+        of_classes = self._class_weights(y, samples)
+        return Samples(X, targets, labels, multiply_weights(weights, of_classes))
 
     def _begin(
         self,
@@ -256,21 +280,27 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         else:
             self._fit_stochastic(samples, weights, names, state, incremental, validation, watch)
         if not np.isfinite(weights.flat).all():
-            raise ValueError(
-                "Solver produced non-finite parameter weights. The input data may contain large"
-                " values and need to be preprocessed."
-            )
+            elements = weights.without_padding(weights.flat)
+            if not np.isfinite(elements).all():
+                raise ValueError(
+                    "Solver produced non-finite parameter weights. The input data may contain large"
+                    " values and need to be preprocessed."
+                )
+            weights.flat[...] = weights.with_padding(elements)  # a callback has put them back
         return self
 
     def _start_afresh(self, weights: Weights) -> None:
         self.n_iter_ = 0
         self.t_ = 0
         self.stopped_ = False
-        self._best: Array | None = None
+        self._best = None
         self.n_layers_ = len(weights.units)
         self.out_activation_ = self._choose_out_activation()
         self._show(weights)
-        if self.solver != "lbfgs":
+        if self.solver == "lbfgs":
+            for name in _OF_STOCHASTIC_SOLVERS:
+                self.__dict__.pop(name, None)
+        else:
             progress = stochastic.Progress()
             if self.early_stopping:
                 progress = stochastic.Progress.for_validation()
@@ -311,6 +341,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         watch: Watch | None,
     ) -> None:
         self._check_regularisation()
+        for name in ("_history", "_optimizer"):  # of another solver, before a warm start
+            self.__dict__.pop(name, None)
         # scipy's line search needs float64, whatever the model is kept in.
         exact = weights
         if weights.dtype != np.float64:
@@ -390,7 +422,6 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             n_iter_no_change=self.n_iter_no_change,
             max_time=self.max_time,
             verbose=self.verbose,
-            one_epoch=incremental,
         )
         progress = self._take_up_progress()
         if incremental and judge and state.best is None:  # it was not kept with the model
@@ -401,6 +432,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             def publish() -> dict[str, Any]:
                 self._keep_progress(progress)
                 self.n_iter_ = state.n_iter
+                if incremental and judge:
+                    self._best, self.stopped_ = state.best, not state.goes_on
                 if state.best is None:
                     return {}
                 coefs, intercepts = weights.split(state.best)

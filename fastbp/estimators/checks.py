@@ -1,5 +1,6 @@
 """Checks of what users give: the data as the kernels take them, and the network's shape."""
 
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any
 
@@ -15,6 +16,7 @@ __all__ = [
     "check_activation",
     "check_dropout",
     "check_hidden_layer_sizes",
+    "check_layers",
     "check_weights",
     "multiply_weights",
     "native",
@@ -67,6 +69,18 @@ def check_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
         if isinstance(rate, bool) or not isinstance(rate, Real) or not 0 <= float(rate) < 1:
             raise ValueError(f"dropout must be 0 or more and less than 1, got {rate!r}.")
     return tuple(map(float, rates)) if any(rates) else ()
+
+
+def check_layers(coefs: Any, intercepts: Any, n_features: int, n_outputs: int) -> None:
+    """Refuse arrays that are no layers, from so many inputs to so many outputs."""
+    sizes = [n_features, *(w.shape[-1] for w in coefs)]
+    expected = [((n_in, n_out), (n_out,)) for n_in, n_out in pairwise(sizes)]
+    given = [(w.shape, b.shape) for w, b in zip(coefs, intercepts, strict=True)]
+    if given != expected or sizes[-1] != n_outputs or 0 in sizes:
+        raise ValueError(
+            f"coefs_ and intercepts_ must be of layers from {n_features} inputs to {n_outputs} "
+            f"outputs, got the shapes {given}."
+        )
 
 
 def check_weights(sample_weight: Any, X: Any) -> Array | None:

@@ -41,12 +41,12 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
     {scoring}
     class_weight : dict, 'balanced', list of dict or None, default=None
         Weights of the classes, which multiply those of the samples, in early stopping too.
-        'balanced' is ``n_samples / (n_classes * count)`` (King and Zeng 2001), not in
-        `partial_fit`; of several labels, the product over them.
+        'balanced' is ``n_samples / (n_classes * count)`` (King and Zeng 2001), counted in y, for
+        `y_val` too; not in `partial_fit`. Of several labels, the product over them.
     label_smoothing : float, default=0.0
-        The part of each target that is shared out evenly over the classes, in [0, 1), so that no
-        probability is driven to 1 (Szegedy et al. 2016, arXiv:1512.00567). For 'log_loss'; of
-        several labels, each is drawn towards 1/2.
+        The part e of each target that is shared out evenly over the n classes, in [0, 1), so that
+        no probability is driven to 1: ``(1 - e) * y + e / n`` (Szegedy et al. 2016,
+        arXiv:1512.00567). For 'log_loss'; of two classes, and of each label, n is 2.
     {steering}
 
     Attributes
@@ -374,20 +374,25 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         targets = samples.targets[rows].astype(int)
         return targets if self._multilabel else self.classes_[targets[:, 0]]
 
-    def _class_weights(self, y: Any) -> Array | None:
+    def _class_weights(self, y: Any, counted: Samples | None = None) -> Array | None:
         if self.class_weight is None:
             return None
         if isinstance(self.class_weight, Mapping) and not self._multilabel:
-            classes = self.classes_.tolist()
-            unknown = set(self.class_weight) - set(classes)
-            if unknown:
-                raise ValueError(f"class_weight has classes that y has not: {sorted(unknown)}.")
-            of_class = np.array([float(self.class_weight.get(c, 1)) for c in classes])
+            of_class = _weigh(self.classes_.tolist(), self.class_weight)
             chosen: Array = of_class[np.searchsorted(self.classes_, np.ravel(y))]
             return chosen
+        if isinstance(self.class_weight, list):
+            for of_label in self.class_weight:
+                _weigh([0, 1], of_label)
         y = y.toarray() if scipy.sparse.issparse(y) else y
-        weights: Array = compute_sample_weight(self.class_weight, y)
-        return weights
+        if counted is None or self.class_weight != "balanced":
+            weights: Array = compute_sample_weight(self.class_weight, y)
+            return weights
+        counted_y = self._decode_targets(counted, np.arange(counted.X.shape[0]))
+        both = np.concatenate([counted_y, y if self._multilabel else np.ravel(y)])
+        places = np.arange(len(counted_y))
+        weights = compute_sample_weight("balanced", both, indices=places)
+        return weights[len(places) :]
 
     def _engine_loss(self) -> tuple[str, float]:
         if self.label_smoothing == 0:
@@ -435,3 +440,20 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
+
+
+def _weigh(classes: list[Any], weights: Any) -> Array:
+    """Return the weights of these classes, 1 where none is given."""
+    if not isinstance(weights, Mapping):
+        raise ValueError(f"class_weight must hold a dict for each label, got {weights!r}.")
+    unknown = set(weights) - set(classes)
+    if unknown:
+        names = sorted(unknown, key=str)
+        raise ValueError(f"class_weight has classes that y has not: {names}.")
+    given = [weights.get(c, 1) for c in classes]
+    are_numbers = all(isinstance(w, Real) and 0 <= float(w) < np.inf for w in given)
+    if not (are_numbers and any(given)):
+        raise ValueError(
+            f"class_weight must be finite numbers, 0 or more and not all 0, got {dict(weights)}."
+        )
+    return np.array(given, np.float64)

@@ -58,8 +58,8 @@ nesterovs_momentum : bool, default=True
     Whether the momentum of 'sgd' is Nesterov's.
 early_stopping : bool, default=False
     Hold a part of the data back, or take `X_val` of `fit`, and stop where the score on it has not
-    improved for `n_iter_no_change` epochs; the weights of the best epoch are kept. Binary targets
-    are split by stratum.
+    improved for `n_iter_no_change` epochs; the weights of the best epoch are kept (Prechelt 1998,
+    "Early stopping - but when?"). Binary targets are split by stratum.
 validation_fraction : float, default=0.1
     The part to hold back, in [0, 1).
 beta_1 : float, default=0.9
@@ -87,7 +87,8 @@ SCORING = """\
 scoring : str, callable or None, default=None
     What `early_stopping` goes by: None is accuracy or R², 'loss' the loss on the validation set
     without the penalty (its negative is kept as the score), any other string or callable one of
-    scikit-learn's scorers.
+    scikit-learn's scorers, or a function of model, X and y. Weights of samples and classes count,
+    but for functions, and for scorers whose metric takes no `sample_weight`. NaN is no improvement.
 """.rstrip()
 
 STEERING = """\
@@ -103,11 +104,12 @@ dropout : float or sequence of float, default=0.0
     in training, in [0, 1); the others are divided by the rest (Srivastava et al. 2014). The same
     units for any number of threads. Not for 'lbfgs', like the next two.
 l1 : float, default=0.0
-    Strength of the L1 penalty, ``l1 * sum(abs(W))``, divided like that of `alpha`. Its subgradient
-    makes weights small, not zero.
+    Strength of the L1 penalty, ``l1 * sum(abs(W))``, divided like that of `alpha` (the lasso's;
+    Tibshirani 1996). Its subgradient makes weights small, not zero.
 clip_norm : float or None, default=None
-    The largest norm of the gradient of a mini-batch, of all weights and biases together and with
-    the penalties; a longer one is shortened to it (Pascanu et al. 2013).
+    The largest norm of the gradient g of a mini-batch, of all weights and biases together and with
+    the penalties; a longer one is shortened to it, ``g * min(1, clip_norm / (norm(g) + 1e-6))``
+    (Pascanu et al. 2013, arXiv:1211.5063; as PyTorch's clip_grad_norm_).
 max_time : float or None, default=None
     Seconds after which `fit` ends with a ConvergenceWarning, after a whole step.
 """.rstrip()

@@ -1,8 +1,9 @@
 """What early stopping goes by: score and loss on a validation set."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, SupportsFloat
 
+import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import check_scoring
 from sklearn.metrics._scorer import _BaseScorer
@@ -45,7 +46,7 @@ class Judge:
             self._score = lambda outputs, loss: -loss
         else:
             scorer = self._make_scorer()
-            self._score = lambda outputs, loss: scorer()
+            self._score = lambda outputs, loss: self._score_by(scorer, outputs)
 
     def __call__(self) -> tuple[float, float]:
         """Return both, of one prediction but for scorers of scikit-learn's or the user's."""
@@ -54,12 +55,23 @@ class Judge:
         loss = self._loss(outputs)
         return self._score(outputs, loss), loss
 
-    def _make_scorer(self) -> Callable[[], float]:
+    def _score_by(self, scorer: Callable[[], Any], outputs: Array) -> float:
+        """Return what a scorer gives, NaN where there are outputs that it would not take."""
+        if not np.isfinite(outputs).all():
+            return float("nan")
+        score = scorer()
+        if isinstance(score, (str, bytes)) or not isinstance(score, SupportsFloat):
+            raise TypeError(f"scoring must return a number, got {score!r}.")
+        return float(score)
+
+    def _make_scorer(self) -> Callable[[], Any]:
         model, samples, rows = self._model, self._samples, self._rows
         scorer = check_scoring(model, model.scoring)
         y = model._decode_targets(samples, rows)
         if not isinstance(scorer, _BaseScorer):  # a function of the user's
             X = samples.X[rows]
-            return lambda: float(scorer(model, X, y))
-        weighted = {} if self._weight is None else {"sample_weight": self._weight}
-        return lambda: float(scorer(model, Rows(samples.X, rows), y, **weighted))
+            return lambda: scorer(model, X, y)
+        weighted = {}
+        if self._weight is not None and scorer._accept_sample_weight():
+            weighted = {"sample_weight": self._weight}
+        return lambda: scorer(model, Rows(samples.X, rows), y, **weighted)

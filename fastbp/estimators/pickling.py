@@ -13,8 +13,9 @@ _keeps: ContextVar[bool] = ContextVar("keeps", default=False)
 def keep_solver_state() -> Iterator[None]:
     """Let pickles that are made inside hold the solver's state too.
 
-    A pickle holds what prediction needs, and a solver's state is up to twice the size of the
-    weights. Without it `partial_fit` begins with a fresh solver, and says so.
+    A pickle holds what prediction needs, the curves of the training and the callbacks, and a
+    solver's state is up to twice the size of the weights. Without it `partial_fit` begins with a
+    fresh solver, and says so.
 
     Examples
     --------

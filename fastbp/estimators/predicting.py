@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils._set_output import _wrap_data_with_container
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from fastbp.estimators.checks import check_activation, native
+from fastbp.estimators.checks import check_activation, check_layers, native
 from fastbp.network import Weights
 from fastbp.prediction import Predictor
 from fastbp.samples import Rows
@@ -20,7 +21,54 @@ Array = NDArray[Any]
 MOST_SKIPPED = 1_000_000  # elements of an X that is let through without scikit-learn's validation
 
 
-class PredictingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: ignore[misc]
+class _HiddenLayers:
+    """`transform`, apart from TransformerMixin: that gives the last layer's names to all."""
+
+    def transform(self: Any, X: Any, layer: int = -1) -> Any:
+        """Return what a hidden layer makes of X: features that were learnt.
+
+        They are ``f(W.T @ x + b)`` layer by layer, as in Yosinski et al. (2014, arXiv:1411.1792),
+        who carry them over to other tasks.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        layer : int, default=-1
+            Which hidden layer: 0 is the first, -1 the last, and X itself where there is none.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_units)
+            The activations of its units; a table where `set_output` asks for one.
+
+        Raises
+        ------
+        ValueError
+            Where there is no such hidden layer.
+        """
+        check_is_fitted(self)
+        data = self._check_data(X, reset=False)
+        weights = self._current_weights()
+        n_hidden = len(weights.units) - 2
+        if isinstance(layer, bool) or not hasattr(layer, "__index__"):
+            raise TypeError(f"layer must be an integer, got {layer!r}.")
+        if layer == -1 and n_hidden == 0:
+            return _wrap_data_with_container("transform", data, X, self)
+        if layer not in range(-n_hidden, n_hidden):
+            raise ValueError(
+                f"layer must be from {-n_hidden} to {n_hidden - 1}, as there are {n_hidden} hidden "
+                f"layers, got {layer!r}."
+            )
+        n_layers = layer % n_hidden + 1
+        names = check_activation(self.activation, n_hidden)[:n_layers]
+        coefs, intercepts = weights.coefs[:n_layers], weights.intercepts[:n_layers]
+        features = Predictor(Weights.of(coefs, intercepts, weights.dtype))(names, data, self.n_jobs)
+        shown: Any = object.__new__(type(self))  # whose last hidden layer is this one
+        vars(shown).update(vars(self), coefs_=self.coefs_[: n_layers + 1])
+        return _wrap_data_with_container("transform", features, X, shown)
+
+
+class PredictingMixin(_HiddenLayers, ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: ignore[misc]
     """A network that has been fitted, whose weights users may have replaced since."""
 
     activation: Any
@@ -29,6 +77,7 @@ class PredictingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # typ
     coefs_: list[Array]
     intercepts_: list[Array]
     n_features_in_: int
+    n_outputs_: int
     out_activation_: str
     _weights: Weights
     _predictor: Predictor
@@ -52,8 +101,9 @@ class PredictingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # typ
         """Return the weights that `coefs_` and `intercepts_` hold, whoever put them there."""
         if self._weights.seen_as(self.coefs_, self.intercepts_):
             return self._weights
-        dtype = np.result_type(np.float32, *self.coefs_)
-        return Weights.of([np.asarray(w) for w in self.coefs_], self.intercepts_, dtype)
+        coefs, intercepts = ([np.asarray(a) for a in v] for v in (self.coefs_, self.intercepts_))
+        check_layers(coefs, intercepts, self.n_features_in_, self.n_outputs_)
+        return Weights.of(coefs, intercepts, np.result_type(np.float32, *coefs))
 
     def _current_network(self) -> tuple[Weights, tuple[str, ...]]:
         """Return the current weights, and the activation of each layer."""
@@ -61,46 +111,12 @@ class PredictingMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # typ
         hidden = check_activation(self.activation, len(weights.units) - 2)
         return weights, (*hidden, self.out_activation_)
 
-    def transform(self, X: Any, layer: int = -1) -> Array:
-        """Return what a hidden layer makes of X: features that were learnt.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        layer : int, default=-1
-            Which hidden layer: 0 is the first, -1 the last, and X itself where there is none.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_units)
-            The activations of its units.
-
-        Raises
-        ------
-        ValueError
-            Where there is no such hidden layer.
-        """
-        check_is_fitted(self)
-        X = self._check_data(X, reset=False)
-        weights = self._current_weights()
-        n_hidden = len(weights.units) - 2
-        if layer == -1 and n_hidden == 0:
-            return X  # type: ignore[no-any-return]
-        if layer not in range(-n_hidden, n_hidden):
-            raise ValueError(
-                f"layer must be from {-n_hidden} to {n_hidden - 1}, as there are {n_hidden} hidden "
-                f"layers, got {layer!r}."
-            )
-        n_layers = layer % n_hidden + 1
-        names = check_activation(self.activation, n_hidden)[:n_layers]
-        coefs, intercepts = weights.coefs[:n_layers], weights.intercepts[:n_layers]
-        return Predictor(Weights.of(coefs, intercepts, weights.dtype))(names, X, self.n_jobs)
-
     def input_gradient(self, X: Any) -> Array:
         """Return how the network's outputs change with its inputs: the derivatives.
 
         The outputs are `predict`'s of a regressor; of a classifier the probabilities, for two
-        classes that of the second.
+        classes that of the second. By the chain rule from the outputs down; the absolute value is
+        the saliency of Simonyan et al. (2014, arXiv:1312.6034).
 
         Parameters
         ----------

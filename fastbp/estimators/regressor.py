@@ -320,9 +320,9 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
                 raise ValueError(
                     f"loss={self.loss!r} requires y {relation} 0, got negative values in {name}."
                 )
-            if self.loss == "gamma" and (y == 0).any():
-                raise ValueError(f"loss='gamma' requires y > 0, got zeros in {name}.")
         targets = np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
+        if self.loss == "gamma" and (targets == 0).any():
+            raise ValueError(f"loss='gamma' requires y > 0, got zeros, in {dtype}, in {name}.")
         if name != "y" and targets.shape[1] != self.n_outputs_:
             raise ValueError(
                 f"{name} must have a column for each output, {self.n_outputs_}, got "

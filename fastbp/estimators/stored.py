@@ -1,6 +1,9 @@
 """Estimators as contents and arrays of a file, and back."""
 
 import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import fields
 from itertools import pairwise
 from typing import Any
 
@@ -8,12 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import LabelBinarizer
 
+from fastbp.estimators.checks import check_layers
 from fastbp.files import from_json, to_json
+from fastbp.kernels import activations
 from fastbp.network import Weights
 from fastbp.samples import Samples
 from fastbp.training.history import History
 from fastbp.training.limited_memory import LimitedMemory
-from fastbp.training.solvers import Optimizer
+from fastbp.training.schedules import needs_length
+from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
 from fastbp.training.stochastic import State
 
 __all__ = ["describe", "describe_training", "read_parameters", "restore", "restore_training"]
@@ -26,6 +32,7 @@ _ATTRIBUTES = (
     "loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_",
     "_no_improvement_count", "stopped_",
 )  # fmt: skip
+_CURVES = ("loss_curve_", "validation_scores_")  # arrays too, where there are any: they grow
 _ARRAYS = ("classes_", "feature_names_in_")  # of numbers, or of text
 _MOMENTS = ("first", "second")
 _HISTORY = "history."
@@ -33,6 +40,7 @@ _HISTORY = "history."
 _STATE = ("n_iter", "seconds", "goes_on", "dropout_seed", "random_state", "sum_squares", "n_val")
 _STATE_ROWS = ("order", "held_out")
 _MEMORY = "lbfgs."
+_CALLBACKS = "callbacks."
 _WEIGHTS = ("coefs.", "intercepts.")
 _MAY_CHANGE = ("max_iter", "max_fun", "max_time", "n_jobs", "verbose")  # while it goes on
 
@@ -44,7 +52,12 @@ def describe(
 
     Of parameters that are functions there is at most the name.
     """
-    arrays = _name_weights(model.coefs_, model.intercepts_)
+    weights = model._current_weights()
+    arrays = _name_weights(weights.coefs, weights.intercepts)
+    curves = {
+        name: np.array(getattr(model, name)) for name in _CURVES if getattr(model, name, None)
+    }
+    arrays |= curves
     contents: dict[str, Any] = {
         "estimator": type(model).__name__,
         "parameters": {
@@ -54,7 +67,7 @@ def describe(
         "attributes": {
             name: to_json(name, getattr(model, name))
             for name in _ATTRIBUTES
-            if hasattr(model, name)
+            if hasattr(model, name) and name not in curves
         },
     }
     for name in _ARRAYS:
@@ -127,9 +140,32 @@ def _read_array(name: str, contents: dict[str, Any], arrays: dict[str, Array]) -
 
 
 def restore(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> None:
-    """Make of an estimator what was described; its parameters stay."""
+    """Make of an estimator what was described; its parameters stay.
+
+    Raises
+    ------
+    ValueError
+        Where it cannot be: shapes or names do not fit each other.
+    AttributeError, LookupError, TypeError
+        Where something is missing, or of another type.
+    """
+    unknown = set(contents["attributes"]) - set(_ATTRIBUTES)
+    if unknown:
+        raise ValueError(f"there are no attributes {sorted(unknown)}.")
     for name, value in contents["attributes"].items():
         setattr(model, name, from_json(value))
+    for name in _CURVES:
+        if name in arrays:
+            setattr(model, name, arrays[name].tolist())
+    n_layers = sum(name.startswith("coefs.") for name in arrays)
+    coefs = [arrays[f"coefs.{i}"] for i in range(n_layers)]
+    intercepts = [arrays[f"intercepts.{i}"] for i in range(n_layers)]
+    check_layers(coefs, intercepts, model.n_features_in_, model.n_outputs_)
+    dtype = coefs[0].dtype
+    if dtype not in (np.float32, np.float64) or any(a.dtype != dtype for a in coefs + intercepts):
+        raise ValueError("coefs_ and intercepts_ must be all float32, or all float64.")
+    if model.out_activation_ not in activations.CODES:
+        raise ValueError(f"there is no activation {model.out_activation_!r}.")
     for name in _ARRAYS:
         if name in arrays or name in contents:
             setattr(model, name, _read_array(name, contents, arrays))
@@ -140,34 +176,49 @@ def restore(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> N
             if name.startswith(_HISTORY)
         }
         model._history = History.of(contents["n_epochs"], columns)
-    if "labels" in contents:
+        lengths = {len(column) for column in columns.values()}
+        if lengths != {len(model._history.as_arrays()["epoch"])}:
+            raise ValueError("history_ must have columns of one length, that of its epochs.")
+    if hasattr(model, "feature_names_in_") and len(model.feature_names_in_) != model.n_features_in_:
+        raise ValueError("feature_names_in_ must name each feature.")
+    if hasattr(model, "predict_proba"):
         model._label_binarizer = binarizer = LabelBinarizer()
         binarizer.y_type_, binarizer.sparse_input_ = contents["labels"]
         binarizer.classes_ = model.classes_
-    n_layers = sum(name.startswith("coefs.") for name in arrays)
-    coefs = [arrays[f"coefs.{i}"] for i in range(n_layers)]
-    intercepts = [arrays[f"intercepts.{i}"] for i in range(n_layers)]
-    weights = Weights.of(coefs, intercepts, coefs[0].dtype)
+        n_classes = (1, 2) if binarizer.y_type_ == "binary" else (model.n_outputs_,)
+        if np.ndim(model.classes_) != 1 or len(model.classes_) not in n_classes:
+            raise ValueError("classes_ must be those that the outputs are for.")
+    weights = Weights.of(coefs, intercepts, dtype)
     model._show(weights)
     if "optimizer" in contents:
         optimizer: Any = Optimizer.__new__(Optimizer)
         moments: dict[str, Weights | None] = dict.fromkeys(_MOMENTS)
         for name in _MOMENTS:
             if f"optimizer.{name}" in arrays:
+                _check_elements(f"optimizer.{name} must be", arrays[f"optimizer.{name}"], weights)
                 moments[name] = moment = Weights(weights.units, weights.dtype)
                 moment.flat[...] = moment.with_padding(arrays[f"optimizer.{name}"])
         kept = {name: from_json(value) for name, value in contents["optimizer"].items()}
+        expected = {field.name for field in fields(Optimizer)} - {*_MOMENTS, "schedule"}
+        if set(kept) != expected or kept["solver"] not in STOCHASTIC_SOLVERS:
+            raise ValueError(f"optimizer must be {sorted(expected)} of a solver.")
         optimizer.__setstate__({"schedule": model.learning_rate, **kept, **moments})
         model._optimizer = optimizer
-    model._best = weights.with_padding(arrays["best"]) if "best" in arrays else None
+    model._best = None
+    if "best" in arrays:
+        _check_elements("best must be", arrays["best"], weights)
+        model._best = weights.with_padding(arrays["best"])
 
 
 def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return `describe`'s with the state of the training that the estimator is in."""
     contents, arrays = describe(model, with_solver=True, with_functions=True)
     state, weights = model._state, model._weights
-    if state.best is not None:  # who loads the model gets the best
-        arrays |= _name_weights(*weights.split(state.best))
+    if state.best is not None and not (state.one_epoch and state.goes_on):
+        arrays |= _name_weights(*weights.split(state.best))  # who loads the model gets the best
+    if state.one_epoch:  # partial_fit goes on from the model itself
+        return contents, arrays
+    if state.best is not None:
         arrays["training.latest"] = weights.without_padding(weights.flat)
     contents["training"] = {name: to_json(name, getattr(state, name)) for name in _STATE}
     contents["training"]["n_samples"] = len(state.rows)
@@ -177,7 +228,47 @@ def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     if state.memory is not None:
         contents["training"]["lbfgs"], kept = state.memory.describe()
         arrays |= {_MEMORY + name: array for name, array in kept.items()}
+    contents["training"]["callbacks"] = {}
+    for name, callback in _callbacks_with_state(model):
+        numbers, best = callback.describe_run(model)
+        contents["training"]["callbacks"][name] = to_json(name, numbers)
+        if best is not None:
+            arrays[_CALLBACKS + name] = np.concatenate([w.ravel() for w in best])
     return contents, arrays
+
+
+def _callbacks_with_state(model: Any) -> Iterator[tuple[str, Any]]:
+    """Yield those whose state a checkpoint holds, by class and number among its class."""
+    numbers: Counter[str] = Counter()
+    for callback in getattr(model, "_skl_callbacks", ()):
+        if hasattr(callback, "describe_run"):
+            kind = type(callback).__name__
+            yield f"{kind}.{numbers[kind]}", callback
+            numbers[kind] += 1
+
+
+def _restore_callbacks(model: Any, kept: dict[str, Any], arrays: dict[str, Array]) -> bool:
+    """Let callbacks go on from what was described of them; true where one had asked to stop."""
+    weights, stop = model._weights, False
+    for name, callback in _callbacks_with_state(model):
+        if name in kept:
+            best, elements = None, arrays.get(_CALLBACKS + name)
+            if elements is not None:
+                _check_elements(f"resume_from must hold {_CALLBACKS}{name}", elements, weights)
+                coefs, intercepts = weights.split(weights.with_padding(elements))
+                best = [*coefs, *intercepts]
+            try:
+                stop |= callback.restore_run(model, from_json(kept[name]), best)
+            except (KeyError, TypeError) as error:
+                raise ValueError(f"resume_from must hold the state of {name}.") from error
+    return stop
+
+
+def _check_elements(what: str, elements: Array, weights: Weights) -> None:
+    """Refuse what is not one number for each weight."""
+    n = weights.without_padding(weights.flat).size
+    if (elements.shape, elements.dtype) != ((n,), weights.dtype):
+        raise ValueError(f"{what} of shape {(n,)} and {weights.dtype}.")
 
 
 def restore_training(
@@ -209,6 +300,8 @@ def restore_training(
     if "training.latest" in arrays:
         state.best = model._weights.flat.copy()
         state.latest = model._weights.with_padding(arrays["training.latest"])
+    if _restore_callbacks(model, contents["training"].get("callbacks", {}), arrays):
+        state.goes_on = False
     return state
 
 
@@ -224,12 +317,15 @@ def _check_training(
         raise ValueError("resume_from holds a model, but no training that could go on.")
     if contents["estimator"] != type(model).__name__:
         raise ValueError(f"resume_from holds a training of a {contents['estimator']}.")
+    follows_max_iter = model.solver != "lbfgs" and needs_length(model.learning_rate)
     for name, value in model.get_params(deep=False).items():
         before, now = contents["parameters"].get(name), _parameter(name, value, True)
         generators = [isinstance(v, dict) and "RandomState" in v for v in (before, now)]
-        if name not in _MAY_CHANGE and before != now and not all(generators):
+        may_change = name in _MAY_CHANGE and not (name == "max_iter" and follows_max_iter)
+        if before != now and not (may_change or all(generators)):
             before, now = (v["function"] if _is_function(v) else v for v in (before, now))
-            raise ValueError(f"resume_from holds a training with {name}={before}, not {now}.")
+            why = ", on which learning_rate depends" if name == "max_iter" else ""
+            raise ValueError(f"resume_from holds a training with {name}={before}, not {now}{why}.")
     n_iter, n_val = contents["training"]["n_iter"], contents["training"]["n_val"]
     if n_iter > model.max_iter:
         raise ValueError(f"resume_from holds a training of {n_iter} epochs: max_iter is less.")
@@ -246,6 +342,10 @@ def _check_training(
         classes = _read_array("classes_", contents, arrays)
         if not np.array_equal(classes, model.classes_):
             raise ValueError(f"resume_from holds a training with the classes {classes}.")
+    if hasattr(model, "feature_names_in_") and "feature_names_in_" in contents:
+        names = _read_array("feature_names_in_", contents, arrays)
+        if not np.array_equal(names, model.feature_names_in_):
+            raise ValueError(f"resume_from holds a training with the features {names}.")
     units = (samples.X.shape[1], *model._check_network()[0], model.n_outputs_)
     shapes = {name: a.shape for name, a in arrays.items() if name.startswith(_WEIGHTS)}
     expected: dict[str, tuple[int, ...]] = {}

@@ -13,6 +13,8 @@ class Watch:
     ----------
     estimator : BaseBP
         With callbacks.
+    method : {'fit', 'partial_fit'}
+        The name of the task.
     n_epochs : int
         The most.
     data : dict
@@ -29,12 +31,12 @@ class Watch:
 
     publish: Callable[[], dict[str, Any]]
 
-    def __init__(self, estimator: Any, n_epochs: int, data: dict[str, Any]) -> None:
+    def __init__(self, estimator: Any, method: str, n_epochs: int, data: dict[str, Any]) -> None:
         self._told = {"estimator": estimator, **data}
         self.keeps_state = any(
             getattr(callback, "keeps_state", False) for callback in estimator._skl_callbacks
         )
-        self._context = estimator._init_callback_context(max_subtasks=n_epochs)
+        self._context = estimator._init_callback_context(method, max_subtasks=n_epochs)
         self._context.call_on_fit_task_begin(**self._told)
         self._epoch: Any = None
 

@@ -97,7 +97,7 @@ class Workspace(NamedTuple):
     column_values: Any
     bounds: Any  # (n_threads + 1,) which panels each thread updates
     team: Any  # team.py
-    addresses: Any  # (15,) of functions, by the names below
+    addresses: Any  # (16,) of functions, by the names below
     loss: int  # losses.py
     rows: int  # rows of a chunk: a larger batch is taken in chunks
     grain: int  # threads share rows in multiples of it
@@ -159,8 +159,9 @@ SORT = 10
 DIFFERENTIATE_SPARSE = 11
 DIFFERENTIATE_ROWS = 12
 DROP = 13
-DIFFERENTIATE_PARTS = 14
-N_ADDRESSES = 15
+DIFFERENTIATE = 14
+DIFFERENTIATE_PARTS = 15
+N_ADDRESSES = 16
 
 # The entries of `Workspace.totals`, which last from call to call.
 WEIGHT = 0  # sum of the weights of the batch's samples so far

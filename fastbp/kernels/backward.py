@@ -4,43 +4,16 @@
 for a panel of rows of W at a time, so that the update finds it in the cache.
 """
 
-from typing import NamedTuple
+import numpy as np
 
 from fastbp.kernels.activations import IDENTITY, RELU
-from fastbp.kernels.jit import address, part
-from fastbp.kernels.plan import bundles
+from fastbp.kernels.arrays import DIFFERENTIATE
+from fastbp.kernels.jit import address, call, part
+from fastbp.kernels.plan import as_integer, bundles
+from fastbp.kernels.sharing import find_panel, most_rows
 from fastbp.matmul import product as p
 from fastbp.matmul.product import NO_SUMS, Matrix, Sums, product
-
-
-class Panel(NamedTuple):
-    """Some rows of a layer's matrix."""
-
-    layer: int
-    row: int  # the first
-    end: int  # behind the last
-    weights: int  # where it is in the parameters
-    bias: int  # where the layer's bias is
-
-
-@part
-def share(n_shares, n_rows, grain):
-    """How many rows each of so many shares has at the most, in multiples of a grain."""
-    grains = (n_rows + grain - 1) // grain
-    return (grains + n_shares - 1) // n_shares * grain
-
-
-@part
-def find_panel(network, number):
-    """The panel of a number among those of all layers."""
-    i = 0
-    while number >= network.layers[i].last_panel:
-        i += 1
-    layer = network.layers[i]
-    row = (number - layer.first_panel) * layer.panel_rows
-    end = min(row + layer.panel_rows, layer.rows)
-    weights = layer.weights + row * layer.weights_row
-    return Panel(i, row, end, weights, layer.weights + layer.rows * layer.weights_row)
+from fastbp.matmul.rows import add_to_rows, sum_rows
 
 
 def backward(plan, low, high):
@@ -71,56 +44,47 @@ def backward(plan, low, high):
         )  # fmt: skip
 
 
-@part
-def differentiate(network, workspace, samples, begins, i, rows, gradient, at, at_bias):
-    """gradient, from `at` on, := some rows, first and end, of that of a matrix over a chunk.
+def differentiate(plan, number, low, high, at_a_time, begins, gradient, bias_gradient):
+    """At the addresses := the gradient of a panel of a matrix, and with its row 0 of the bias.
 
-    Of W it is ``a[l-1].T @ delta[l]``, of W.T the transpose. With row 0 comes that of the bias, the
-    sum of ``delta[l]``. After a batch's first chunk, what is there is added to. `samples` are rows
-    of the chunk, first and end, and how many are summed up at a time: each such sum begins at 0,
-    and is added to those before, so that the same bits come out where threads sum them apart.
+    Of W it is ``a[l-1].T @ delta[l]``, of W.T the transpose, of the bias the sum of ``delta[l]``,
+    over rows low..high of the chunk. So many are summed up at a time: each sum begins at 0 and is
+    added to those before, so that the same bits come out where threads sum them apart. After a
+    batch's first chunk, what is there is added to. Of sparse X only the bias is done here.
     """
-    (first, end), (low, high, at_a_time) = rows, samples
-    layer = network.layers[i]
-    with_bias = first == 0 and not layer.narrow
+    b = bundles(plan)
+    network, workspace = b.network, b.workspace
+    panel = find_panel(network.layers, number)
+    layer = network.layers[panel.layer]
+    dense = panel.layer > 0 or b.data.indptr.size == 0
     itemsize = workspace.one.itemsize
+    nothing = Matrix(address(workspace.zeros, 0), 0, 1)
+    result = Matrix(gradient, layer.weights_row, 1)
     for sample in range(low, high, at_a_time):
         afresh = begins != 0 and sample == low
+        start = nothing if afresh else result
+        k = min(at_a_time, high - sample)
         inputs = address(workspace.activations, layer.input + sample * layer.input_row)
         deltas = address(workspace.deltas, layer.output + sample * layer.output_row)
-        if layer.narrow:
-            left = Matrix(deltas + first * itemsize, 1, layer.output_row)
-            right, columns = Matrix(inputs, layer.input_row, 1), layer.n_in
+        sums = Sums(bias_gradient, p.SET if afresh else p.ADD)
+        if not dense or layer.narrow:
+            if panel.row == 0:
+                _sum(workspace, nothing, Matrix(deltas, layer.output_row, 1), nothing, nothing,
+                     (0, layer.n_out, k), sums)  # fmt: skip
+            sums = NO_SUMS
+        if dense and layer.narrow:
+            left = Matrix(deltas + panel.row * itemsize, 1, layer.output_row)
+            right, n = Matrix(inputs, layer.input_row, 1), layer.n_in
         else:
-            left = Matrix(inputs + first * itemsize, 1, layer.input_row)
-            right, columns = Matrix(deltas, layer.output_row, 1), layer.n_out
-        result = Matrix(address(gradient, at), layer.weights_row, 1)
-        mode = p.KEEP if not with_bias else p.SET if afresh else p.ADD
-        sums = Sums(address(gradient, at_bias), mode)
-        shape = (end - first, columns, min(at_a_time, high - sample))
-        _sum_products(workspace, afresh, left, right, result, shape, sums)
-    if first == 0 and layer.narrow:
-        differentiate_bias(network, workspace, samples, begins, i, gradient, at_bias)
+            left = Matrix(inputs + panel.row * itemsize, 1, layer.input_row)
+            right, n = Matrix(deltas, layer.output_row, 1), layer.n_out
+        if dense:
+            sums = sums if panel.row == 0 else NO_SUMS
+            _sum(workspace, left, right, result, start, (panel.end - panel.row, n, k), sums)
 
 
 @part
-def differentiate_bias(network, workspace, samples, begins, i, gradient, at):
-    """gradient, from `at` on, := that of the bias over a chunk, or added to what is there."""
-    layer, (low, high, at_a_time) = network.layers[i], samples
-    nothing = Matrix(address(workspace.zeros, 0), 0, 1)
-    for sample in range(low, high, at_a_time):
-        afresh = begins != 0 and sample == low
-        deltas = address(workspace.deltas, layer.output + sample * layer.output_row)
-        right = Matrix(deltas, layer.output_row, 1)
-        sums = Sums(address(gradient, at), p.SET if afresh else p.ADD)
-        shape = (0, layer.n_out, min(at_a_time, high - sample))
-        _sum_products(workspace, afresh, nothing, right, nothing, shape, sums)
-
-
-@part
-def _sum_products(workspace, afresh, left, right, result, shape, sums):
-    zeros = Matrix(address(workspace.zeros, 0), 0, 1)
-    start = zeros if afresh else result
+def _sum(workspace, left, right, result, start, shape, sums):
     product(workspace.addresses, False, left, right, result, start, p.STORE, result, shape, sums)
 
 
@@ -133,16 +97,21 @@ def differentiate_parts(plan, n_rows, first, last):
     network, workspace = b.network, b.workspace
     size = workspace.partials.size // workspace.parts
     n_panels = network.layers[network.layers.size - 1].last_panel
-    rows = share(workspace.parts, n_rows, workspace.grain)
+    rows = most_rows(workspace.parts, n_rows, workspace.grain)
     for task in range(first, last):
         number = task // n_panels
-        samples = number * rows, min((number + 1) * rows, n_rows), rows
-        panel = find_panel(network, task - number * n_panels)
-        at, at_bias = number * size + panel.weights, number * size + panel.bias
-        differentiate(
-            network, workspace, samples, 1, panel.layer, (panel.row, panel.end),
-            workspace.partials, at, at_bias,
-        )  # fmt: skip
+        panel = find_panel(network.layers, task - number * n_panels)
+        operands = (
+            as_integer(plan),
+            task - number * n_panels,
+            number * rows,
+            min((number + 1) * rows, n_rows),
+            rows,
+            1,
+            address(workspace.partials, number * size + panel.weights),
+            address(workspace.partials, number * size + panel.bias),
+        )
+        call(workspace.addresses[DIFFERENTIATE], operands)
 
 
 @part
@@ -167,17 +136,18 @@ def differentiate_sparse(plan, begins, first, last, at):
     gradient = workspace.gradient if workspace.gradient.size > 0 else workspace.scratch
     n, starts = layer.n_out, workspace.column_starts
     for feature in range(first, last):
-        o = at + (feature - first) * layer.weights_row
-        g = gradient[o : o + n]
-        if begins != 0:
+        place = at + (feature - first) * layer.weights_row
+        if begins != 0 and starts[feature] == starts[feature + 1]:  # most of many features
+            g = gradient[place : place + n]
             for j in range(n):
                 g[j] = 0
-        for entry in range(starts[feature], starts[feature + 1]):
-            x = workspace.column_values[entry]
-            o = layer.output + workspace.column_rows[entry] * layer.output_row
-            delta = workspace.deltas[o : o + n]
-            for j in range(n):
-                g[j] += x * delta[j]
+            continue
+        before, before_at = (workspace.zeros, 0) if begins != 0 else (gradient, place)
+        sum_rows(
+            workspace.column_values, workspace.column_rows, starts[feature], starts[feature + 1],
+            workspace.deltas, layer.output, layer.output_row,
+            before, before_at, gradient, place, n,
+        )  # fmt: skip
 
 
 def differentiate_rows(plan, start, n_rows, begins):
@@ -187,20 +157,18 @@ def differentiate_rows(plan, start, n_rows, begins):
     """
     b = bundles(plan)
     data, workspace, layer = b.data, b.workspace, b.network.layers[0]
-    n, gradient = layer.n_out, workspace.gradient
+    gradient = workspace.gradient
     if begins != 0:
         for i in range(layer.weights, layer.weights + layer.n_in * layer.weights_row):
             gradient[i] = 0
     for i in range(n_rows):
         sample = data.order[start + i]
-        o = layer.output + i * layer.output_row
-        delta = workspace.deltas[o : o + n]
-        for entry in range(data.indptr[sample], data.indptr[sample + 1]):
-            x = gradient.dtype.type(data.values[entry])
-            o = layer.weights + data.indices[entry] * layer.weights_row
-            g = gradient[o : o + n]
-            for j in range(n):
-                g[j] += x * delta[j]
+        first, last = np.int64(data.indptr[sample]), np.int64(data.indptr[sample + 1])
+        add_to_rows(
+            data.values, data.indices, first, last,
+            workspace.deltas, layer.output + i * layer.output_row,
+            gradient, layer.weights, layer.weights_row, layer.n_out,
+        )  # fmt: skip
 
 
 def sort_columns(plan, start, rows):

@@ -2,8 +2,9 @@
 
 A mini-batch is two steps, each shared by the threads, which wait for one another after each:
 forward and deltas over the rows of the batch, then gradients and updates over the rows of the
-weights. A batch of more than ``workspace.rows`` rows comes in chunks of as many, over which the
-gradient is summed.
+weights. Where threads exchange less then, gradients are part of the first step: each is summed over
+a part of the rows, and the parts are added up in the second. A batch of more than
+``workspace.rows`` rows comes in chunks of as many, over which the gradient is summed.
 """
 
 import math
@@ -20,6 +21,7 @@ from fastbp.kernels.arrays import (
     BATCH_LOSS,
     BEST_LOSS,
     CLIP,
+    DIFFERENTIATE,
     DIFFERENTIATE_PARTS,
     DIFFERENTIATE_ROWS,
     DIFFERENTIATE_SPARSE,
@@ -47,22 +49,23 @@ from fastbp.kernels.arrays import (
 )
 from fastbp.kernels.backward import (
     backward,
+    differentiate,
     differentiate_parts,
     differentiate_rows,
     differentiate_sparse,
-    share,
     sort_columns,
 )
 from fastbp.kernels.dropout import drop
 from fastbp.kernels.forward import forward, multiply_sparse
 from fastbp.kernels.jit import call, inner_kernel, part
 from fastbp.kernels.plan import Plan, as_integer, bundles, plan_function
+from fastbp.kernels.sharing import choose_shares, share_rows
 from fastbp.kernels.shuffle import shuffle
-from fastbp.kernels.team import wait
+from fastbp.kernels.team import admit, invite, wait
 from fastbp.kernels.update import update_panels
 
 
-@part
+@inner_kernel
 def _place(index, first, n_samples, batch_size, rows):
     """The fields of a Chunk by its index; past a short batch's end it is empty."""
     per_batch = (batch_size + rows - 1) // rows
@@ -82,13 +85,6 @@ def _begin_epoch(data, workspace):
     workspace.totals[EPOCH_LOSS] = 0
     if data.generator.size > 0:
         shuffle(data.order, data.generator)
-
-
-@part
-def _share(thread, n_threads, n_rows, grain):
-    """Rows of the chunk for a thread: first and end, whole grains but for the last."""
-    rows = share(n_threads, n_rows, grain)
-    return min(thread * rows, n_rows), min((thread + 1) * rows, n_rows)
 
 
 @part
@@ -172,10 +168,10 @@ def _clip(solver, workspace):
     workspace.totals[DIVISOR] = weight if factor > 1 else weight / factor
 
 
-def train(plan, member, size):
+def train(plan, member, size, place):
     """Chunks ``run.first`` to ``run.last``, or to a halt, by one thread of a team of so many.
 
-    The first thread does what is not shared.
+    It begins `place` chunks after the first. The first thread does what is not shared.
     """
     b = bundles(plan)
     data, workspace, batch_size = b.data, b.workspace, b.run.batch_size
@@ -183,14 +179,8 @@ def train(plan, member, size):
     this = as_integer(plan)
     n_samples = data.order.size
     leads = member == 0
-    most = workspace.bounds.size - 1
-    first_panel = workspace.bounds[member * most // size]
-    last_panel = workspace.bounds[(member + 1) * most // size]
-    by_rows = np.int64(workspace.by_rows != 0 and size == 1)
-    in_parts = workspace.partials.size > 0 and size > 1
-    n_tasks = workspace.parts * workspace.bounds[most]
-    first_task, last_task = member * n_tasks // size, (member + 1) * n_tasks // size
-    for index in range(b.run.first, b.run.last):
+    mine = choose_shares(workspace, member, size)
+    for index in range(b.run.first + place, b.run.last):
         chunk = Chunk(*_place(index, b.run.first, n_samples, batch_size, workspace.rows))
         if chunk.rows <= 0:
             continue
@@ -201,29 +191,29 @@ def train(plan, member, size):
             if b.run.watch[HALTED] != 0:
                 break
         if leads:
-            if data.indptr.size > 0 and by_rows == 0:
+            if data.indptr.size > 0 and mine.by_rows == 0:
                 call(addresses[SORT], (this, chunk.start, chunk.rows))
             _add_weights(data, workspace, chunk)
-        low, high = _share(member, size, chunk.rows, workspace.grain)
+        low, high = share_rows(member, size, chunk.rows, workspace.grain)
         step = b.run.first_step + chunk.step
         if low < high:
             call(addresses[FORWARD], (this, step, chunk.start, low, high))
             call(addresses[LOSS], (this, chunk.start, low, high))
             call(addresses[BACKWARD], (this, low, high))
-        if in_parts:
+        if mine.in_parts:
             if size != workspace.parts:  # else each thread has the rows of one part
                 wait(workspace.team, size, addresses[YIELD])
-            call(addresses[DIFFERENTIATE_PARTS], (this, chunk.rows, first_task, last_task))
+            call(addresses[DIFFERENTIATE_PARTS], (this, chunk.rows, *mine.tasks))
         wait(workspace.team, size, addresses[YIELD])
         if leads:
             _add_losses(data, workspace, chunk)
         begins, ends = np.int64(chunk.begins), np.int64(chunk.ends)
-        if by_rows != 0:
+        if mine.by_rows != 0:
             call(addresses[DIFFERENTIATE_ROWS], (this, chunk.start, chunk.rows, begins))
-        panels = first_panel, last_panel, member, by_rows
+        panels = *mine.panels, member, mine.by_rows
         row = step - b.solver.steps_from
         clips = b.solver.steps[0, CLIP] > 0
-        source = np.int64(in_parts) * ADD_PARTS
+        source = np.int64(mine.in_parts) * ADD_PARTS
         work = ends * TAKE_STEP + source
         if clips and chunk.ends:
             call(addresses[UPDATE], (this, row, chunk.rows, begins, MEASURE + source, *panels))
@@ -233,12 +223,19 @@ def train(plan, member, size):
             wait(workspace.team, size, addresses[YIELD])
             work = np.int64(TAKE_STEP + AT_HAND)
         call(addresses[UPDATE], (this, row, chunk.rows, begins, work, *panels))
+        if leads and chunk.ends:
+            invite(workspace.team)
         wait(workspace.team, size, addresses[YIELD])
         if leads and chunk.ends:
             _finish_batch(b.solver, workspace, chunk, n_samples, b.run)
+        if chunk.ends:
+            before = size
+            size = admit(workspace.team, member, size, index + 1 - b.run.first)
+            if size != before:
+                mine = choose_shares(workspace, member, size)
 
 
-def predict(plan, member, size):
+def predict(plan, member, size, _):
     """``run.out[i]`` := the outputs of sample ``order[i]``, for the samples of one thread.
 
     Each thread goes through its samples in chunks, on its own ``workspace.rows`` rows.
@@ -246,7 +243,7 @@ def predict(plan, member, size):
     b = bundles(plan)
     workspace, out = b.workspace, b.run.out
     layer = b.network.layers[b.network.layers.size - 1]
-    begin, end = _share(member, size, b.data.order.size, workspace.grain)
+    begin, end = share_rows(member, size, b.data.order.size, workspace.grain)
     row = member * workspace.rows
     for start in range(begin, end, workspace.rows):
         rows = min(workspace.rows, end - start)
@@ -267,6 +264,7 @@ CALLED = [
     (update_panels, 8),
     (multiply_sparse, 3),
     (sort_columns, 2),
+    (differentiate, 7),
     (differentiate_sparse, 4),
     (differentiate_rows, 3),
     (differentiate_parts, 3),
@@ -280,6 +278,7 @@ def compile_training(plan: Plan) -> int:
         FORWARD: forward,
         LOSS: loss,
         BACKWARD: backward,
+        DIFFERENTIATE: differentiate,
         UPDATE: update_panels,
     }
     if plan.data.indptr.size > 0:
@@ -305,4 +304,4 @@ def _compile(plan: Plan, function: Callable[..., None], called: dict[int, Any]) 
     addresses = plan.workspace.addresses
     for index, callee in called.items():
         addresses[index] = plan_function(callee, plan.type, dict(CALLED)[callee])
-    return plan_function(function, plan.type, 2)
+    return plan_function(function, plan.type, 3)

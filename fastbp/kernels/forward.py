@@ -1,11 +1,14 @@
 """The forward pass: ``z[l] = a[l-1] @ W[l] + b[l]``, ``a[l] = f(z[l])``."""
 
+import numpy as np
+
 from fastbp.kernels.activations import IDENTITY, RELU, activate
 from fastbp.kernels.arrays import DROP, MULTIPLY_SPARSE
 from fastbp.kernels.jit import address, call, inner_kernel, matrix_view, part, prefetch
 from fastbp.kernels.plan import as_integer, bundles
 from fastbp.matmul import product as p
 from fastbp.matmul.product import NO_SUMS, Matrix, product
+from fastbp.matmul.rows import sum_rows
 
 # The order is random, and the processor fetches ahead only what is not.
 ROWS_AHEAD = 16
@@ -94,18 +97,12 @@ def multiply_sparse(plan, start, low, high):
     """a[1] := X @ W[1] + b[1], at the cost of X's stored values."""
     b = bundles(plan)
     network, data, workspace = b.network, b.data, b.workspace
-    layer = network.layers[0]
-    w, row, n = network.parameters, layer.weights_row, layer.n_out
-    bias = w[layer.weights + layer.n_in * row :][:n]
+    layer, w = network.layers[0], network.parameters
+    bias = layer.weights + layer.n_in * layer.weights_row
     for i in range(low, high):
-        o = layer.output + i * layer.output_row
-        z = workspace.activations[o : o + n]
-        for j in range(n):
-            z[j] = bias[j]
         sample = data.order[start + i]
-        for entry in range(data.indptr[sample], data.indptr[sample + 1]):
-            x = z.dtype.type(data.values[entry])
-            o = layer.weights + data.indices[entry] * row
-            weights = w[o : o + n]
-            for j in range(n):
-                z[j] += x * weights[j]
+        first, last = np.int64(data.indptr[sample]), np.int64(data.indptr[sample + 1])
+        sum_rows(
+            data.values, data.indices, first, last, w, layer.weights, layer.weights_row,
+            w, bias, workspace.activations, layer.output + i * layer.output_row, layer.n_out,
+        )  # fmt: skip

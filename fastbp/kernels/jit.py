@@ -393,6 +393,10 @@ if DISABLED:
         """Address of element `index` of a contiguous array, which must outlive its use."""
         return int(array.ctypes.data + index * array.itemsize)
 
+    def store(where: int, value: Any) -> None:
+        """Store a number at an address."""
+        memory_view(where, value.dtype, (1,))[0] = value
+
     def prefetch(matrix: Any, row: int, column: int) -> None:
         """Do nothing: it is only a hint."""
 

@@ -9,12 +9,21 @@ is that of their sum, as in scikit-learn's squared error:
 
 ============== ==================================================================================
 squared_error  ``r**2 / 2``
-absolute_error ``abs(r)``; its derivative at 0 is 0
+absolute_error ``abs(r)``, least at a median (Laplace 1774); its derivative at 0 is 0
 huber          ``r**2 / 2`` up to the parameter d, then ``d * (abs(r) - d / 2)`` (Huber 1964)
 quantile       ``-q * r`` below the target, ``(1 - q) * r`` above, q the parameter (Koenker and
                Bassett 1978)
-log_cosh       ``log(cosh(r))``
+log_cosh       ``log(cosh(r))`` (Green 1990, "Bayesian reconstructions from emission tomography
+               data using a modified EM algorithm")
 ============== ==================================================================================
+
+Of counts and sizes y > 0, half the deviances of generalised linear models (McCullagh and Nelder
+1989), the sum over the outputs:
+
+======= ===================================
+poisson ``a - y + y * log(y / a)``
+gamma   ``y / a - 1 - log(y / a)``
+======= ===================================
 """
 
 import math

@@ -4,8 +4,9 @@ Entering a parallel region of Numba's costs some microseconds, a good part of a 
 a compiled call is one region, and its threads meet at a barrier twice a mini-batch, spinning.
 
 A barrier needs to know how many are to come, and a threading layer promises no number of threads:
-it may give fewer, or run all iterations on one. So whoever has come when the first has waited long
-enough is the team, and who comes later goes home. Results do not depend on the size of the team.
+it may give fewer, or run all iterations on one; and one that slept may come some milliseconds late.
+So the first begins with whoever is there, and who comes later waits until the team, at the end of a
+mini-batch, takes it in, or has done. Results do not depend on the size of the team.
 """
 
 import ctypes
@@ -20,15 +21,14 @@ from numba import prange, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastbp.kernels.jit import DISABLED, call, inner_kernel, parallel_kernel
+from fastbp.kernels.jit import DISABLED, call, inner_kernel, parallel_kernel, part
 
 # Places in the team's memory, an array of int64, each on a line of the cache of its own.
-_JOINED, _SIZE, _ARRIVED, _ROUND = range(0, 32, 8)
-_MEMORY = 32
+_JOINED, _SIZE, _COMING, _PLACE, _ENDED, _ARRIVED, _ROUND = range(0, 56, 8)
+_MEMORY = 56
 
-_CLOSED = 1 << 32  # added to the number of those who joined when the team is complete
-_PATIENCE = 20_000  # turns of a waiting loop: about a millisecond
-_SPINS = 1_000  # turns after which a waiting thread lets others have its processor
+_SPINS = 1_000  # turns of a loop after which a waiting thread lets others have its processor
+_PATIENCE = _SPINS + 50  # turns for which the first waits for others: some 50 microseconds
 
 _X86 = llvm.get_process_triple().split("-")[0] in ("x86_64", "i386", "i686")
 
@@ -50,20 +50,46 @@ def yield_address() -> int:
 
 
 @inner_kernel
-def join(team, n_threads):
-    """``(member, size)`` of the calling thread; it is not needed where member is not below size."""
+def join(team, n_threads, yield_function):
+    """``(member, size, place)`` of the calling thread, once it is in the team.
+
+    It is not needed where member is not below size. `place` is what `admit` was told.
+    """
     member = _add(team, _JOINED, 1)
-    if member >= _CLOSED:
-        return member, 0
+    turns = 0
     if member == 0:
-        turns = 0
         while _load(team, _JOINED) < n_threads and turns < _PATIENCE:
-            _relax()
-            turns += 1
-        _add(team, _SIZE, _add(team, _JOINED, _CLOSED))
-    while _load(team, _SIZE) == 0:
-        _relax()
-    return member, _load(team, _SIZE)
+            turns = _turn(turns, yield_function)
+        _set(team, _SIZE, _load(team, _JOINED))
+    while _load(team, _SIZE) <= member and _load(team, _ENDED) == 0:
+        turns = _turn(turns, yield_function)
+    return member, _load(team, _SIZE), _load(team, _PLACE)
+
+
+@inner_kernel
+def invite(team):
+    """Say, before a barrier, how many there are to be behind it: all who have come."""
+    joined = _load(team, _JOINED)
+    if joined != _load(team, _COMING):
+        _set(team, _COMING, joined)
+
+
+@inner_kernel
+def admit(team, member, size, place):
+    """The size of the team behind that barrier; those who are new begin at `place`."""
+    coming = _load(team, _COMING)
+    if coming <= size:
+        return size
+    if member == 0:
+        _set(team, _PLACE, place)
+        _set(team, _SIZE, coming)
+    return coming
+
+
+@inner_kernel
+def end(team):
+    """Say that nobody is needed any more."""
+    _set(team, _ENDED, 1)
 
 
 @inner_kernel
@@ -77,22 +103,35 @@ def wait(team, size, yield_function):
         else:
             turns = 0
             while _load(team, _ROUND) == this_round:
-                _relax()
-                turns += 1
-                if turns > _SPINS and yield_function != 0:
-                    call(yield_function, (0,))
+                turns = _turn(turns, yield_function)
+
+
+@part
+def _turn(turns, yield_function):
+    """Wait for a moment, after many turns by letting others run; return one turn more."""
+    _relax()
+    if turns >= _SPINS and yield_function != 0:
+        call(yield_function, (0,))
+    return turns + 1
+
+
+@part
+def _set(team, index, value):
+    _add(team, index, value - _load(team, index))
 
 
 @parallel_kernel
-def run_team(function, plan, team, n_threads):
-    """Call a function of a plan, member and size of the team, on each thread of the team.
+def run_team(function, plan, team, n_threads, yield_function):
+    """Call a function of a plan, member, size of the team and place, on each thread of the team.
 
     ``team`` must be of zeros.
     """
     for _ in prange(n_threads):
-        member, size = join(team, n_threads)
+        member, size, place = join(team, n_threads, yield_function)
         if member < size:
-            call(function, (plan, member, size))
+            call(function, (plan, member, size, place))
+        if member == 0:
+            end(team)
 
 
 @intrinsic

@@ -18,6 +18,7 @@ from fastbp.kernels.arrays import (
     BETA_2,
     CLIP,
     DECAY,
+    DIFFERENTIATE,
     DIFFERENTIATE_SPARSE,
     DIVISOR,
     EPSILON,
@@ -32,13 +33,7 @@ from fastbp.kernels.arrays import (
     TAKE_STEP,
     WEIGHT,
 )
-from fastbp.kernels.backward import (
-    add_parts,
-    differentiate,
-    differentiate_bias,
-    find_panel,
-    share,
-)
+from fastbp.kernels.backward import add_parts
 from fastbp.kernels.jit import (
     DISABLED,
     address,
@@ -50,6 +45,7 @@ from fastbp.kernels.jit import (
     store,
 )
 from fastbp.kernels.plan import as_integer, bundles
+from fastbp.kernels.sharing import find_panel, most_rows
 from fastbp.matmul.tile import TILE_ROWS
 from fastbp.matmul.transpose import transpose
 
@@ -81,10 +77,11 @@ def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows
     has_mean = workspace.totals[WEIGHT] > 0
     measures = work & MEASURE != 0 and has_mean
     steps = work & TAKE_STEP != 0 and has_mean
-    samples = 0, n_rows, share(workspace.parts, n_rows, workspace.grain)
-    n_parts = (n_rows + samples[2] - 1) // samples[2]  # of a short batch there may be one
+    settings = address(solver.steps, min(step, solver.steps.shape[0] - 1) * N_SETTINGS)
+    part_rows = most_rows(workspace.parts, n_rows, workspace.grain)
+    n_parts = (n_rows + part_rows - 1) // part_rows  # of a short batch there may be one
     for number in range(first, last):
-        i, row, end, low, bias = find_panel(network, number)
+        i, row, end, low, bias = find_panel(network.layers, number)
         layer = network.layers[i]
         with_bias = row == 0
         one = address(workspace.one, 0)
@@ -104,51 +101,47 @@ def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows
             if workspace.gradient.size > 0:
                 at, at_bias, gradient = low, bias, workspace.gradient
             rows, columns = 1, (end - row) * layer.weights_row
-            if at_hand:
-                pass
-            elif adds_parts:
+            if adds_parts and not at_hand:
                 add_parts(workspace, n_parts, begins, low, columns, gradient, at)
                 if with_bias:
                     n = layer.output_row
                     add_parts(workspace, n_parts, begins, bias, n, gradient, at_bias)
-            elif sparse and by_rows == 0:
-                function = workspace.addresses[DIFFERENTIATE_SPARSE]
-                call(function, (as_integer(plan), begins, row, end, at))
-            elif not sparse:
-                these = row, end
-                differentiate(network, workspace, samples, begins, i, these, gradient, at, at_bias)
-            if sparse and with_bias and not at_hand:
-                differentiate_bias(network, workspace, samples, begins, i, gradient, at_bias)
+            elif not at_hand:
+                if sparse and by_rows == 0:
+                    function = workspace.addresses[DIFFERENTIATE_SPARSE]
+                    call(function, (as_integer(plan), begins, row, end, at))
+                places = address(gradient, at), address(gradient, at_bias)
+                operands = as_integer(plan), number, 0, n_rows, part_rows, begins, *places
+                call(workspace.addresses[DIFFERENTIATE], operands)
             bias_gradient = address(gradient, at_bias)
             left, right = one, address(gradient, at)
-        matrix = low, left, right, rows, columns, 1
-        below = bias, one, bias_gradient, 1, layer.output_row, 0
-        adds_signs = (steps or measures) and l1 > 0 and not at_hand
-        blocks = matrix, below, with_bias
-        _use_gradient(b, step, number, blocks, adds_signs, measures, steps)
+        matrix = (*_places(network, solver, low), left, right, rows, columns, settings)
+        below = (*_places(network, solver, bias), one, bias_gradient, 1, layer.output_row, settings)
+        step_function, weight = workspace.addresses[STEP], address(workspace.totals, WEIGHT)
+        norm = address(workspace.norms, 2 * number)
+        norm_below = address(workspace.norms, 2 * number + 1)
+        if l1 > 0 and (steps or measures) and not at_hand:
+            place = address(workspace.sizes, number)
+            call(step_function, (np.int64(ADD_SIGNS), *matrix, weight, 1, place, 0))
+        rule, total = np.int64(SUM_SQUARES), np.int64(0)
+        if steps:
+            rule, total = np.int64(solver.code), address(workspace.squares, number)
+            if solver.steps[0, CLIP] > 0:  # measured before
+                weight = address(workspace.totals, DIVISOR)
+                norm = norm_below = np.int64(0)
+        if steps or measures:
+            call(step_function, (rule, *matrix, weight, 1, total, norm))
+            if with_bias:
+                call(step_function, (rule, *below, weight, 0, 0, norm_below))
         if steps and layer.mirrored:
             _transpose(network, i, row, end)
 
 
 @part
-def _use_gradient(b, step, panel, blocks, adds_signs, measures, steps):
-    """The L1 penalty into the gradient of a panel, its norm, and the step, as far as asked for."""
-    (matrix, below, with_bias), workspace = blocks, b.workspace
-    weight = address(workspace.totals, WEIGHT)
-    norm, norm_below = address(workspace.norms, 2 * panel), address(workspace.norms, 2 * panel + 1)
-    if adds_signs:
-        _step(b, ADD_SIGNS, step, matrix, weight, address(workspace.sizes, panel), 0)
-    if measures:
-        _step(b, SUM_SQUARES, step, matrix, weight, 0, norm)
-        if with_bias:
-            _step(b, SUM_SQUARES, step, below, weight, 0, norm_below)
-    if steps:
-        if b.solver.steps[0, CLIP] > 0:  # measured before
-            weight = address(workspace.totals, DIVISOR)
-            norm = norm_below = 0
-        _step(b, b.solver.code, step, matrix, weight, address(workspace.squares, panel), norm)
-        if with_bias:
-            _step(b, b.solver.code, step, below, weight, 0, norm_below)
+def _places(network, solver, offset):
+    """Addresses of a block of the parameters, and of its part of the solver's state."""
+    parameters = address(network.parameters, offset)
+    return parameters, address(solver.first, offset), address(solver.second, offset)
 
 
 @part
@@ -163,34 +156,6 @@ def _transpose(network, i, row, end):
     )  # fmt: skip
 
 
-@part
-def _step(b, code, step, block, weight, total, norm):
-    """Take a step by a rule with a block of the parameters.
-
-    The block is where it begins, where the two vectors are whose outer product is its gradient, its
-    rows and columns, and whether it is weights. `weight` is the address of what that gradient is
-    divided by, `total` and `norm` are where the rule's sums go, or 0 for nowhere.
-    """
-    low, left, right, rows, columns, is_weights = block
-    solver = b.solver
-    operands = (
-        np.int64(code),
-        address(b.network.parameters, low),
-        address(solver.first, low),
-        address(solver.second, low),
-        left,
-        right,
-        rows,
-        columns,
-        address(solver.steps, min(step, solver.steps.shape[0] - 1) * solver.steps.shape[1]),
-        weight,
-        np.int64(is_weights),
-        np.int64(total),
-        np.int64(norm),
-    )
-    call(b.workspace.addresses[STEP], operands)
-
-
 @cache
 def step_address(dtype: str) -> int:
     """Return the address of the compiled function, for "float32" or "float64"."""
@@ -202,45 +167,41 @@ def step_address(dtype: str) -> int:
 
 def _take_step_in_python(
     dtype, code, w, first, second, left, right, rows, columns, settings, weight, is_weights,
-    total, norm,
+    total_place, norm_place,
 ):  # fmt: skip
-    shape = (rows, columns)
-    w, first, second = (memory_view(x, dtype, shape) for x in (w, first, second))
-    left, right = memory_view(left, dtype, (rows,)), memory_view(right, dtype, (columns,))
+    """`_take_step`, on addresses."""
+    n = rows * columns
+    w, first, second, left, right = (
+        memory_view(place, dtype, (size,))
+        for place, size in ((w, n), (first, n), (second, n), (left, rows), (right, columns))
+    )
     settings, weight = memory_view(settings, "f8", (N_SETTINGS,)), memory_view(weight, "f8", (1,))
-    sums = _follow_rule(code, w, first, second, left, right, settings, weight[0], is_weights != 0)
-    for place, value in zip((total, norm), sums, strict=True):
-        if place != 0:
-            memory_view(place, "f8", (1,))[0] = value
+    _take_step(
+        code, w, first, second, left, right, rows, columns, settings, weight, is_weights,
+        total_place, norm_place,
+    )  # fmt: skip
 
 
 def _take_step(
-    code, w, first, second, left, right, rows, columns, settings, weight, is_weights, total, norm
-):
+    code, w, first, second, left, right, rows, columns, settings, weight, is_weights, total_place,
+    norm_place,
+):  # fmt: skip
+    """One step of w, (rows, columns), by the rule of the solver, from pointers.
+
+    ``left[r] * right[i]`` is a sum over the batch; ``g = (left * right + penalty * w) / weight`` is
+    the gradient of the mean loss. The sums of the squares of new w and of g go to the two places.
+    The rules, with their sources, are in `fastbp.training.solvers`. Three are no steps: one leaves
+    g in `right`, one adds the L1 penalty's gradient to it and sums the absolute values of w, one
+    sums only the squares of g.
+    """
     shape = (rows, columns)
     w, first, second = array_at(w, shape), array_at(first, shape), array_at(second, shape)
     left, right = array_at(left, (rows,)), array_at(right, (columns,))
     settings, weight = array_at(settings, (N_SETTINGS,)), array_at(weight, (1,))[0]
-    sums = _follow_rule(code, w, first, second, left, right, settings, weight, is_weights != 0)
-    if total != 0:
-        store(total, sums[0])
-    if norm != 0:
-        store(norm, sums[1])
-
-
-@part
-def _follow_rule(code, w, first, second, left, right, settings, weight, is_weights):
-    """One step of w by the rule of the solver; returns the sums of the squares of new w and of g.
-
-    ``left[r] * right[i]`` is a sum over the batch; ``g = (left * right + penalty * w) / weight`` is
-    the gradient of the mean loss. The rules, with their sources, are in `fastbp.training.solvers`.
-    Three are no steps: one leaves g in `right`, one adds the L1 penalty's gradient to it and
-    returns the sum of the absolute values of w, one returns only that of the squares of g.
-    """
     T = w.dtype.type
     scale = T(1 / weight)
-    penalty = T(settings[PENALTY]) if is_weights else T(0)
-    decay = T(settings[DECAY]) if is_weights else T(1)
+    penalty = T(settings[PENALTY]) if is_weights != 0 else T(0)
+    decay = T(settings[DECAY]) if is_weights != 0 else T(1)
     beta_1, rest_1 = T(settings[BETA_1]), T(settings[REST_1])
     beta_2, rest_2 = T(settings[BETA_2]), T(settings[REST_2])
     rate, epsilon = T(settings[RATE]), T(settings[EPSILON])
@@ -300,4 +261,7 @@ def _follow_rule(code, w, first, second, left, right, settings, weight, is_weigh
     else:
         for i in range(right.size):
             right[i] = (right[i] + penalty * w[0, i]) * scale
-    return np.float64(total), np.float64(norm)
+    if total_place != 0:
+        store(total_place, np.float64(total))
+    if norm_place != 0:
+        store(norm_place, np.float64(norm))

@@ -39,7 +39,8 @@ except ImportError:  # installed without a C compiler
 
 __all__ = [
     "ADD", "BLAS_ROWS", "MASK", "NO_SUMS", "RELU", "SCALE", "SET", "STORE", "Matrix", "Sums",
-    "has_blas", "padded", "product", "product_addresses", "uses_blas", "vector_length",
+    "choose_width", "has_blas", "padded", "product", "product_addresses", "uses_blas",
+    "vector_length",
 ]  # fmt: skip
 
 # BLAS repacks B at each call, which pays where B has left the second-level cache for the tiles.
@@ -115,7 +116,7 @@ def multiply(
             last = whole if i < whole else i + rows
             j = 0
             while j < n:
-                width = _choose_width(length_of_vector(c), n - j, rows)
+                width = choose_width(length_of_vector(c), n - j, rows)
                 first = i
                 if i == 0 and summing != KEEP and rows >= ROW_CHOICES[1]:
                     multiply_and_sum_tile(
@@ -141,7 +142,7 @@ def _choose_rows(left):
 
 
 @part
-def _choose_width(vector, left, rows):
+def choose_width(vector, left, rows):
     """Width of the next tile of so many rows, where so many columns are left."""
     if left <= vector:
         width = vector

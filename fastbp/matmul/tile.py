@@ -78,7 +78,7 @@ def widths(element: Any, most: int) -> list[int]:
     return choices
 
 
-def _shapes(element: Any, n_choices: int) -> list[tuple[int, int]]:
+def shapes_of(element: Any, n_choices: int = len(ROW_CHOICES)) -> list[tuple[int, int]]:
     """Return the rows and widths of tiles, with the first so many of ROW_CHOICES."""
     choices = list(zip(ROW_CHOICES, MOST_VECTORS, strict=True))[:n_choices]
     shapes = [(rows, width) for rows, most in choices for width in widths(element, most)]
@@ -119,7 +119,7 @@ def multiply_tile(
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows, width, *operands = arguments
         # One loop for each tile size, reached through a switch on rows and width.
-        shapes = _shapes(element, len(ROW_CHOICES))
+        shapes = shapes_of(element)
 
         def emit(n_rows: int, n_columns: int) -> None:
             _emit_tile(builder, element, n_rows, n_columns, operands)
@@ -159,7 +159,7 @@ def multiply_and_sum_tile(
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows, width, *operands, k, sums, afresh = arguments
-        shapes = _shapes(element, 2)
+        shapes = shapes_of(element, 2)
 
         def emit(n_rows: int, n_columns: int) -> None:
             _emit_tile(builder, element, n_rows, n_columns, [*operands, k], (sums, afresh))
@@ -229,6 +229,15 @@ def emit_shapes(builder: Any, rows: Any, columns: Any, shapes: Any, emit: Any) -
         emit(n_rows, n_columns)
         builder.branch(done)
     builder.position_at_end(done)
+
+
+def vectors_of(element: Any, columns: int) -> list[tuple[int, Any]]:
+    """Return where each vector of a row begins, and its LLVM type; the last may be shorter."""
+    longest = VECTOR_BYTES // _itemsize(element)
+    return [
+        (at, ir.VectorType(scalar_type(element), min(longest, columns - at)))
+        for at in range(0, columns, longest)
+    ]
 
 
 def load_at(builder: Any, kind: Any, element: Any, base: Any, offset: Any) -> Any:
@@ -322,12 +331,8 @@ def _emit_tile(
     builder: Any, element: Any, rows: int, columns: int, operands: Any, summing: Any = None
 ) -> None:
     a, a_row, a_column, b, b_row, start, start_row, c, c_row, k, *epilogue = operands
-    scalar, longest = scalar_type(element), VECTOR_BYTES // _itemsize(element)
-    load = partial(load_at, builder)
-    # The vectors of a row, and where each begins: the last may be shorter.
-    vectors = [
-        (at, ir.VectorType(scalar, min(longest, columns - at))) for at in range(0, columns, longest)
-    ]
+    scalar, load = scalar_type(element), partial(load_at, builder)
+    vectors = vectors_of(element, columns)
     places = [(r, at, kind) for r in range(rows) for at, kind in vectors]
 
     def offset(stride: Any, r: int, at: int) -> Any:
@@ -339,11 +344,12 @@ def _emit_tile(
         at_a, at_b = offsets
         b_vectors = [load(kind, element, b, builder.add(at_b, _i64(at))) for at, kind in vectors]
         updated = []
-        for (r, at, kind), total in zip(places, sums, strict=False):
-            if at == 0:
-                whole = _broadcast(builder, load(scalar, element, a_rows[r], at_a), kind)
-            x = whole if kind == whole.type else _first_of(builder, whole, kind)
-            updated.append(_multiply_add(builder, x, b_vectors[at // longest], total))
+        for number, total in enumerate(sums[: len(places)]):
+            (r, _, kind), v = places[number], number % len(vectors)
+            if v == 0:
+                whole = broadcast(builder, load(scalar, element, a_rows[r], at_a), kind)
+            x = whole if kind == whole.type else first_of(builder, whole, kind)
+            updated.append(multiply_add(builder, x, b_vectors[v], total))
         for x, total in zip(b_vectors, sums[len(places) :], strict=False):
             updated.append(builder.fadd(x, total))
         return updated
@@ -391,7 +397,7 @@ def _emit_dot_tile(builder: Any, element: Any, rows: int, columns: int, operands
 
     def add_products(a_vectors: Any, b_vectors: Any, sums: Any) -> Any:
         return [
-            _multiply_add(builder, a_vectors[r], b_vectors[j], total)
+            multiply_add(builder, a_vectors[r], b_vectors[j], total)
             for (r, j), total in zip(places, sums, strict=True)
         ]
 
@@ -405,7 +411,7 @@ def _emit_dot_tile(builder: Any, element: Any, rows: int, columns: int, operands
     # The last vector, of which only some elements count.
     at = builder.mul(n_vectors, _i64(length))
     lanes = ir.Constant(ir.VectorType(_i64, length), list(range(length)))
-    counts = builder.icmp_signed("<", lanes, _broadcast(builder, builder.sub(k, at), lanes.type))
+    counts = builder.icmp_signed("<", lanes, broadcast(builder, builder.sub(k, at), lanes.type))
 
     def load_rest(base: Any) -> Any:
         return builder.select(counts, load(base, at), zero)
@@ -462,20 +468,22 @@ def _zero(kind: Any) -> Any:
     return ir.Constant(kind, [0.0] * kind.count if isinstance(kind, ir.VectorType) else 0.0)
 
 
-def _first_of(builder: Any, vector: Any, kind: Any) -> Any:
-    """The first elements of a vector, as many as a shorter one has."""
+def first_of(builder: Any, vector: Any, kind: Any) -> Any:
+    """Emit the first elements of a vector, as many as a shorter one has."""
     lanes = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), list(range(kind.count)))
     return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), lanes)
 
 
-def _broadcast(builder: Any, value: Any, vector: Any) -> Any:
+def broadcast(builder: Any, value: Any, vector: Any) -> Any:
+    """Emit a vector of which each element is a value."""
     undefined = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(undefined, value, ir.IntType(32)(0))
     lanes = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
     return builder.shuffle_vector(first, undefined, lanes)
 
 
-def _multiply_add(builder: Any, x: Any, y: Any, z: Any) -> Any:
+def multiply_add(builder: Any, x: Any, y: Any, z: Any) -> Any:
+    """Emit ``x * y + z``, rounded once where the processor can."""
     vector = x.type
     if not _HAS_FMA:
         return builder.fadd(builder.fmul(x, y), z)

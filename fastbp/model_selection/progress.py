@@ -28,7 +28,7 @@ class Progress:
         self._began = self._printed = time.monotonic()
 
     def __enter__(self) -> Self:
-        if self.verbose and sys.stdout.isatty():
+        if self.verbose and getattr(sys.stdout, "isatty", bool)():
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
             self._bar = Progress(

@@ -7,12 +7,12 @@ from typing import Any
 import scipy.optimize
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.fixes import _get_additional_lbfgs_options_dict
 from sklearn.utils.optimize import _check_optimize_result
 
 from fastbp.threads import single_threaded_blas
 from fastbp.training.engine import Engine
 from fastbp.training.limited_memory import OPTIONS, STOPPED, LimitedMemory
+from fastbp.training.reporting import make_reporter
 from fastbp.training.stochastic import State, Watch
 
 __all__ = ["minimize"]
@@ -56,6 +56,7 @@ def minimize(
         iterate = state.memory.x.copy()
     elif watch and watch.keeps_state:
         state.memory = LimitedMemory(iterate)
+    reporter = make_reporter(verbose, max_iter)
     began = perf_counter() - state.seconds
 
     def objective(elements: NDArray[Any]) -> tuple[float, NDArray[Any]]:
@@ -66,6 +67,9 @@ def minimize(
     def keep(intermediate_result: Any) -> None:
         nonlocal iterate
         iterate = intermediate_result.x.copy()
+        if reporter:
+            assert state.loss is not None
+            reporter.epochs(state.n_iter, [state.loss])
         state.n_iter += 1
         state.seconds = perf_counter() - began
         if watch:
@@ -90,13 +94,12 @@ def minimize(
             if state.memory is not None:
                 result = state.memory.minimize(objective, keep, state.n_iter, **limits)
             else:
-                shown = _get_additional_lbfgs_options_dict("iprint", 1 if verbose else -1)
                 result = scipy.optimize.minimize(
                     objective,
                     iterate,
                     method="L-BFGS-B",
                     jac=True,
-                    options={**OPTIONS, **limits, **shown},
+                    options={**OPTIONS, **limits},
                     callback=keep,
                 )
         if result.status != STOPPED:
@@ -104,5 +107,8 @@ def minimize(
             state.n_iter = _check_optimize_result("lbfgs", result, max_iter)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
+    finally:
+        if reporter:
+            reporter.close()
     weights.flat[...] = weights.with_padding(iterate)
     state.loss = engine.gradient(rows, alpha)[2]

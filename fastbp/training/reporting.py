@@ -12,7 +12,8 @@ def make_reporter(verbose: bool | int, n_epochs: int) -> "Lines | None":
     """
     if not verbose:
         return None
-    return Bar(n_epochs) if verbose < 2 and sys.stdout.isatty() else Lines()
+    is_terminal = getattr(sys.stdout, "isatty", bool)()  # there may be none, or not a file
+    return Bar(n_epochs) if verbose < 2 and is_terminal else Lines()
 
 
 class Lines:

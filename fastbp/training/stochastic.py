@@ -56,6 +56,7 @@ class State:
     n_iter: int = 0  # epochs so far
     seconds: float = 0.0  # ... and how long they took
     goes_on: bool = True  # it has not come to a halt of its own
+    one_epoch: bool = False  # as partial_fit does, and not a word of convergence
     sum_squares: float | None = None  # of the weights
     best: Array | None = None  # the best weights, where a score decides, and the latest
     latest: Array | None = None
@@ -85,7 +86,6 @@ class Rules:
     n_iter_no_change: float
     max_time: float | None
     verbose: bool | int
-    one_epoch: bool  # as partial_fit does, and not a word of convergence
 
 
 def train(
@@ -131,7 +131,7 @@ def train(
         warnings.warn("Training interrupted by user.", stacklevel=2)
     finally:
         training.close()
-    if state.best is not None and not (rules.one_epoch and state.goes_on):
+    if state.best is not None and not (state.one_epoch and state.goes_on):
         state.latest = engine.weights.flat.copy()
         engine.weights.flat[...] = state.best
 
@@ -152,7 +152,7 @@ class _Training:
         self._engine, self._optimizer = engine, optimizer
         self._progress, self._rules, self._state = progress, rules, state
         self._judge, self._watch = judge, watch
-        self._reporter = make_reporter(rules.verbose, 1 if rules.one_epoch else rules.max_iter)
+        self._reporter = make_reporter(rules.verbose, 1 if state.one_epoch else rules.max_iter)
 
     def close(self) -> None:
         """End what reports."""
@@ -162,7 +162,7 @@ class _Training:
     def run(self) -> None:
         """Train to a halt, or to a limit."""
         rules, state, optimizer = self._rules, self._state, self._optimizer
-        limit = state.n_iter + 1 if rules.one_epoch else rules.max_iter
+        limit = state.n_iter + 1 if state.one_epoch else rules.max_iter
         generator = state.random_state if rules.shuffle else None
         before_epoch = None
         if self._watch:
@@ -171,7 +171,7 @@ class _Training:
             before_epoch = _pause
         began = perf_counter() - state.seconds
         deadline = np.inf
-        if rules.max_time is not None and not rules.one_epoch:
+        if rules.max_time is not None and not state.one_epoch:
             deadline = began + rules.max_time
         assert state.order is not None
         while state.goes_on and state.n_iter < limit:
@@ -184,7 +184,7 @@ class _Training:
                 self._note(epochs, halt)
                 if self._is_over():
                     return
-            if rules.one_epoch:
+            if state.one_epoch:
                 return
             limits = {
                 f"Maximum iterations ({rules.max_iter})": state.n_iter == rules.max_iter,
@@ -192,6 +192,7 @@ class _Training:
             }
             reached = [name for name, is_reached in limits.items() if is_reached]
             if reached:
+                self._check_scores()
                 warnings.warn(
                     f"Stochastic Optimizer: {reached[0]} reached and the optimization hasn't "
                     "converged yet.",
@@ -256,7 +257,24 @@ class _Training:
         if self._watch:
             state.sum_squares = self._engine.sum_squares
             stops = self._watch.end_epoch()
-        return stops or hopeless or not state.goes_on  # of what is hopeless the caller tells
+        if stops or hopeless:  # of what is hopeless the caller tells
+            return True
+        if not state.goes_on:
+            self._check_scores()
+        return not state.goes_on
+
+    def _check_scores(self) -> None:
+        """Refuse to end where no epoch has a score to go by, although the weights have not run off.
+
+        The best weights would be those from before the first epoch.
+        """
+        scores = self._progress.validation_scores
+        finite_weights = np.isfinite(self._engine.weights.flat).all()
+        if self._judge and finite_weights and not np.isfinite(scores or []).any():
+            raise ValueError(
+                "scoring has given no finite number for the validation set in any epoch: "
+                "early_stopping has nothing to go by."
+            )
 
 
 def _pause() -> None:
@@ -268,10 +286,10 @@ def _is_best(progress: Progress, rules: Rules, score: float) -> bool:
     assert progress.validation_scores is not None
     assert progress.best_validation_score is not None
     progress.validation_scores.append(score)
-    if score < progress.best_validation_score + rules.tol:
-        progress.epochs_without_improvement += 1
-    else:
+    if score >= progress.best_validation_score + rules.tol:
         progress.epochs_without_improvement = 0
+    else:  # NaN too
+        progress.epochs_without_improvement += 1
     best = score > progress.best_validation_score
     if best:
         progress.best_validation_score = score

@@ -1,0 +1,66 @@
+"""How the threads of a team share a chunk: its rows, and the panels of the weights."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastbp.kernels.jit import inner_kernel, part
+
+
+@inner_kernel
+def most_rows(n_shares, n_rows, grain):
+    """How many rows each of so many shares has at the most, in multiples of a grain."""
+    grains = (n_rows + grain - 1) // grain
+    return (grains + n_shares - 1) // n_shares * grain
+
+
+@inner_kernel
+def share_rows(thread, n_threads, n_rows, grain):
+    """Rows of the chunk for a thread: first and end, whole grains but for the last."""
+    rows = most_rows(n_threads, n_rows, grain)
+    return min(thread * rows, n_rows), min((thread + 1) * rows, n_rows)
+
+
+class Panel(NamedTuple):
+    """Some rows of a layer's matrix."""
+
+    layer: int
+    row: int  # the first
+    end: int  # behind the last
+    weights: int  # where it is in the parameters
+    bias: int  # where the layer's bias is
+
+
+@inner_kernel
+def find_panel(layers, number):
+    """The panel of a number among those of all layers."""
+    i = 0
+    while number >= layers[i].last_panel:
+        i += 1
+    layer = layers[i]
+    row = (number - layer.first_panel) * layer.panel_rows
+    end = min(row + layer.panel_rows, layer.rows)
+    weights = layer.weights + row * layer.weights_row
+    return Panel(i, row, end, weights, layer.weights + layer.rows * layer.weights_row)
+
+
+class Shares(NamedTuple):
+    """What a thread does of each chunk, beside its rows."""
+
+    in_parts: bool  # the gradients are summed in parts of the chunk, and added up later
+    tasks: Any  # first and end, of panels times parts
+    panels: Any  # first and end, that it updates
+    by_rows: Any  # 1 where the gradient of sparse X is summed row by row
+
+
+@part
+def choose_shares(workspace, member, size):
+    """The shares of a member of a team of so many."""
+    most = workspace.bounds.size - 1
+    n_tasks = workspace.parts * workspace.bounds[most]
+    return Shares(
+        workspace.partials.size > 0 and size > 1,
+        (member * n_tasks // size, (member + 1) * n_tasks // size),
+        (workspace.bounds[member * most // size], workspace.bounds[(member + 1) * most // size]),
+        np.int64(workspace.by_rows != 0 and size == 1),
+    )

@@ -1,0 +1,216 @@
+"""Rows of a matrix that a sparse vector chooses and weighs, in vector registers.
+
+Their sum, and what is added to each of them. In a loop over the numbers of the vector, what does
+not depend on them would be loaded and stored for each.
+"""
+
+from functools import partial
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from fastbp.kernels.jit import DISABLED, part
+from fastbp.matmul.product import choose_width
+from fastbp.matmul.tile import (
+    VECTOR_BYTES,
+    broadcast,
+    emit_shapes,
+    emit_sum,
+    first_of,
+    load_at,
+    multiply_add,
+    scalar_type,
+    shapes_of,
+    store_at,
+    vectors_of,
+)
+
+_i64 = ir.IntType(64)
+
+
+@part
+def sum_rows(values, numbers, first, last, matrix, at, row, start, start_at, out, out_at, n):
+    """out := start + the sum of ``values[e] * matrix[numbers[e]]`` over entries first to last.
+
+    `matrix`, `start` and `out` are flat vectors, in which rows of n elements begin at the offsets;
+    they are touched up to ``padded(n)``. `row` is the stride of the matrix.
+    """
+    vector = VECTOR_BYTES // out.itemsize
+    j = 0
+    while j < n:
+        width = choose_width(vector, n - j, 1)
+        _sum_strip(
+            width, values, numbers, first, last, matrix, at + j, row,
+            start, start_at + j, out, out_at + j,
+        )  # fmt: skip
+        j += width
+
+
+@part
+def add_to_rows(values, numbers, first, last, source, source_at, matrix, at, row, n):
+    """``matrix[numbers[e]] += values[e] * source`` for entries e, first to last.
+
+    `source` and `matrix` are flat vectors, and the rest is as in `sum_rows`.
+    """
+    vector = VECTOR_BYTES // matrix.itemsize
+    j = 0
+    while j < n:
+        width = choose_width(vector, n - j, 1)
+        _add_strip(
+            width, values, numbers, first, last, source, source_at + j, matrix, at + j, row
+        )  # fmt: skip
+        j += width
+
+
+@intrinsic
+def _sum_strip(
+    typing_context: Any,
+    width: Any,
+    values: Any,
+    numbers: Any,
+    first: Any,
+    last: Any,
+    matrix: Any,
+    at: Any,
+    row: Any,
+    start: Any,
+    start_at: Any,
+    out: Any,
+    out_at: Any,
+) -> Any:
+    """`sum_rows` of so many columns, a width that `choose_width` has."""
+    i = types.int64
+    signature = types.void(i, values, numbers, i, i, matrix, i, i, start, i, out, i)
+
+    def emit(builder: Any, columns: int, operands: Any) -> None:
+        *entries, matrix, at, row, start, start_at, place, place_at = operands
+        vectors = vectors_of(out.dtype, columns)
+        load, store = partial(_load, builder, out.dtype), partial(store_at, builder, out.dtype)
+
+        def add_row(x: Any, begin: Any, sums: Any) -> Any:
+            rows = [load(kind, matrix, begin, offset) for offset, kind in vectors]
+            return [multiply_add(builder, *product) for product in zip(x, rows, sums, strict=True)]
+
+        initial = [load(kind, start, start_at, offset) for offset, kind in vectors]
+        totals = _emit_entries(
+            builder, values.dtype, numbers.dtype, vectors, entries, at, row, initial, add_row
+        )
+        for (offset, _), total in zip(vectors, totals, strict=True):
+            store(total, place, builder.add(place_at, _i64(offset)))
+
+    return signature, _by_width(emit, out.dtype)
+
+
+@intrinsic
+def _add_strip(
+    typing_context: Any,
+    width: Any,
+    values: Any,
+    numbers: Any,
+    first: Any,
+    last: Any,
+    source: Any,
+    source_at: Any,
+    matrix: Any,
+    at: Any,
+    row: Any,
+) -> Any:
+    """`add_to_rows` of so many columns, a width that `choose_width` has."""
+    i, element = types.int64, matrix.dtype
+    signature = types.void(i, values, numbers, i, i, source, i, matrix, i, i)
+
+    def emit(builder: Any, columns: int, operands: Any) -> None:
+        *entries, source, source_at, matrix, at, row = operands
+        vectors = vectors_of(element, columns)
+        load, store = partial(_load, builder, element), partial(store_at, builder, element)
+        added = [load(kind, source, source_at, offset) for offset, kind in vectors]
+
+        def add(x: Any, begin: Any, sums: Any) -> Any:
+            for (offset, kind), factor, vector in zip(vectors, x, added, strict=True):
+                total = multiply_add(builder, factor, vector, load(kind, matrix, begin, offset))
+                store(total, matrix, builder.add(begin, _i64(offset)))
+            return sums
+
+        _emit_entries(builder, values.dtype, numbers.dtype, vectors, entries, at, row, [], add)
+
+    return signature, _by_width(emit, element)
+
+
+def _by_width(emit: Any, element: Any) -> Any:
+    """Return the code generator of a strip, one piece of code for each width."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        width, *operands = arguments
+        for place, kind in enumerate(signature.args[1:]):
+            if isinstance(kind, types.Array):
+                operands[place] = context.make_array(kind)(context, builder, operands[place]).data
+        shapes = [(rows, columns) for rows, columns in shapes_of(element) if rows == 1]
+        emit_shapes(
+            builder, _i64(1), width, shapes, lambda _, columns: emit(builder, columns, operands)
+        )
+        return context.get_dummy_value()
+
+    return codegen
+
+
+def _emit_entries(
+    builder: Any,
+    of_values: Any,
+    of_numbers: Any,
+    vectors: Any,
+    entries: Any,
+    at: Any,
+    row: Any,
+    initial: Any,
+    use: Any,
+) -> Any:
+    """Emit a loop over entries: ``sums := use(x, begin, sums)``.
+
+    x is the entry's value, as a vector of each kind, and `begin` the offset of its row.
+    """
+    values, numbers, first, last = entries
+    scalar = vectors[0][1].element
+
+    def body(offsets: Any, sums: Any) -> Any:
+        entry = builder.add(first, offsets[0])
+        value = load_at(builder, scalar_type(of_values), of_values, values, entry)
+        if value.type != scalar:
+            narrows = isinstance(scalar, ir.FloatType)
+            value = builder.fptrunc(value, scalar) if narrows else builder.fpext(value, scalar)
+        number = load_at(builder, ir.IntType(of_numbers.bitwidth), of_numbers, numbers, entry)
+        if of_numbers.bitwidth < 64:
+            extend = builder.sext if of_numbers.signed else builder.zext
+            number = extend(number, _i64)
+        whole = broadcast(builder, value, vectors[0][1])
+        x = [whole if kind == whole.type else first_of(builder, whole, kind) for _, kind in vectors]
+        return use(x, builder.add(at, builder.mul(number, row)), sums)
+
+    return emit_sum(builder, builder.sub(last, first), initial, [_i64(1)], body)
+
+
+def _load(builder: Any, element: Any, kind: Any, base: Any, at: Any, offset: int) -> Any:
+    return load_at(builder, kind, element, base, builder.add(at, _i64(offset)))
+
+
+if DISABLED:
+
+    def _sum_strip(
+        width: int, values: Any, numbers: Any, first: int, last: int, matrix: Any, at: int,
+        row: int, start: Any, start_at: int, out: Any, out_at: int,
+    ) -> None:  # fmt: skip
+        total = start[start_at : start_at + width].copy()
+        for entry in range(first, last):
+            place = at + numbers[entry] * row
+            total += out.dtype.type(values[entry]) * matrix[place : place + width]
+        out[out_at : out_at + width] = total
+
+    def _add_strip(
+        width: int, values: Any, numbers: Any, first: int, last: int, source: Any, source_at: int,
+        matrix: Any, at: int, row: int,
+    ) -> None:  # fmt: skip
+        added = source[source_at : source_at + width]
+        for entry in range(first, last):
+            place = at + numbers[entry] * row
+            matrix[place : place + width] += matrix.dtype.type(values[entry]) * added
