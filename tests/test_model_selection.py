@@ -776,10 +776,15 @@ except KeyboardInterrupt as error:
 """
 
 
+presses_ctrl_c = pytest.mark.skipif(
+    os.name != "posix", reason="Ctrl-C is sent by os.kill, which ends the process on Windows"
+)
+
+
 @pytest.mark.parametrize(
     ("grace", "presses"), [(0.1, 1), (600.0, 2)], ids=["it is not waited for", "pressed again"]
 )
-@pytest.mark.skipif(os.name != "posix", reason="os.kill ends the process on Windows")
+@presses_ctrl_c
 def test_ctrl_c_in_what_does_not_hear_of_it(grace, presses, monkeypatch):
     """A scorer goes on, and what it returns is not heard any more."""
     X, y = small_iris()
@@ -823,9 +828,7 @@ def test_a_fit_that_scikit_learn_does_can_be_given_up():
         STOCK.cross_validate(CLASSIFIER, X, y, cv=2)
 
 
-@pytest.mark.skipif(
-    os.name != "posix", reason="Ctrl-C is sent by os.kill, which ends the process on Windows"
-)
+@presses_ctrl_c
 def test_ctrl_c_keeps_what_is_finished():
     assert run_python(INTERRUPTED, timeout=120).stdout == "fine\n"
 

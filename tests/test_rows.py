@@ -1,5 +1,7 @@
 """Rows that a sparse vector chooses, against NumPy: every width, and each dtype of the vector."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from test_product import draw, edges
@@ -10,6 +12,9 @@ from fastbp.matmul.tile import padded
 
 DTYPES = ["float32", "float64"]
 AT = 16  # where the rows begin
+
+KINDS = list(product(DTYPES, DTYPES, ["int32", "int64", "uint32"]))
+of_any_kind = pytest.mark.parametrize(("dtype", "of_values", "of_numbers"), KINDS)
 
 
 @kernel
@@ -35,9 +40,7 @@ def make(n, dtype, of_values, of_numbers):
     return values, numbers, matrix, one
 
 
-@pytest.mark.parametrize("of_numbers", ["int32", "int64", "uint32"])
-@pytest.mark.parametrize("of_values", DTYPES)
-@pytest.mark.parametrize("dtype", DTYPES)
+@of_any_kind
 def test_the_sum_of_rows(dtype, of_values, of_numbers):
     for n in edges(dtype):
         values, numbers, matrix, start = make(n, dtype, of_values, of_numbers)
@@ -53,9 +56,7 @@ def test_the_sum_of_rows(dtype, of_values, of_numbers):
             np.testing.assert_allclose(out[AT:][:n], expected, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("of_numbers", ["int32", "int64", "uint32"])
-@pytest.mark.parametrize("of_values", DTYPES)
-@pytest.mark.parametrize("dtype", DTYPES)
+@of_any_kind
 def test_what_is_added_to_rows(dtype, of_values, of_numbers):
     """To each row the same bits as of the sum of all that is added to it."""
     for n in edges(dtype):

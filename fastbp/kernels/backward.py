@@ -57,6 +57,7 @@ def differentiate(plan, number, low, high, at_a_time, begins, gradient, bias_gra
     panel = find_panel(network.layers, number)
     layer = network.layers[panel.layer]
     dense = panel.layer > 0 or b.data.indptr.size == 0
+    beside = dense and not layer.narrow  # the bias's gradient comes with the matrix's
     itemsize = workspace.one.itemsize
     nothing = Matrix(address(workspace.zeros, 0), 0, 1)
     result = Matrix(gradient, layer.weights_row, 1)
@@ -66,21 +67,21 @@ def differentiate(plan, number, low, high, at_a_time, begins, gradient, bias_gra
         k = min(at_a_time, high - sample)
         inputs = address(workspace.activations, layer.input + sample * layer.input_row)
         deltas = address(workspace.deltas, layer.output + sample * layer.output_row)
+        rows_of_deltas = Matrix(deltas, layer.output_row, 1)
         sums = Sums(bias_gradient, p.SET if afresh else p.ADD)
-        if not dense or layer.narrow:
-            if panel.row == 0:
-                _sum(workspace, nothing, Matrix(deltas, layer.output_row, 1), nothing, nothing,
-                     (0, layer.n_out, k), sums)  # fmt: skip
-            sums = NO_SUMS
-        if dense and layer.narrow:
+        if panel.row == 0 and not beside:
+            shape = (0, layer.n_out, k)
+            _sum(workspace, nothing, rows_of_deltas, nothing, nothing, shape, sums)
+        if not dense:
+            continue
+        if layer.narrow:
             left = Matrix(deltas + panel.row * itemsize, 1, layer.output_row)
             right, n = Matrix(inputs, layer.input_row, 1), layer.n_in
         else:
             left = Matrix(inputs + panel.row * itemsize, 1, layer.input_row)
-            right, n = Matrix(deltas, layer.output_row, 1), layer.n_out
-        if dense:
-            sums = sums if panel.row == 0 else NO_SUMS
-            _sum(workspace, left, right, result, start, (panel.end - panel.row, n, k), sums)
+            right, n = rows_of_deltas, layer.n_out
+        sums = sums if panel.row == 0 and beside else NO_SUMS
+        _sum(workspace, left, right, result, start, (panel.end - panel.row, n, k), sums)
 
 
 @part
