@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from fastbp.kernels import activations
 from fastbp.kernels.arrays import LAYER, Network
 from fastbp.kernels.dropout import choose_threshold
+from fastbp.kernels.sharing import GAP
 from fastbp.kernels.update import choose_panel_rows
 from fastbp.matmul.product import padded, uses_blas, vector_length
 
@@ -184,7 +185,7 @@ def make_network(
     names : sequence of str, of length n_layers
         The activation of each layer.
     rows : int
-        The rows of activations that the layers lie apart.
+        The rows of a chunk; layers lie so many rows of activations apart, in training with a gap.
     training : bool, default=True
         Keep transposes, which the update must see to. Without them the weights may change.
     dropout : sequence of float, of length n_layers - 1, default=()
@@ -215,6 +216,7 @@ def _lay_out(
     layers = np.zeros(len(names), LAYER).view(np.recarray)
     at_weights = at_transposed = at_panel = at_scratch = at_output = 0
     output_row = padded(units[0], dtype)
+    rows_apart = rows + GAP * training
     for i, (n_in, n_out) in enumerate(pairwise(units)):
         layer = layers[i]
         layer.n_in, layer.n_out = n_in, n_out
@@ -232,7 +234,7 @@ def _lay_out(
         layer.transposed, layer.transposed_row = at_transposed, padded(int(layer.rows), dtype)
         at_transposed += int(columns * layer.transposed_row * layer.mirrored)
         layer.input, layer.input_row = at_output, output_row
-        at_output += rows * output_row
+        at_output += rows_apart * output_row
         output_row = padded(n_out, dtype)
         layer.output, layer.output_row = at_output, output_row
         layer.panel_rows = choose_panel_rows(int(layer.rows), int(layer.weights_row), rows)

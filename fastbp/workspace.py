@@ -14,6 +14,7 @@ from fastbp.kernels.arrays import (
     Network,
     Workspace,
 )
+from fastbp.kernels.sharing import GAP
 from fastbp.kernels.team import make_team, yield_address
 from fastbp.kernels.update import step_address
 from fastbp.matmul.product import BLAS_ROWS, product_addresses
@@ -46,7 +47,8 @@ def make_workspace(
     dtype = weights.dtype
     layers = plain(network.layers)
     last = layers[-1]
-    size = int(last["output"] + rows * last["output_row"])
+    rows_apart = rows + GAP * training
+    size = int(last["output"] + rows_apart * last["output_row"])
     n_panels = int(last["last_panel"])
     widest = max(int(layers[f"{kind}_row"].max()) for kind in ("weights", "transposed", "input"))
     per_thread = int(((layers["panel_rows"] + 1) * layers["weights_row"]).sum())
@@ -70,7 +72,7 @@ def make_workspace(
         scratch=aligned_zeros(n_threads * per_thread * training, dtype),
         zeros=aligned_zeros(widest, dtype),
         one=np.ones(1, dtype),
-        row_losses=aligned_zeros(rows, np.float64),
+        row_losses=aligned_zeros(rows_apart, np.float64),
         squares=aligned_zeros(n_panels, np.float64),
         sizes=aligned_zeros(n_panels, np.float64),
         norms=aligned_zeros(2 * n_panels, np.float64),

@@ -79,7 +79,7 @@ class Solver(NamedTuple):
 class Workspace(NamedTuple):
     """Scratch memory, and the plan by which the work is cut and shared."""
 
-    activations: Any  # for each layer (rows, n), the inputs first
+    activations: Any  # for each layer (rows and a gap, n), the inputs first
     slopes: Any  # f'(z) where it is not read off the activation
     deltas: Any
     gradient: Any  # like the parameters where it is kept, else (0,)
@@ -87,7 +87,7 @@ class Workspace(NamedTuple):
     scratch: Any  # for each thread, for each layer, a panel of a gradient that is used at once
     zeros: Any  # (widest row,)
     one: Any  # (1,) the number 1
-    row_losses: Any  # (rows,) float64
+    row_losses: Any  # (rows and a gap,) float64
     squares: Any  # (n_panels,) float64: the sum of squared weights of each panel
     sizes: Any  # (n_panels,) float64: the sum of their absolute values, where l1 is
     norms: Any  # (2 * n_panels,) float64: of squared gradients, by the matrix and by the bias

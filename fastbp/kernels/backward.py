@@ -89,10 +89,11 @@ def _sum(workspace, left, right, result, start, shape, sums):
     product(workspace.addresses, False, left, right, result, start, p.STORE, result, shape, sums)
 
 
-def differentiate_parts(plan, n_rows, first, last):
+def differentiate_parts(plan, n_rows, gap, first, last):
     """The gradients over parts of a chunk, each of its own, for panels first..last of all parts.
 
-    The panels are counted from part to part; the parts are added up in `add_parts`.
+    The panels are counted from part to part; the parts are added up in `add_parts`. In memory so
+    many rows lie between a part's and those of the one before.
     """
     b = bundles(plan)
     network, workspace = b.network, b.workspace
@@ -102,11 +103,12 @@ def differentiate_parts(plan, n_rows, first, last):
     for task in range(first, last):
         number = task // n_panels
         panel = find_panel(network.layers, task - number * n_panels)
+        shift = number * gap
         operands = (
             as_integer(plan),
             task - number * n_panels,
-            number * rows,
-            min((number + 1) * rows, n_rows),
+            number * rows + shift,
+            min((number + 1) * rows, n_rows) + shift,
             rows,
             1,
             address(workspace.partials, number * size + panel.weights),

@@ -100,16 +100,19 @@ def _add_weights(data, workspace, chunk):
 
 
 @part
-def _add_losses(data, workspace, chunk):
+def _add_losses(data, workspace, chunk, gap):
     """Losses of the chunk's samples into the total, always in the same order."""
     loss = 0.0
-    if data.sample_weight.size == 0:
-        for i in range(chunk.rows):
-            loss += workspace.row_losses[i]
-    else:
-        for i in range(chunk.rows):
-            w = data.sample_weight[data.order[chunk.start + i]]
-            loss += w * workspace.row_losses[i]
+    for number in range(workspace.parts):
+        low, high = share_rows(number, workspace.parts, chunk.rows, workspace.grain)
+        losses = workspace.row_losses[number * gap :]
+        if data.sample_weight.size == 0:
+            for i in range(low, high):
+                loss += losses[i]
+        else:
+            for i in range(low, high):
+                w = data.sample_weight[data.order[chunk.start + i]]
+                loss += w * losses[i]
     workspace.totals[BATCH_LOSS] += loss
 
 
@@ -195,18 +198,20 @@ def train(plan, member, size, place):
                 call(addresses[SORT], (this, chunk.start, chunk.rows))
             _add_weights(data, workspace, chunk)
         low, high = share_rows(member, size, chunk.rows, workspace.grain)
+        shift = member * mine.gap  # of the rows in memory
+        start, low, high = chunk.start - shift, low + shift, high + shift
         step = b.run.first_step + chunk.step
         if low < high:
-            call(addresses[FORWARD], (this, step, chunk.start, low, high))
-            call(addresses[LOSS], (this, chunk.start, low, high))
+            call(addresses[FORWARD], (this, step, start, low, high))
+            call(addresses[LOSS], (this, start, low, high))
             call(addresses[BACKWARD], (this, low, high))
         if mine.in_parts:
             if size != workspace.parts:  # else each thread has the rows of one part
                 wait(workspace.team, size, addresses[YIELD])
-            call(addresses[DIFFERENTIATE_PARTS], (this, chunk.rows, *mine.tasks))
+            call(addresses[DIFFERENTIATE_PARTS], (this, chunk.rows, mine.gap, *mine.tasks))
         wait(workspace.team, size, addresses[YIELD])
         if leads:
-            _add_losses(data, workspace, chunk)
+            _add_losses(data, workspace, chunk, mine.gap)
         begins, ends = np.int64(chunk.begins), np.int64(chunk.ends)
         if mine.by_rows != 0:
             call(addresses[DIFFERENTIATE_ROWS], (this, chunk.start, chunk.rows, begins))
@@ -267,7 +272,7 @@ CALLED = [
     (differentiate, 7),
     (differentiate_sparse, 4),
     (differentiate_rows, 3),
-    (differentiate_parts, 3),
+    (differentiate_parts, 4),
 ]
 
 

@@ -6,6 +6,10 @@ import numpy as np
 
 from fastbp.kernels.jit import inner_kernel, part
 
+# Rows of memory between those of two threads, a page of the narrowest. What a processor fetches
+# ahead, behind the last row of its thread, the other has to take back before it can write there.
+GAP = 64
+
 
 @inner_kernel
 def most_rows(n_shares, n_rows, grain):
@@ -51,6 +55,7 @@ class Shares(NamedTuple):
     tasks: Any  # first and end, of panels times parts
     panels: Any  # first and end, that it updates
     by_rows: Any  # 1 where the gradient of sparse X is summed row by row
+    gap: Any  # rows of memory between those of a part of the chunk and of the one before
 
 
 @part
@@ -58,9 +63,11 @@ def choose_shares(workspace, member, size):
     """The shares of a member of a team of so many."""
     most = workspace.bounds.size - 1
     n_tasks = workspace.parts * workspace.bounds[most]
+    in_parts = workspace.partials.size > 0 and size > 1
     return Shares(
-        workspace.partials.size > 0 and size > 1,
+        in_parts,
         (member * n_tasks // size, (member + 1) * n_tasks // size),
         (workspace.bounds[member * most // size], workspace.bounds[(member + 1) * most // size]),
         np.int64(workspace.by_rows != 0 and size == 1),
+        np.int64(GAP if in_parts and size == workspace.parts else 0),
     )
