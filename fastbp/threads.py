@@ -141,7 +141,8 @@ class Pace:
     A call lasts a tenth of a second, so that Ctrl-C is heard between two. Threads wait for one
     another twice a mini-batch: where another process has one of the cores, that can cost far more
     than the work. Results are the same bits either way, so one thread and several are both timed,
-    and the slower is tried again from time to time, in short calls.
+    and the slower is tried again from time to time, in short calls. What is over sooner than a
+    thread that sleeps would come, some 50 microseconds, is done on one, and tells nothing.
 
     Parameters
     ----------
@@ -154,9 +155,12 @@ class Pace:
     """
 
     CALL_SECONDS = 0.1
+    LEAST_SECONDS = 0.0002  # of a call for which others are started
     TRIAL_SECONDS = 0.005
     TRIAL_CALLS = 3  # each as long as the one before lets hope; the best counts
-    RETRY = 20.0  # the slower is tried again after as many times what a trial costs
+    # The slower is tried again after so many times what a trial costs: soon after the other has
+    # become slower, which may be a disturbance, and less and less often while it stays.
+    LEAST_RETRY, MOST_RETRY = 2.0, 20.0
 
     def __init__(self, n_threads: int, patience: float, unit_seconds: float) -> None:
         self.n_threads = n_threads
@@ -165,12 +169,15 @@ class Pace:
         # Seconds of a unit in the last calls, by number of threads.
         self._timed: dict[int, deque[float]] = {n: deque(maxlen=3) for n in (1, n_threads)}
         self._since_trial = 0.0
+        self._retry = self.MOST_RETRY
         self._trials: list[int] = []  # calls to come, as numbers of threads
 
     def plan(self, remaining: int) -> tuple[int, int]:
         """Return the number of threads, and how many of the remaining units, for the next call."""
         if self.n_threads == 1:
             return 1, max(1, min(remaining, int(self.CALL_SECONDS / self._expected(1))))
+        if self._is_short(remaining):
+            return 1, remaining
         if not self._trials and self._since_trial > self._patience():
             slower = self._ranked()[1]
             self._trials = [slower] * self.TRIAL_CALLS
@@ -185,7 +192,9 @@ class Pace:
 
     def record(self, n_threads: int, units: int, seconds: float) -> None:
         """Learn how long such a call took."""
-        timed = self._timed[n_threads]
+        timed, fastest = self._timed[n_threads], self._ranked()[0]
+        if n_threads == 1 and self._is_short(units):
+            return
         if len(self._trials) == self.TRIAL_CALLS:
             timed.clear()
         timed.append(seconds / units)
@@ -196,8 +205,14 @@ class Pace:
                 best = min(timed)
                 timed.clear()
                 timed.append(best)
+                self._retry = min(2 * self._retry, self.MOST_RETRY)
         else:
             self._since_trial += seconds
+            if self._ranked()[0] != fastest:
+                self._retry, self._since_trial = self.LEAST_RETRY, 0.0
+
+    def _is_short(self, units: int) -> bool:
+        return self.n_threads > 1 and units * self._expected(1) < self.LEAST_SECONDS
 
     def _patience(self) -> float:
         """Seconds until the slower is tried, for the first time or again."""
@@ -205,7 +220,7 @@ class Pace:
         if not self._timed[slower]:
             return self.patience
         trial = self.TRIAL_CALLS * max(self.TRIAL_SECONDS, self._expected(slower))
-        return self.RETRY * trial
+        return self._retry * trial
 
     def _ranked(self) -> tuple[int, int]:
         """The numbers of threads to choose from, the faster first as far as is known."""

@@ -31,6 +31,7 @@ def eager_threads(monkeypatch):
     monkeypatch.setattr(threads, "LEAST_WORK", 0)
     monkeypatch.setattr(engine_module, "ASKED_PATIENCE", 0.0)
     monkeypatch.setattr(Pace, "CALL_SECONDS", 1e-3)
+    monkeypatch.setattr(Pace, "LEAST_SECONDS", 0.0)
 
 
 def run_in_threads(function, plan, n_threads, compile_it):
@@ -247,6 +248,28 @@ def test_pace_forgives_one_slow_call():
     assert pace.plan(10)[0] == 2
     pace.record(2, 1, 0.1)
     assert pace.plan(10)[0] == 1
+
+
+def test_pace_is_soon_back_after_a_disturbance():
+    """And where that stays, it costs little."""
+    pace = Pace(2, 0.0, 1e-3)
+    follow(pace, 100, {1: 1e-3, 2: 6e-4}, remaining=20)
+    disturbed = {1: 1e-3, 2: 5e-3}
+    follow(pace, 2, disturbed, remaining=20)
+    assert pace.plan(20)[0] == 1
+    chosen = follow(pace, 10, {1: 1e-3, 2: 6e-4}, remaining=20)
+    assert [n for n, _ in chosen[:6]] == [1, 1, 2, 2, 2, 2]
+    chosen = follow(pace, 1000, disturbed, remaining=20)
+    time_of = {n: sum(units * disturbed[n] for m, units in chosen if m == n) for n in (1, 2)}
+    assert time_of[2] < 0.1 * time_of[1]
+
+
+def test_pace_learns_nothing_from_calls_that_are_over_at_once():
+    """Threads that sleep would come too late, as between the fits of a search."""
+    pace = Pace(2, 0.0, 1e-5)
+    follow(pace, 10, {1: 1e-5, 2: 6e-6}, remaining=1000)
+    assert follow(pace, 5, {1: 1e-6}, remaining=10) == [(1, 10)] * 5
+    assert pace.plan(1000)[0] == 2
 
 
 def test_a_call_is_short_enough_to_hear_ctrl_c():
