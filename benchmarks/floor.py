@@ -1,15 +1,22 @@
 """The arithmetic floor: the multiply-adds of a mini-batch, at the rate of a large matrix product.
 
-No library that multiplies dense matrices in this precision can be faster, whatever it fuses.
+No library that multiplies dense matrices in this precision can be faster, whatever it fuses. What
+threads exchange comes on top, and depends on how far the processors are from one another.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from time import perf_counter
+from typing import Any
 
 from benchmarks.problems import SEED, Array, Problem, draw
+from fastbp.kernels.jit import kernel
+from fastbp.kernels.team import make_team, wait, yield_address
 
 PRODUCT_SIZE = 1024  # of the square matrices whose product sets the rate
 PRODUCT_REPEATS = 2
+BARRIERS = 5_000
+BARRIER_REPEATS = 5
 
 
 def operations_per_sample(units: tuple[int, ...], density: float) -> float:
@@ -34,8 +41,8 @@ def operations_per_batch(problem: Problem) -> float:
     return per_sample * problem.n_samples / problem.batches
 
 
-class LargeProduct:
-    """Times the product of two large square matrices, by NumPy's BLAS."""
+class Processors:
+    """What the processors can do at best: multiply two large square matrices, by NumPy's BLAS."""
 
     def __init__(self) -> None:
         self.factors: dict[str, tuple[Array, Array]] = {}
@@ -51,6 +58,24 @@ class LargeProduct:
             a @ b
             seconds.append(perf_counter() - began)
         return 2 * PRODUCT_SIZE**3 / min(seconds)
+
+    def barrier(self) -> float:
+        """Return the seconds of a barrier of two threads that work at nothing, the best of some."""
+        arguments = make_team(), BARRIERS, yield_address()
+        seconds = []
+        with ThreadPoolExecutor(2) as pool:
+            for _ in range(BARRIER_REPEATS):
+                began = perf_counter()
+                for done in [pool.submit(_wait_often, *arguments) for _ in range(2)]:
+                    done.result()
+                seconds.append(perf_counter() - began)
+        return min(seconds) / BARRIERS
+
+
+@kernel
+def _wait_often(team: Any, n_times: int, yield_function: int) -> None:
+    for _ in range(n_times):
+        wait(team, 2, yield_function)
 
 
 def _draw_factors(dtype: str) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ from benchmarks.children import Child
 from benchmarks.problems import Problem
 
 PAUSE_SECONDS = 0.3  # after which no threads of the one before spin: OpenBLAS's do for 0.1
-_RUNNER, _PRODUCT = "benchmarks.runner:Runner", "benchmarks.floor:LargeProduct"
+_RUNNER, _PROCESSORS = "benchmarks.runner:Runner", "benchmarks.floor:Processors"
 
 Result = dict[str, Any]  # what JSON can express
 
@@ -42,7 +42,7 @@ def entrants(names: Sequence[str], threads: int) -> dict[str, Entrant]:
 
 
 class Race:
-    """Contenders in children of their own, which are made once, beside a large product in another.
+    """Contenders in children of their own, which are made once; another tells of the processors.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Race:
     Attributes
     ----------
     threads : int
-        The most that an entrant has; those of the large product.
+        The most that an entrant has.
     given : dict of str
         What each is given, by label.
     libraries : dict of list
@@ -68,7 +68,7 @@ class Race:
                 )
                 for label, (contender, threads) in entrants.items()
             }
-            self._product = stack.enter_context(Child(_PRODUCT, threads=self.threads))
+            self._processors = stack.enter_context(Child(_PROCESSORS, threads=self.threads))
             about = {label: child.call("describe") for label, child in self._children.items()}
             self._stack = stack.pop_all()
         self.given = {label: facts["given"] for label, facts in about.items()}
@@ -88,8 +88,9 @@ class Race:
         -------
         dict
             Lists by label: ``samples``, the seconds of a mini-batch in each turn, and ``losses``
-            of the epochs of a timed fit; ``repeats`` within a sample, by label; and
-            ``product_rates``, a list of operations per second.
+            of the epochs of a timed fit; ``repeats`` within a sample, by label;
+            ``product_rates``, a list of operations per second; and ``barriers``, a list of the
+            seconds of a barrier of two threads, empty on one.
         """
         prepared = {
             label: self._children[label].call("prepare_fits", problem=problem.fields, dtype=dtype)
@@ -118,18 +119,26 @@ class Race:
 
     def _take(self, prepared: Mapping[str, Result], dtype: str, turns: Turns) -> Result:
         rates: list[float] = []
+        barriers: list[float] = []
         samples: dict[str, list[float]] = {label: [] for label in prepared}
         began = time.perf_counter()
         while len(rates) < turns.least or (
             len(rates) < turns.most and _has_time(began, len(rates), turns.seconds)
         ):
             self._pause()
-            rates.append(self._product.call("rate", dtype=dtype))
+            rates.append(self._processors.call("rate", dtype=dtype))
+            if self.threads > 1:
+                barriers.append(self._processors.call("barrier"))
             for label in prepared:
                 self._pause()
                 samples[label].append(self._children[label].call("sample"))
         repeats = {label: facts["repeats"] for label, facts in prepared.items()}
-        return {"samples": samples, "repeats": repeats, "product_rates": rates}
+        return {
+            "samples": samples,
+            "repeats": repeats,
+            "product_rates": rates,
+            "barriers": barriers,
+        }
 
     def _pause(self) -> None:
         if self.threads > 1:

@@ -33,8 +33,19 @@ def ladder(results: Result) -> str:
         cells = list(group)
         rate = max(rate for cell in cells for rate in cell["product_rates"]) / 1e9
         title = f"{dtype}, {count_threads(threads)}; a large product at {rate:.0f} GFLOP/s"
+        title += _barriers(cells)
         tables += _titled(title, _tabulate(columns, cells))
     return _page("Microseconds per mini-batch", results, tables, _FITS)
+
+
+def _barriers(cells: Iterable[Result]) -> str:
+    barriers = sorted(1e9 * seconds for cell in cells for seconds in cell["barriers"])
+    if not barriers:
+        return ""
+    return (
+        f"; a barrier of two threads takes {median(barriers):.0f} ns "
+        f"({barriers[0]:.0f} to {barriers[-1]:.0f})"
+    )
 
 
 def shapes(results: Result) -> str:

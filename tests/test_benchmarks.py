@@ -82,6 +82,7 @@ def test_the_ladder_writes_samples_losses_and_a_figure(quick_ladder):
     n_turns = len(cell["product_rates"])
     assert n_turns > 1
     assert all(len(samples) == n_turns for samples in cell["samples"].values())
+    assert cell["barriers"] == []  # on one thread there is none
     epochs = cell["problem"]["epochs"]
     assert all(len(curve) == 1 + epochs for curve in cell["losses"].values())
     assert cell["agreement"]["fastbp"]["agrees"]
@@ -128,6 +129,9 @@ def test_predict(tmp_path):
 def test_threads(tmp_path):
     printed, results = run_section("threads", tmp_path, rows="digits", contenders="fastbp")
     assert "the same bits on every number of threads" in printed
+    (cell,) = results["cells"]
+    assert len(cell["barriers"]) == (len(cell["product_rates"]) if cell["threads"] > 1 else 0)
+    assert all(0 < seconds < 1 for seconds in cell["barriers"])
     (cell,) = results["cells"]
     assert set(cell["samples"]) == set(cell["digests"])
     assert len(set(cell["digests"].values())) == 1
