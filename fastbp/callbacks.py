@@ -223,6 +223,12 @@ class Checkpoint(_Callback):
     parameter that is a function is then left at its default. After `partial_fit`, whose epochs are
     counted over the calls, `fastbp.load` and `partial_fit` go on.
 
+    The file knows its data by digests. `fit` refuses to go on with another X, y, sample_weight,
+    X_val, y_val or sample_weight_val, and says which: of another shape or dtype, dense in place of
+    sparse, or with other numbers in any of up to 2,048 rows at equal distances, the first and the
+    last among them (fewer of more than 2,048 columns: 32 MB in float64). The rows between are not
+    looked at.
+
     Parameters
     ----------
     path : str or path-like

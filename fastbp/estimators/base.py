@@ -35,7 +35,7 @@ from fastbp.estimators.documentation import (
 from fastbp.estimators.judging import Judge
 from fastbp.estimators.pickling import keep_solver_state, keeps_solver_state
 from fastbp.estimators.predicting import PredictingMixin
-from fastbp.estimators.stored import restore_training
+from fastbp.estimators.stored import digest_data, restore_training
 from fastbp.estimators.watching import Watch
 from fastbp.files import read
 from fastbp.network import INITS, Weights, draw_weights
@@ -179,15 +179,18 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         samples = self._take_in(X, y, sample_weight, first_pass, incremental)
         held_out = self._take_in_validation(*validation, samples)
         watch = self._watch(samples, y, sample_weight, incremental)
+        data = {}
+        if resume_from is not None or (watch and watch.keeps_state and not incremental):
+            data = digest_data(samples, sample_weight, held_out, validation[2])
         with borrowed_random_state(self.random_state) as random_state:
             if resume_from is None:
                 weights = self._begin(samples, random_state, first_pass, coef_init, intercept_init)
                 rows = np.arange(samples.X.shape[0])
-                state = stochastic.State(rows, random_state, one_epoch=incremental)
+                state = stochastic.State(rows, random_state, one_epoch=incremental, data=data)
                 if not (incremental and self.early_stopping):
                     self.stopped_, self._best = False, None
             else:
-                state = restore_training(self, *read(resume_from), samples, held_out)
+                state = restore_training(self, *read(resume_from), samples, held_out, data)
                 weights = self._weights
             self._learn(samples, weights, state, incremental, held_out, watch)
         if watch:

@@ -11,18 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import LabelBinarizer
 
-from fastbp.estimators.checks import check_layers
+from fastbp.estimators.checks import check_layers, check_weights
 from fastbp.files import from_json, to_json
 from fastbp.kernels import activations
 from fastbp.network import Weights
-from fastbp.samples import Samples
+from fastbp.samples import Samples, digest_rows
 from fastbp.training.history import History
 from fastbp.training.limited_memory import LimitedMemory
 from fastbp.training.schedules import needs_length
 from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
 from fastbp.training.stochastic import State
 
-__all__ = ["describe", "describe_training", "read_parameters", "restore", "restore_training"]
+__all__ = [
+    "describe",
+    "describe_training",
+    "digest_data",
+    "read_parameters",
+    "restore",
+    "restore_training",
+]
 
 Array = NDArray[Any]
 
@@ -222,6 +229,7 @@ def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
         arrays["training.latest"] = weights.without_padding(weights.flat)
     contents["training"] = {name: to_json(name, getattr(state, name)) for name in _STATE}
     contents["training"]["n_samples"] = len(state.rows)
+    contents["training"]["data"] = state.data
     for name in _STATE_ROWS:
         if getattr(state, name) is not None:
             arrays[f"training.{name}"] = getattr(state, name).copy()
@@ -235,6 +243,23 @@ def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
         if best is not None:
             arrays[_CALLBACKS + name] = np.concatenate([w.ravel() for w in best])
     return contents, arrays
+
+
+def digest_data(
+    samples: Samples, sample_weight: Any, validation: Samples | None, sample_weight_val: Any
+) -> dict[str, str | None]:
+    """Return digests of the data of a fit, by the names of its arguments; None where not given."""
+    data = {}
+    for end, part, weight in (
+        ("", samples, sample_weight),
+        ("_val", validation, sample_weight_val),
+    ):
+        X, y = None, None
+        if part is not None:
+            X, y = part.X, part.labels if part.targets is None else part.targets
+        for name, array in (("X", X), ("y", y), ("sample_weight", check_weights(weight, X))):
+            data[name + end] = digest_rows(array)
+    return data
 
 
 def _callbacks_with_state(model: Any) -> Iterator[tuple[str, Any]]:
@@ -277,8 +302,11 @@ def restore_training(
     arrays: dict[str, Array],
     samples: Samples,
     validation: Samples | None,
+    data: dict[str, str | None],
 ) -> State:
     """Make of an estimator what was described, and return the state to go on from.
+
+    `data` are the digests of what it is to learn from, by `digest_data`.
 
     Raises
     ------
@@ -286,6 +314,7 @@ def restore_training(
         Where the file holds no training, or one of other parameters or other data.
     """
     _check_training(model, contents, arrays, samples, validation)
+    _check_data(contents["training"]["data"], data)
     memory = None
     if model.solver == "lbfgs":
         memory = LimitedMemory.of(
@@ -296,13 +325,23 @@ def restore_training(
     restore(model, contents, arrays)
     kept = {name: from_json(contents["training"][name]) for name in _STATE}
     rows: dict[str, Any] = {name: arrays.get(f"training.{name}") for name in _STATE_ROWS}
-    state = State(np.arange(samples.X.shape[0]), memory=memory, **kept, **rows)
+    state = State(np.arange(samples.X.shape[0]), memory=memory, data=data, **kept, **rows)
     if "training.latest" in arrays:
         state.best = model._weights.flat.copy()
         state.latest = model._weights.with_padding(arrays["training.latest"])
     if _restore_callbacks(model, contents["training"].get("callbacks", {}), arrays):
         state.goes_on = False
     return state
+
+
+def _check_data(before: dict[str, Any], now: dict[str, str | None]) -> None:
+    """Refuse data that are others than a checkpoint was made with; see `digest_data`."""
+    for name, digest in now.items():
+        if before[name] != digest:
+            how = (
+                "without" if before[name] is None else "with a" if digest is None else "on another"
+            )
+            raise ValueError(f"resume_from holds a training {how} {name}.")
 
 
 def _check_training(
