@@ -91,8 +91,9 @@ def _views(estimator: Any) -> list[Any]:
 
 def _put_back(estimator: Any, weights: list[Any] | None) -> None:
     """Write weights into the estimator, if there are any."""
-    for view, w in zip(_views(estimator), weights or [], strict=False):
-        view[...] = w
+    if weights is not None:
+        for view, w in zip(_views(estimator), weights, strict=True):
+            view[...] = w
 
 
 class _HistoryCallback(_Callback):
@@ -195,6 +196,9 @@ class EarlyStopping(_HistoryCallback):
         self, estimator: Any, numbers: dict[str, Any], weights: list[Any] | None
     ) -> bool:
         """Go on from what was described; true to stop."""
+        for name, kind in (("value", float), ("epoch", int), ("waited", int), ("seen", int)):
+            if type(numbers[name]) is not kind:
+                raise TypeError(f"{name} must be of type {kind.__name__}.")
         monitor = numbers.pop("monitor")
         if monitor != self.monitor:
             raise ValueError(

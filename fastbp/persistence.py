@@ -10,7 +10,13 @@ from fastbp import files
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.regressor import BPRegressor
-from fastbp.estimators.stored import describe, describe_training, read_parameters, restore
+from fastbp.estimators.stored import (
+    MALFORMED,
+    describe,
+    describe_training,
+    read_parameters,
+    restore,
+)
 
 __all__ = ["load", "save"]
 
@@ -76,6 +82,6 @@ def load(path: str | os.PathLike[str]) -> Any:
     try:
         model: Any = _ESTIMATORS[contents["estimator"]](**read_parameters(contents))
         restore(model, contents, arrays)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (*MALFORMED, ValueError) as error:
         raise ValueError(f"{path} holds no model that this fastbp knows: {error!r}.") from error
     return model

@@ -459,6 +459,93 @@ def test_a_validation_set_of_ones_own_must_be_given_again(tmp_path):
             BPClassifier(max_iter=6, **settings).fit(X, Y, **other, resume_from=path)
 
 
+def drop(*names):
+    return lambda contents, arrays: [
+        part.pop(name, None)
+        for part in (contents["training"], contents["attributes"], contents, arrays)
+        for name in names
+    ]
+
+
+def put(*names, **values):
+    """Return what puts values into a part of the contents, by the names on the way there."""
+
+    def change(contents, arrays):
+        part = contents
+        for name in names:
+            part = part[name]
+        part.update(values)
+
+    return change
+
+
+def put_array(name, array):
+    return lambda contents, arrays: arrays.update({name: array})
+
+
+MALFORMED = [
+    *[drop(name) for name in ("estimator", "parameters", "attributes", "labels", "optimizer")],
+    *[drop(name) for name in ("n_val", "n_samples", "data", "callbacks", "seconds", "goes_on")],
+    *[drop(name) for name in ("dropout_seed", "random_state", "sum_squares", "n_epochs")],
+    *[drop(name) for name in ("t_", "_no_improvement_count", "validation_scores_")],
+    *[drop(name) for name in ("best_validation_score_", "classes_", "coefs.0", "intercepts.1")],
+    *[drop(f"history.{name}") for name in ("loss", "gradient_norm", "seconds")],
+    *[put(attributes=value) for value in (None, 1, [], "x")],
+    *[put("attributes", t_=value) for value in (None, "x", 1.5, True, -1, 2**70)],
+    *[put("attributes", best_validation_score_=value) for value in (None, "x", {"list": [1.0]})],
+    *[put("optimizer", steps_taken=value) for value in (None, -1, 0.5, 2**70)],
+    *[put("optimizer", learning_rate=value) for value in (None, 1, "x")],
+    *[put("optimizer", beta_1=value) for value in (None, 0.5, "x", {})],
+    *[put("training", n_iter=value) for value in (None, -1, 0.5, "x")],
+    *[put("training", seconds=value) for value in (None, "x", 1)],
+    *[put("training", goes_on=value) for value in (None, 1, "x")],
+    *[put("training", dropout_seed=value) for value in (None, -1, 1e300, 2**70)],
+    *[put("training", random_state=value) for value in (None, 0, {"RandomState": {"dict": []}})],
+    *[put("training", sum_squares=value) for value in ("x", 1, [])],
+    *[put("training", data=value) for value in (None, 1, {})],
+    *[put("training", callbacks=value) for value in (None, 1, "x")],
+    *[put("training", "callbacks", **{"EarlyStopping.0": value}) for value in (None, 1, {}, [])],
+    *[
+        put("training", "callbacks", **{"EarlyStopping.0": {"dict": [*numbers.items()]}})
+        for whole in [{"monitor": "loss", "value": 0.5, "epoch": 1, "waited": 0, "seen": 1}]
+        for numbers in (
+            *[{name: n for name, n in whole.items() if name != left} for left in whole],
+            *[{**whole, name: "x"} for name in whole],
+            {**whole, "more": 1},
+        )
+    ],
+    put_array("training.latest", np.zeros(3)),
+    put_array("callbacks.EarlyStopping.0", np.zeros(3)),
+    put_array("validation_scores_", np.zeros((3, 2))),
+]
+
+
+@pytest.mark.parametrize("change", MALFORMED)
+def test_contents_that_no_checkpoint_has(change, tmp_path):
+    """Whoever wrote them: the digest is right."""
+    model = BPClassifier((3,), early_stopping=True, max_iter=3, random_state=0)
+    fit(model, EarlyStopping(), Checkpoint(tmp_path / "run"))
+    contents, arrays = files.read(tmp_path / "run")
+    change(contents, arrays)
+    files.write(tmp_path / "run", contents, arrays)
+    resumed = clone(model).set_params(max_iter=6).set_callbacks(EarlyStopping())
+    with pytest.raises(ValueError, match=r"^resume_from "):
+        resumed.fit(X, Y, resume_from=tmp_path / "run")
+
+
+def test_errors_of_the_fit_itself_come_through(tmp_path):
+    model = BPClassifier((3,), max_iter=3, random_state=0)
+    fit(model, Checkpoint(tmp_path / "run"))
+
+    class Fails(Recorder):
+        def on_fit_task_end(self, estimator, context, *, X, y, metadata, fitted_estimator):
+            raise KeyError(context.task_id)
+
+    resumed = clone(model).set_params(max_iter=6).set_callbacks(Fails())
+    with pytest.raises(KeyError):
+        resumed.fit(X, Y, resume_from=tmp_path / "run")
+
+
 DATA = {
     "X": X,
     "y": Y,

@@ -538,7 +538,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             return fresh  # the first fit was by L-BFGS
         progress = stochastic.Progress(
             loss_curve=self.loss_curve_,
-            best_loss=self.best_loss_,
+            best_loss=getattr(self, "best_loss_", None),
             validation_scores=getattr(self, "validation_scores_", None),
             best_validation_score=getattr(self, "best_validation_score_", None),
             epochs_without_improvement=self._no_improvement_count,
