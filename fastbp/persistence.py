@@ -33,8 +33,9 @@ def save(model: BaseBP, path: str | os.PathLike[str], state: bool = False) -> No
     model : BPClassifier or BPRegressor
     path : str or path-like
     state : bool, default=False
-        Keep the solver's state too, so that `partial_fit` goes on as if nothing had been; about
-        three times the size with Adam.
+        Keep the solver's state too, so that `partial_fit` goes on as if nothing had been, about
+        three times the size with Adam; and `history_`. Without it there are `loss_curve_` and
+        `validation_scores_`.
 
     Raises
     ------

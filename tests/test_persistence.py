@@ -46,6 +46,10 @@ def test_a_model_comes_back(number, state, tmp_path):
             np.testing.assert_array_equal(getattr(loaded, name), getattr(model, name))
             assert getattr(loaded, name).dtype.kind == getattr(model, name).dtype.kind
     assert os.listdir(tmp_path) == ["model"]
+    assert hasattr(loaded, "history_") == (state and hasattr(model, "history_"))
+    if state and hasattr(model, "history_"):
+        for name, column in model.history_.items():
+            np.testing.assert_array_equal(loaded.history_[name], column)
 
 
 @pytest.mark.parametrize("solver", ["adam", "sgd", "adagrad"])

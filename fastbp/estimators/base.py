@@ -33,7 +33,7 @@ from fastbp.estimators.documentation import (
     STEERING,
 )
 from fastbp.estimators.judging import Judge
-from fastbp.estimators.pickling import keep_solver_state, keeps_solver_state
+from fastbp.estimators.pickling import OF_TRAINING, keep_training_state, keeps_training_state
 from fastbp.estimators.predicting import PredictingMixin
 from fastbp.estimators.stored import digest_data, restore_training
 from fastbp.estimators.watching import Watch
@@ -394,7 +394,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             if incremental and getattr(self, "loss_curve_", None):
                 warnings.warn(
                     "The solver's state was not kept with the model: partial_fit begins with a "
-                    "fresh one. See fastbp.keep_solver_state and the `state` of fastbp.save.",
+                    "fresh one. See fastbp.keep_training_state and the `state` of fastbp.save.",
                     stacklevel=2,
                 )
             optimizer = self._make_optimizer()
@@ -566,6 +566,11 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
     def history_(self) -> dict[str, Array]:
         """What was noted of each epoch: see the class's attributes."""
         if not hasattr(self, "_history"):
+            if self.solver != "lbfgs" and getattr(self, "loss_curve_", None):
+                raise AttributeError(
+                    "history_ was not kept with the model: pickles hold it that are made inside "
+                    "fastbp.keep_training_state(), and files by fastbp.save(..., state=True)."
+                )
             raise AttributeError(
                 "there is no history_ before a fit by a stochastic solver: 'lbfgs' has none."
             )
@@ -637,8 +642,9 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         state: dict[str, Any] = dict(super().__getstate__())
         state.pop("_predictor", None)
         best = state.pop("_best", None)
-        if not keeps_solver_state():
-            state.pop("_optimizer", None)
+        if not keeps_training_state():
+            for name in OF_TRAINING:
+                state.pop(name, None)
         elif best is not None:  # the padding is this processor's
             state["_best"] = self._weights.without_padding(best)
         weights = state.pop("_weights", None)
@@ -656,7 +662,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
                 self._best = self._weights.with_padding(state["_best"])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        with keep_solver_state():
+        with keep_training_state():
             state = self.__getstate__()
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin

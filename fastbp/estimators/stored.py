@@ -67,9 +67,9 @@ _MAY_CHANGE = ("max_iter", "max_fun", "max_time", "n_jobs", "verbose")  # while 
 
 
 def describe(
-    model: Any, with_solver: bool, with_functions: bool = False
+    model: Any, with_state: bool, with_functions: bool = False
 ) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return what is to be written of a fitted estimator, with or without its solver's state.
+    """Return what is to be written of a fitted estimator, with or without the training's state.
 
     Of parameters that are functions there is at most the name.
     """
@@ -98,14 +98,14 @@ def describe(
                 arrays[name] = np.ascontiguousarray(values)
             else:
                 contents[name] = to_json(name, values.tolist())
-    if hasattr(model, "_history"):
+    if with_state and hasattr(model, "_history"):
         contents["n_epochs"] = model._history.n_epochs
         arrays |= {_HISTORY + name: column for name, column in model.history_.items()}
     if hasattr(model, "_label_binarizer"):
         binarizer = model._label_binarizer
         contents["labels"] = [binarizer.y_type_, bool(binarizer.sparse_input_)]
     optimizer = getattr(model, "_optimizer", None)
-    if with_solver and optimizer is not None:
+    if with_state and optimizer is not None:
         contents["optimizer"] = {
             name: to_json(name, value)
             for name, value in optimizer.__getstate__().items()
@@ -237,7 +237,7 @@ def restore(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> N
 
 def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return `describe`'s with the state of the training that the estimator is in."""
-    contents, arrays = describe(model, with_solver=True, with_functions=True)
+    contents, arrays = describe(model, with_state=True, with_functions=True)
     state, weights = model._state, model._weights
     if state.best is not None and not (state.one_epoch and state.goes_on):
         arrays |= _name_weights(*weights.split(state.best))  # who loads the model gets the best
