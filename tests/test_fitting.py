@@ -18,6 +18,7 @@ from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 
 from fastbp import BPClassifier, BPRegressor, keep_training_state
+from fastbp.callbacks import TimeLimit
 from fastbp.threads import Pace
 from fastbp.training import engine, lbfgs, stochastic
 
@@ -194,7 +195,7 @@ def test_a_pickle_has_the_history_where_it_is_asked_for(early_stopping):
     assert len(pickle.dumps(model)) < 30_000  # of 900 epochs, loss and score
     with keep_training_state():
         pickled = pickle.dumps(model)
-    for whole in (pickle.loads(pickled), copy.deepcopy(model)):
+    for whole in (pickle.loads(pickled), copy.deepcopy(model), copy.copy(model)):
         for name, column in model.history_.items():
             np.testing.assert_array_equal(whole.history_[name], column)
     loaded = pickle.loads(pickle.dumps(model))
@@ -208,6 +209,27 @@ def test_a_pickle_has_the_history_where_it_is_asked_for(early_stopping):
         loaded.partial_fit(X, Y)
     assert loaded.history_["epoch"].tolist() == [1]
     assert len(loaded.loss_curve_) == 901
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_a_copy_trains_on_by_itself(duplicate):
+    generator, callback = np.random.RandomState(0), TimeLimit(1e6)
+    model = BPClassifier((3,), max_iter=5, random_state=generator).set_callbacks(callback)
+    model.fit(X, Y)
+    other = duplicate(model)
+    is_shared = duplicate is copy.copy
+    assert (other.random_state is generator) == is_shared
+    assert (other._skl_callbacks[0] is callback) == is_shared
+    before, history = pickle.dumps(model.coefs_), model.history_
+    other.partial_fit(X, Y)
+    assert pickle.dumps(model.coefs_) == before
+    assert len(model.loss_curve_) == len(history["loss"]) == len(model.history_["loss"]) == 5
+    assert len(other.loss_curve_) == len(other.history_["loss"]) == 6
+    model.set_params(shuffle=False).partial_fit(X, Y)
+    again = duplicate(model)
+    for network in (model, again):
+        network.partial_fit(X, Y)
+    np.testing.assert_array_equal(again.coefs_[0], model.coefs_[0])
 
 
 def test_a_memory_mapped_pickle_predicts(tmp_path):

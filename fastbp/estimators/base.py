@@ -661,6 +661,11 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             if "_best" in state:
                 self._best = self._weights.with_padding(state["_best"])
 
+    def __copy__(self) -> Self:
+        # Of parameters and callbacks it has the same ones; it trains on by itself.
+        shared = [*self.get_params(deep=False).values(), *getattr(self, "_skl_callbacks", ())]
+        return self.__deepcopy__({id(value): value for value in shared})
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         with keep_training_state():
             state = self.__getstate__()
