@@ -17,8 +17,8 @@ def keep_training_state() -> Iterator[None]:
 
     A pickle holds what prediction needs, `loss_curve_`, `validation_scores_` and the callbacks. A
     solver's state is up to twice the size of the weights; without it `partial_fit` begins with a
-    fresh solver, and says so. `history_` takes 48 bytes an epoch, of the last 10,000; without it
-    there is none before the next epoch. `copy.deepcopy` keeps both.
+    fresh solver, and says so. `history_` takes some 50 bytes for each of the last 10,000 epochs;
+    without it there is none before the next epoch. Copies, by `copy`, have both.
 
     Examples
     --------
