@@ -7,7 +7,7 @@ and the same seed give the same model, many times faster.
 from fastbp.configuration import show_config
 from fastbp.displays import TrainingDisplay, WeightsDisplay
 from fastbp.estimators.classifier import BPClassifier
-from fastbp.estimators.pickling import keep_solver_state
+from fastbp.estimators.pickling import keep_training_state
 from fastbp.estimators.regressor import BPRegressor
 from fastbp.export import to_onnx, to_torch
 from fastbp.persistence import load, save
@@ -21,7 +21,7 @@ __all__ = [
     "TrainingDisplay",
     "WeightsDisplay",
     "__version__",
-    "keep_solver_state",
+    "keep_training_state",
     "load",
     "save",
     "show_config",

@@ -91,8 +91,9 @@ def _views(estimator: Any) -> list[Any]:
 
 def _put_back(estimator: Any, weights: list[Any] | None) -> None:
     """Write weights into the estimator, if there are any."""
-    for view, w in zip(_views(estimator), weights or [], strict=False):
-        view[...] = w
+    if weights is not None:
+        for view, w in zip(_views(estimator), weights, strict=True):
+            view[...] = w
 
 
 class _HistoryCallback(_Callback):
@@ -195,6 +196,9 @@ class EarlyStopping(_HistoryCallback):
         self, estimator: Any, numbers: dict[str, Any], weights: list[Any] | None
     ) -> bool:
         """Go on from what was described; true to stop."""
+        for name, kind in (("value", float), ("epoch", int), ("waited", int), ("seen", int)):
+            if type(numbers[name]) is not kind:
+                raise TypeError(f"{name} must be of type {kind.__name__}.")
         monitor = numbers.pop("monitor")
         if monitor != self.monitor:
             raise ValueError(
@@ -222,6 +226,12 @@ class Checkpoint(_Callback):
     the callbacks are the same too; `fastbp.load` gives the model as if training had ended there; a
     parameter that is a function is then left at its default. After `partial_fit`, whose epochs are
     counted over the calls, `fastbp.load` and `partial_fit` go on.
+
+    The file knows its data by digests. `fit` refuses to go on with another X, y, sample_weight,
+    X_val, y_val or sample_weight_val, and says which: of another shape or dtype, dense in place of
+    sparse, or with other numbers in any of up to 2,048 rows at equal distances, the first and the
+    last among them (fewer of more than 2,048 columns: 32 MB in float64). The rows between are not
+    looked at.
 
     Parameters
     ----------

@@ -124,19 +124,17 @@ class TrainingDisplay:
         NotFittedError
             Where the model is not fitted.
         ValueError
-            Where it has no history, as after ``solver='lbfgs'``, or `x` is neither.
+            Where it has no `history_`, as after ``solver='lbfgs'`` or from a pickle, or `x` is
+            neither.
         ImportError
             Where matplotlib is not installed.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         network = _find_network(model)
-        history = getattr(network, "history_", None)
-        if history is None:
-            raise ValueError(
-                "model has no history_, which stochastic solvers keep: it was trained with "
-                f"solver={getattr(network, 'solver', None)!r}."
-            )
-        history = {key: np.array(values) for key, values in history.items()}
+        try:
+            history = {key: np.array(values) for key, values in network.history_.items()}
+        except AttributeError as error:
+            raise ValueError(f"model has nothing to draw: {error}") from error
         scoring = network.scoring
         if scoring is None:
             scoring = "accuracy" if is_classifier(network) else "R²"

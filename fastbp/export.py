@@ -1,8 +1,10 @@
 """Trained networks for ONNX, skl2onnx and PyTorch, none of which is imported before it is used."""
 
 import json
+import math
 from importlib import import_module
 from itertools import count
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -34,8 +36,8 @@ def to_onnx(model: Any, X: Any = None) -> Any:
         A Pipeline is converted by skl2onnx.
     X : array-like or DataFrame, default=None
         Rows for a Pipeline, of which its inputs take their names and types; one will do. By default
-        the input is one matrix, as above. Not all operators that skl2onnx writes have a float64:
-        where onnxruntime refuses the graph, as one with a SimpleImputer, give float32.
+        the input is one matrix, as above. Not all operators that skl2onnx writes have a float64
+        (of a SimpleImputer it is written here): where onnxruntime refuses the graph, give float32.
 
     Returns
     -------
@@ -217,6 +219,9 @@ def _convert(model: BaseBP) -> Any:
 
 def _convert_pipeline(pipeline: Any, network: BaseBP, X: Any) -> Any:
     skl2onnx = _import("skl2onnx", "fastbp[onnx]")
+    from skl2onnx.algebra.type_helper import guess_initial_types
+    from sklearn.impute import SimpleImputer
+
     if X is None:
         if not hasattr(pipeline, "n_features_in_"):
             raise ValueError("X must be given: the Pipeline does not know how many columns it has.")
@@ -226,7 +231,13 @@ def _convert_pipeline(pipeline: Any, network: BaseBP, X: Any) -> Any:
     register_with_skl2onnx()
     options = {id(network): {"zipmap": False}} if isinstance(network, BPClassifier) else None
     try:
-        return skl2onnx.to_onnx(pipeline, X, options=options)
+        return skl2onnx.convert_sklearn(
+            pipeline,
+            f"ONNX({type(pipeline).__name__})",
+            guess_initial_types(X, None),
+            options=options,
+            custom_conversion_functions={SimpleImputer: _convert_imputer},
+        )
     except (LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"skl2onnx cannot convert the Pipeline for this X ({error}): X must be rows as in fit, "
@@ -250,7 +261,7 @@ def _set_shapes(step: Any) -> None:
 
 def _convert_step(scope: Any, step: Any, container: Any) -> None:
     """Put the nodes of an Operator of skl2onnx into its ModelComponentContainer."""
-    from onnx import TensorProto, numpy_helper
+    from onnx import TensorProto
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
     from skl2onnx.common.utils_classifier import get_label_classes
 
@@ -262,6 +273,36 @@ def _convert_step(scope: Any, step: Any, container: Any) -> None:
         source = graph.add("Cast", source, to=TensorProto.FLOAT)
     classes = get_label_classes(scope, model) if isinstance(model, BPClassifier) else None
     write_network(graph, model, source, step.output_full_names, classes)
+    _put_into(container, scope, graph)
+
+
+def _convert_imputer(scope: Any, step: Any, container: Any) -> None:
+    """Put a SimpleImputer's nodes there; for float64 onnxruntime has none of skl2onnx's."""
+    from skl2onnx.common._registration import get_converter
+    from skl2onnx.common.data_types import DoubleTensorType
+
+    imputer = step.raw_operator
+    if not isinstance(step.inputs[0].type, DoubleTensorType):
+        get_converter("SklearnSimpleImputer")(scope, step, container)
+        return
+    missing_value = imputer.missing_values
+    if not isinstance(missing_value, Real):
+        raise TypeError(f"SimpleImputer has missing_values={missing_value!r}")
+    values = np.asarray(imputer.statistics_, np.float64)
+    if imputer.indicator_ is not None or np.isnan(values).any():
+        raise ValueError("SimpleImputer adds or drops columns")
+    graph = Graph(np.dtype("f8"), scope.get_unique_variable_name)
+    X = graph.add("Concat", *(Value(graph, v.full_name) for v in step.inputs), axis=1)
+    is_nan = math.isnan(missing_value)
+    missing = graph.add("IsNaN", X) if is_nan else graph.add("Equal", X, missing_value)
+    graph.add("Where", missing, values, X, output=step.output_full_names[0])
+    _put_into(container, scope, graph)
+
+
+def _put_into(container: Any, scope: Any, graph: Graph) -> None:
+    """Put a graph's constants and nodes into a ModelComponentContainer."""
+    from onnx import numpy_helper
+
     for name, array in graph.constants.items():
         container.initializers.append(numpy_helper.from_array(array, name))
     for operator, inputs, output, options in graph.nodes:

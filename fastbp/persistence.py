@@ -10,7 +10,13 @@ from fastbp import files
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.regressor import BPRegressor
-from fastbp.estimators.stored import describe, describe_training, read_parameters, restore
+from fastbp.estimators.stored import (
+    MALFORMED,
+    describe,
+    describe_training,
+    read_parameters,
+    restore,
+)
 
 __all__ = ["load", "save"]
 
@@ -27,8 +33,9 @@ def save(model: BaseBP, path: str | os.PathLike[str], state: bool = False) -> No
     model : BPClassifier or BPRegressor
     path : str or path-like
     state : bool, default=False
-        Keep the solver's state too, so that `partial_fit` goes on as if nothing had been; about
-        three times the size with Adam.
+        Keep the solver's state too, so that `partial_fit` goes on as if nothing had been, about
+        three times the size with Adam; and `history_`. Without it there are `loss_curve_` and
+        `validation_scores_`.
 
     Raises
     ------
@@ -76,6 +83,6 @@ def load(path: str | os.PathLike[str]) -> Any:
     try:
         model: Any = _ESTIMATORS[contents["estimator"]](**read_parameters(contents))
         restore(model, contents, arrays)
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (*MALFORMED, ValueError) as error:
         raise ValueError(f"{path} holds no model that this fastbp knows: {error!r}.") from error
     return model

@@ -1,5 +1,6 @@
 """What is learnt from or predicted, as the kernels take it."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,12 +11,13 @@ from numpy.typing import NDArray
 
 from fastbp.kernels.arrays import Data
 
-__all__ = ["NO_ADDRESSES", "NO_ROWS", "Rows", "Samples"]
+__all__ = ["NO_ADDRESSES", "NO_ROWS", "Rows", "Samples", "digest_rows"]
 
 Array = NDArray[Any]
 
 NO_ADDRESSES = np.empty(0, np.int64)  # of a generator: the order is not shuffled
 NO_ROWS = np.empty(0, np.int64)
+MOST_ROWS, MOST_ELEMENTS = 2_048, 4_194_304  # that a digest is made of
 _NO_INDICES = np.empty(0, np.int32)
 _NO_WEIGHTS = np.empty(0)
 
@@ -90,6 +92,31 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+
+def digest_rows(array: Any) -> str | None:
+    """Return a digest of an array's shape, dtype, and up to 2,048 rows at equal distances.
+
+    Parameters
+    ----------
+    array : ndarray of shape (n, ...), CSR matrix, or None
+        Of which there is no digest. Of wide rows fewer are looked at, of 32 MB in all.
+    """
+    if array is None:
+        return None
+    is_sparse = scipy.sparse.issparse(array)
+    n = array.shape[0]
+    width = (array.nnz if is_sparse else array.size) // max(n, 1)
+    n_rows = min(n, MOST_ROWS, max(1, MOST_ELEMENTS // max(width, 1)))
+    rows = array[np.linspace(0, n - 1, n_rows).astype(np.int64)]
+    parts = [rows]
+    if is_sparse:
+        rows.sum_duplicates()  # whatever their order: it is a copy
+        parts = [rows.data, rows.indices.astype(np.int64), rows.indptr.astype(np.int64)]
+    digest = hashlib.sha256(f"{array.shape} {array.dtype.str} {len(parts)}".encode())
+    for part in parts:
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
 
 
 def _plain(array: Array) -> Array:

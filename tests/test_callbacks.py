@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from common import make_data, make_weights
 from scipy.optimize import minimize
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array
 from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
 from sklearn.model_selection import GridSearchCV
@@ -25,8 +25,9 @@ from sklearn.preprocessing import StandardScaler
 
 import fastbp
 import fastbp.model_selection
-from fastbp import BPClassifier, BPRegressor, files
+from fastbp import BPClassifier, BPRegressor, files, samples
 from fastbp.callbacks import Checkpoint, EarlyStopping, LogEvery, StopOnNaN, TimeLimit
+from fastbp.estimators import stored
 from fastbp.training import limited_memory
 from fastbp.training.engine import Engine
 from fastbp.training.limited_memory import LimitedMemory
@@ -456,6 +457,197 @@ def test_a_validation_set_of_ones_own_must_be_given_again(tmp_path):
     for other in ({}, {"X_val": X[:19], "y_val": Y[:19]}):
         with pytest.raises(ValueError, match="with an X_val of 20 samples"):
             BPClassifier(max_iter=6, **settings).fit(X, Y, **other, resume_from=path)
+
+
+def drop(*names):
+    return lambda contents, arrays: [
+        part.pop(name, None)
+        for part in (contents["training"], contents["attributes"], contents, arrays)
+        for name in names
+    ]
+
+
+def put(*names, **values):
+    """Return what puts values into a part of the contents, by the names on the way there."""
+
+    def change(contents, arrays):
+        part = contents
+        for name in names:
+            part = part[name]
+        part.update(values)
+
+    return change
+
+
+def put_array(name, array):
+    return lambda contents, arrays: arrays.update({name: array})
+
+
+MALFORMED = [
+    *[drop(name) for name in ("estimator", "parameters", "attributes", "labels", "optimizer")],
+    *[drop(name) for name in ("n_val", "n_samples", "data", "callbacks", "seconds", "goes_on")],
+    *[drop(name) for name in ("dropout_seed", "random_state", "sum_squares", "n_epochs")],
+    *[drop(name) for name in ("t_", "_no_improvement_count", "validation_scores_")],
+    *[drop(name) for name in ("best_validation_score_", "classes_", "coefs.0", "intercepts.1")],
+    *[drop(f"history.{name}") for name in ("loss", "gradient_norm", "seconds")],
+    *[put(attributes=value) for value in (None, 1, [], "x")],
+    *[put("attributes", t_=value) for value in (None, "x", 1.5, True, -1, 2**70)],
+    *[put("attributes", best_validation_score_=value) for value in (None, "x", {"list": [1.0]})],
+    *[put("optimizer", steps_taken=value) for value in (None, -1, 0.5, 2**70)],
+    *[put("optimizer", learning_rate=value) for value in (None, 1, "x")],
+    *[put("optimizer", beta_1=value) for value in (None, 0.5, "x", {})],
+    *[put("training", n_iter=value) for value in (None, -1, 0.5, "x")],
+    *[put("training", seconds=value) for value in (None, "x", 1)],
+    *[put("training", goes_on=value) for value in (None, 1, "x")],
+    *[put("training", dropout_seed=value) for value in (None, -1, 1e300, 2**70)],
+    *[put("training", random_state=value) for value in (None, 0, {"RandomState": {"dict": []}})],
+    *[put("training", sum_squares=value) for value in ("x", 1, [])],
+    *[put("training", data=value) for value in (None, 1, {})],
+    *[put("training", callbacks=value) for value in (None, 1, "x")],
+    *[put("training", "callbacks", **{"EarlyStopping.0": value}) for value in (None, 1, {}, [])],
+    *[
+        put("training", "callbacks", **{"EarlyStopping.0": {"dict": [*numbers.items()]}})
+        for whole in [{"monitor": "loss", "value": 0.5, "epoch": 1, "waited": 0, "seen": 1}]
+        for numbers in (
+            *[{name: n for name, n in whole.items() if name != left} for left in whole],
+            *[{**whole, name: "x"} for name in whole],
+            {**whole, "more": 1},
+        )
+    ],
+    put_array("training.latest", np.zeros(3)),
+    put_array("callbacks.EarlyStopping.0", np.zeros(3)),
+    put_array("validation_scores_", np.zeros((3, 2))),
+]
+
+
+@pytest.mark.parametrize("change", MALFORMED)
+def test_contents_that_no_checkpoint_has(change, tmp_path):
+    """Whoever wrote them: the digest is right."""
+    model = BPClassifier((3,), early_stopping=True, max_iter=3, random_state=0)
+    fit(model, EarlyStopping(), Checkpoint(tmp_path / "run"))
+    contents, arrays = files.read(tmp_path / "run")
+    change(contents, arrays)
+    files.write(tmp_path / "run", contents, arrays)
+    resumed = clone(model).set_params(max_iter=6).set_callbacks(EarlyStopping())
+    with pytest.raises(ValueError, match=r"^resume_from "):
+        resumed.fit(X, Y, resume_from=tmp_path / "run")
+
+
+def test_errors_of_the_fit_itself_come_through(tmp_path):
+    model = BPClassifier((3,), max_iter=3, random_state=0)
+    fit(model, Checkpoint(tmp_path / "run"))
+
+    class Fails(Recorder):
+        def on_fit_task_end(self, estimator, context, *, X, y, metadata, fitted_estimator):
+            raise KeyError(context.task_id)
+
+    resumed = clone(model).set_params(max_iter=6).set_callbacks(Fails())
+    with pytest.raises(KeyError):
+        resumed.fit(X, Y, resume_from=tmp_path / "run")
+
+
+DATA = {
+    "X": X,
+    "y": Y,
+    "sample_weight": make_weights(),
+    "X_val": X[:20] + 0.1,
+    "y_val": Y[:20],
+    "sample_weight_val": make_weights()[:20],
+}
+
+
+def changed(array):
+    """Return the array with another last number."""
+    array = np.array(array)
+    array.flat[-1] = next(value for value in array.flat if value != array.flat[-1])
+    return array
+
+
+@pytest.mark.parametrize("container", [np.asarray, csr_array])
+@pytest.mark.parametrize("kind", [BPClassifier, BPRegressor])
+def test_going_on_is_refused_on_other_data(kind, container, tmp_path):
+    settings = {"early_stopping": True, "random_state": 0, "max_iter": 4}
+    data = {**DATA, "X": container(X), "X_val": container(DATA["X_val"])}
+    kind(**settings).set_callbacks(Checkpoint(tmp_path / "run")).fit(**data)
+    model = kind(**settings, n_jobs=1)
+    for name, values in DATA.items():
+        other = changed(values)
+        other = container(other) if name.startswith("X") else other
+        with pytest.raises(ValueError, match=f"^resume_from holds a training on another {name}.$"):
+            model.fit(**{**data, name: other}, resume_from=tmp_path / "run")
+        if name.startswith("sample_weight"):
+            with pytest.raises(ValueError, match=f"^resume_from holds a training with a {name}.$"):
+                model.fit(**{**data, name: None}, resume_from=tmp_path / "run")
+    for name in ("X", "X_val"):
+        other = np.asarray if container is csr_array else csr_array
+        with pytest.raises(ValueError, match=f"training on another {name}.$"):
+            model.fit(**{**data, name: other(DATA[name])}, resume_from=tmp_path / "run")
+    model.fit(**data, resume_from=tmp_path / "run")
+    without = {**data, "sample_weight": None, "sample_weight_val": None}
+    kind(**settings).set_callbacks(Checkpoint(tmp_path / "run")).fit(**without)
+    for name in ("sample_weight", "sample_weight_val"):
+        with pytest.raises(ValueError, match=f"^resume_from holds a training without {name}.$"):
+            model.fit(**{**without, name: DATA[name]}, resume_from=tmp_path / "run")
+
+
+def test_the_same_data_may_lie_otherwise_in_memory(tmp_path):
+    model = BPClassifier(max_iter=3, random_state=0)
+    fit(clone(model), Checkpoint(tmp_path / "run"))
+    whole = clone(model).set_params(max_iter=6).fit(X, Y)
+    for same in (np.asfortranarray(X), X.tolist(), pd.DataFrame(X), X.astype(">f8")):
+        resumed = clone(model).set_params(max_iter=6)
+        same_model(resumed.fit(same, Y.tolist(), resume_from=tmp_path / "run"), whole)
+    clone(model).set_callbacks(Checkpoint(tmp_path / "run")).fit(csr_array(X), Y)
+    backwards = csr_array(X)
+    for row in range(len(X)):
+        part = slice(*backwards.indptr[row : row + 2])
+        backwards.indices[part] = backwards.indices[part][::-1]
+        backwards.data[part] = backwards.data[part][::-1]
+    backwards.has_sorted_indices = False
+    for same in (csc_array(X), backwards):
+        clone(model).fit(same, Y, resume_from=tmp_path / "run")
+
+
+class Read(np.ndarray):
+    """An array that writes down which rows are read."""
+
+    def __getitem__(self, rows):
+        Read.rows = np.asarray(rows).tolist()
+        return np.asarray(self)[rows]
+
+
+def test_a_digest_reads_some_rows_from_the_first_to_the_last(monkeypatch):
+    monkeypatch.setattr(samples, "MOST_ROWS", 5)
+    monkeypatch.setattr(samples, "MOST_ELEMENTS", 12)
+    for shape, rows in {
+        (9,): [0, 2, 4, 6, 8],
+        (41, 2): [0, 10, 20, 30, 40],
+        (41, 4): [0, 20, 40],
+        (3, 2): [0, 1, 2],
+        (5, 100): [0],
+    }.items():
+        array = np.arange(np.prod(shape)).reshape(shape).view(Read)
+        before = samples.digest_rows(array)
+        assert Read.rows == rows
+        for row in range(shape[0]):
+            other = array.copy()
+            other[row] += 1
+            assert (samples.digest_rows(other) != before) == (row in rows)
+    assert samples.digest_rows(csr_array((9, 4))) != samples.digest_rows(csr_array((4, 9)))
+    assert samples.digest_rows(None) is None
+
+
+def test_there_is_no_digest_without_a_checkpoint(monkeypatch, tmp_path):
+    def refuse(array):
+        raise AssertionError
+
+    monkeypatch.setattr(stored, "digest_rows", refuse)
+    model = BPClassifier(max_iter=2, random_state=0)
+    model.fit(X, Y)
+    fit(model, Recorder())
+    model.set_callbacks(Checkpoint(tmp_path / "run")).partial_fit(X, Y)
+    with pytest.raises(AssertionError):
+        fit(model, Checkpoint(tmp_path / "run"))
 
 
 def test_functions_are_kept_by_name(tmp_path):

@@ -276,6 +276,30 @@ def test_halving_goes_on_from_the_round_before(workers, log, prefix, dtype, monk
     assert_as_in_scikit_learn(search, X, y)
 
 
+@pytest.mark.parametrize("prefix", ["", "net__"])
+@pytest.mark.parametrize("params", [None, {"coef_init": None}])  # which is left to scikit-learn
+def test_networks_come_back_whole(workers, prefix, params):
+    """With history and solver, which a pickle leaves out: they go on as those of this process."""
+    X, y = digits()
+    model = scaled(CLASSIFIER) if prefix else CLASSIFIER
+    params = params and {prefix + name: value for name, value in params.items()}
+    results = []
+    for where in (workers, "threading"):
+        with parallel_config(backend=where, n_jobs=2):
+            results.append(
+                OURS.cross_validate(model, X, y, cv=2, params=params, return_estimator=True)
+            )
+    assert results[0].keys() == results[1].keys()
+    for estimators in zip(*(result["estimator"] for result in results), strict=True):
+        there, here = (model[-1] if prefix else model for model in estimators)
+        for name, column in here.history_.items():
+            if name != "seconds":
+                np.testing.assert_array_equal(there.history_[name], column)
+        for network in (there, here):
+            network.partial_fit(X, y)
+        np.testing.assert_array_equal(there.coefs_[0], here.coefs_[0])
+
+
 def test_ctrl_c_keeps_what_is_finished_and_frees_the_workers(workers, request):
     X, y = digits()
     model = BPClassifier(max_iter=10**6, n_iter_no_change=10**7, random_state=0)

@@ -27,7 +27,7 @@ def make_model(target, **parameters):
     network = {"hidden_layer_sizes": (9, 7), "activation": "tanh", "batch_size": 13}
     settings = {"learning_rate_init": 0.02, "epsilon": 1e-4, "max_iter": 4, "random_state": 0}
     model, _ = make_pair(target, **network, **settings)
-    return model.set_params(**together, **parameters)
+    return model.set_params(**together | parameters)
 
 
 def assert_close(model, expected, rtol):
@@ -63,11 +63,9 @@ def test_single_precision(target, solver):
     assert_close(single, double, 1e-3)
 
 
-@pytest.mark.parametrize("make", [np.asarray, scipy.sparse.csr_array])
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("target", ["multiclass", "multioutput"])
-def test_the_same_bits_on_any_number_of_threads(target, dtype, make, monkeypatch):
-    X, y = make_data(target)
+@pytest.fixture
+def used(monkeypatch):
+    """How many threads each call was done by: as many as `n_jobs` says, however small it is."""
     used = []
 
     def run(function, plan, n_threads, compile_it):
@@ -77,11 +75,53 @@ def test_the_same_bits_on_any_number_of_threads(target, dtype, make, monkeypatch
     monkeypatch.setattr(engine_module, "choose_threads", lambda n_jobs, work: n_jobs)
     monkeypatch.setattr(engine_module, "run_on_threads", run)
     monkeypatch.setattr(Pace, "plan", lambda pace, remaining: (pace.n_threads, remaining))
+    return used
+
+
+@pytest.mark.parametrize("make", [np.asarray, scipy.sparse.csr_array])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("target", ["multiclass", "multioutput"])
+def test_the_same_bits_on_any_number_of_threads(target, dtype, make, used):
+    X, y = make_data(target)
     models = [make_model(target, dtype=dtype, n_jobs=n).fit(make(X), y) for n in (1, 2, 3)]
     assert set(used) == {1, 2, 3}
     for model in models[1:]:
         assert_same_bits(model, models[0])
         assert model.loss_curve_ == models[0].loss_curve_
+
+
+JUDGED = {"early_stopping": True, "scoring": "loss"}
+LOSSES = "squared_error", "absolute_error", "huber", "quantile", "log_cosh", "poisson", "gamma"
+FEATURES = {
+    "weights of classes": ("multiclass", {"class_weight": "balanced"}),
+    "weights of two classes": ("binary", {"class_weight": {1: 3.0}, **JUDGED}),
+    "squares of classes": ("multiclass", {"loss": "squared_error", "label_smoothing": 0.0}),
+    "a scorer": ("multiclass", {"class_weight": "balanced", **JUDGED, "scoring": "f1_macro"}),
+    "a schedule that waits": ("regression", {"learning_rate": "plateau", "tol": 0.1, **JUDGED}),
+    **{loss: ("regression", {"loss": loss, "quantile": 0.8}) for loss in LOSSES},
+}
+
+
+@pytest.mark.parametrize("feature", FEATURES)
+def test_every_feature_on_data_of_any_kind_and_any_number_of_threads(feature, used):
+    """With weights, and a validation set of one's own where that is looked at."""
+    target, parameters = FEATURES[feature]
+    X, y = make_data(target)
+    y = y - y.min() + 0.1 if target == "regression" else y
+    models = {}
+    for dtype in ("float64", "float32"):
+        for make in (np.asarray, scipy.sparse.csr_array):
+            data = {"X": make(X.astype(dtype)), "y": y, "sample_weight": make_weights()}
+            if parameters.get("early_stopping"):
+                data |= {"X_val": make(X[:20].astype(dtype)), "y_val": y[:20]}
+            for n_jobs in (1, 2, 3):
+                model = make_model(target, n_jobs=n_jobs, **parameters).fit(**data)
+                assert_same_bits(model, models.setdefault((dtype, make), model))
+                assert model.coefs_[0].dtype == dtype
+    assert set(used) == {1, 2, 3}
+    expected = models["float64", np.asarray]
+    for (dtype, _), model in models.items():
+        assert_close(model, expected, 1e-9 if dtype == "float64" else 1e-3)
 
 
 @pytest.mark.parametrize("target", ["binary", "multiclass"])

@@ -24,6 +24,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+import fastbp
 from fastbp import BPClassifier, BPRegressor, TrainingDisplay, WeightsDisplay, displays
 
 DISPLAYS = [TrainingDisplay, WeightsDisplay]
@@ -199,8 +200,10 @@ def test_the_curves_stay_when_training_goes_on():
 
 
 def test_what_has_no_history():
-    with pytest.raises(ValueError, match=r"model has no history_.*solver='lbfgs'"):
+    with pytest.raises(ValueError, match=r"model has nothing to draw: there is no history_.*lbfgs"):
         TrainingDisplay.from_estimator(fit(solver="lbfgs", max_iter=500))
+    with pytest.raises(ValueError, match=r"history_ was not kept .*fastbp.keep_training_state\(\)"):
+        TrainingDisplay.from_estimator(pickle.loads(pickle.dumps(fit())))
     with pytest.raises(ValueError, match="x must be 'epoch' or 'seconds', got 'hours'"):
         TrainingDisplay.from_estimator(fit(), x="hours")
     with pytest.raises(ValueError, match="history is of no epoch"):
@@ -425,7 +428,9 @@ def test_what_is_no_fitted_network(display):
 
 
 def test_models_that_were_pickled():
-    for model in (fit(), pickle.loads(pickle.dumps(fit()))):
+    with fastbp.keep_training_state():
+        pickled = pickle.dumps(fit())
+    for model in (fit(), pickle.loads(pickled)):
         assert len(TrainingDisplay.from_estimator(model).lines_) == 1
         assert len(WeightsDisplay.from_estimator(model).axes_["layers"]) == 2
 

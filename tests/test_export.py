@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import skl2onnx
 from common import CLASSIFIED, TARGETS, cover, make_data, make_pair
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import VotingClassifier, VotingRegressor
@@ -438,6 +439,62 @@ def test_a_pipeline_of_unknown_width_needs_rows():
         to_onnx(pipeline.fit(texts, [0.0, 1.0, 2.0]))
     for rows in (texts, pd.Series(texts), np.array(texts)):
         assert to_onnx(pipeline, rows).graph.output[0].name == "variable"
+
+
+IMPUTERS = [
+    SimpleImputer(),
+    SimpleImputer(strategy="most_frequent"),
+    SimpleImputer(strategy="constant", fill_value=1 / 3),
+    SimpleImputer(missing_values=0, strategy="median"),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("imputer", IMPUTERS[:-1])
+def test_imputers(imputer, dtype):
+    """Of which onnxruntime has one for float32 only."""
+    X, y = make_data("multiclass")
+    X = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X).astype(dtype)
+    network = BPClassifier((3,), max_iter=5, random_state=0)
+    pipeline = make_pipeline(clone(imputer), StandardScaler(), network).fit(X, y)
+    for proto in (to_onnx(pipeline), to_onnx(pipeline, X[:1])):
+        assert_near(run(proto, X)["probabilities"], pipeline.predict_proba(X))
+
+
+@pytest.mark.parametrize("imputer", IMPUTERS)
+def test_imputers_of_columns(imputer):
+    X, y = make_data("multiclass")
+    frame = pd.DataFrame(X, columns=list("uvwxyz")).assign(n=np.arange(len(y)))
+    frame.iloc[::3, 1] = imputer.missing_values
+    columns = make_column_transformer(
+        (make_pipeline(clone(imputer), StandardScaler()), list("vx")),
+        ("passthrough", list("uwyzn")),
+    )
+    pipeline = make_pipeline(columns, BPClassifier((3,), max_iter=5, random_state=0))
+    proto = to_onnx(pipeline.fit(frame, y), frame[:1])
+    outputs = run(proto, {name: frame[[name]].to_numpy() for name in frame})
+    assert_near(outputs["probabilities"], pipeline.predict_proba(frame))
+
+
+@pytest.mark.filterwarnings("ignore:Skipping features")
+@pytest.mark.parametrize(
+    ("imputer", "message"),
+    [
+        (SimpleImputer(add_indicator=True), "SimpleImputer adds or drops columns"),
+        (SimpleImputer(), "SimpleImputer adds or drops columns"),
+        (SimpleImputer(missing_values=pd.NA), "SimpleImputer has missing_values=<NA>"),
+    ],
+)
+def test_imputers_that_are_not_converted(imputer, message):
+    X, y = make_data("binary")
+    X[::2, 0] = np.nan
+    if not imputer.add_indicator:
+        X[:, 0] = np.nan
+    if imputer.missing_values is pd.NA:
+        X[:, 0] = 0
+    pipeline = make_pipeline(imputer, BPClassifier((3,), max_iter=5, random_state=0)).fit(X, y)
+    with pytest.raises(ValueError, match=message):
+        to_onnx(pipeline, X[:1])
 
 
 def test_rows_that_skl2onnx_does_not_take():

@@ -1,5 +1,6 @@
 """What a fit costs and leaves: memory, Ctrl-C, weights that users write to, pickles."""
 
+import copy
 import os
 import pickle
 import signal
@@ -16,7 +17,8 @@ from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 
-from fastbp import BPClassifier, BPRegressor, keep_solver_state
+from fastbp import BPClassifier, BPRegressor, keep_training_state
+from fastbp.callbacks import TimeLimit
 from fastbp.threads import Pace
 from fastbp.training import engine, lbfgs, stochastic
 
@@ -153,7 +155,7 @@ def test_what_is_written_into_the_weights_is_used():
 def test_pickles_predict_and_go_on_alike(solver, dtype):
     model = BPClassifier((7,), solver=solver, max_iter=5, random_state=0)
     model.fit(X.astype(dtype), Y)
-    with keep_solver_state():
+    with keep_training_state():
         loaded = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
     loaded.coefs_[0][:] = model.coefs_[0]  # still views
@@ -169,7 +171,7 @@ def test_a_pickle_holds_each_weight_once():
     model = BPClassifier((200,), max_iter=1, random_state=0).fit(X, Y)
     n_weights = sum(w.size for w in model.coefs_ + model.intercepts_)
     assert len(pickle.dumps(model)) < 8 * n_weights + 5000
-    with keep_solver_state():
+    with keep_training_state():
         size = len(pickle.dumps(model))
     assert 3 * 8 * n_weights < size < 3 * 8 * n_weights + 5000  # and Adam's two moments
 
@@ -178,13 +180,56 @@ def test_a_pickle_without_the_solver_begins_with_a_fresh_one():
     model = BPClassifier((7,), max_iter=5, random_state=0).fit(X, Y)
     loaded = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
-    np.testing.assert_array_equal(loaded.history_["loss"], model.history_["loss"])
     with pytest.warns(UserWarning, match="solver's state was not kept"):
         loaded.partial_fit(X, Y)
     fresh = model.set_params(warm_start=True, max_iter=1).fit(X, Y)
     for mine, theirs in zip(loaded.coefs_, fresh.coefs_, strict=True):
         np.testing.assert_array_equal(mine, theirs)
     loaded.partial_fit(X, Y)  # has one now, and says no more
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_a_pickle_has_the_history_where_it_is_asked_for(early_stopping):
+    model = BPClassifier((2,), max_iter=900, tol=0, n_iter_no_change=np.inf, random_state=0)
+    model.set_params(early_stopping=early_stopping).fit(X, Y)
+    assert len(pickle.dumps(model)) < 30_000  # of 900 epochs, loss and score
+    with keep_training_state():
+        pickled = pickle.dumps(model)
+    for whole in (pickle.loads(pickled), copy.deepcopy(model), copy.copy(model)):
+        for name, column in model.history_.items():
+            np.testing.assert_array_equal(whole.history_[name], column)
+    loaded = pickle.loads(pickle.dumps(model))
+    for name in ("loss_", "loss_curve_", "best_loss_", "validation_scores_", "n_iter_", "t_"):
+        assert getattr(loaded, name) == getattr(model, name)
+    assert not hasattr(loaded, "history_")
+    with pytest.raises(AttributeError, match=r"not kept .* inside fastbp.keep_training_state\(\)"):
+        loaded.history_  # noqa: B018
+    loaded.set_params(early_stopping=False)
+    with pytest.warns(UserWarning, match="solver's state was not kept"):
+        loaded.partial_fit(X, Y)
+    assert loaded.history_["epoch"].tolist() == [1]
+    assert len(loaded.loss_curve_) == 901
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_a_copy_trains_on_by_itself(duplicate):
+    generator, callback = np.random.RandomState(0), TimeLimit(1e6)
+    model = BPClassifier((3,), max_iter=5, random_state=generator).set_callbacks(callback)
+    model.fit(X, Y)
+    other = duplicate(model)
+    is_shared = duplicate is copy.copy
+    assert (other.random_state is generator) == is_shared
+    assert (other._skl_callbacks[0] is callback) == is_shared
+    before, history = pickle.dumps(model.coefs_), model.history_
+    other.partial_fit(X, Y)
+    assert pickle.dumps(model.coefs_) == before
+    assert len(model.loss_curve_) == len(history["loss"]) == len(model.history_["loss"]) == 5
+    assert len(other.loss_curve_) == len(other.history_["loss"]) == 6
+    model.set_params(shuffle=False).partial_fit(X, Y)
+    again = duplicate(model)
+    for network in (model, again):
+        network.partial_fit(X, Y)
+    np.testing.assert_array_equal(again.coefs_[0], model.coefs_[0])
 
 
 def test_a_memory_mapped_pickle_predicts(tmp_path):
@@ -196,9 +241,9 @@ def test_a_memory_mapped_pickle_predicts(tmp_path):
 
 def test_clones_are_unfitted():
     model = BPClassifier((5,), activation=["gelu"], max_iter=2, loss="squared_error").fit(X, Y)
-    copy = clone(model)
-    assert copy.get_params() == model.get_params()
-    assert not hasattr(copy, "coefs_")
+    unfitted = clone(model)
+    assert unfitted.get_params() == model.get_params()
+    assert not hasattr(unfitted, "coefs_")
 
 
 @pytest.mark.parametrize("kind", [scipy.sparse.csr_matrix, scipy.sparse.csr_array])

@@ -142,6 +142,22 @@ def test_the_same_results_on_data_of_any_kind(dtype, fits):
     assert len(fits) == 20
 
 
+@pytest.mark.parametrize("container", [np.asarray, scipy.sparse.csr_array])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_same_results_of_every_loss_and_feature(dtype, container, fits):
+    X, y = small_iris()
+    X, y_positive = container(X.astype(dtype)), X[:, 0] + 1
+    weight = {"sample_weight": np.random.default_rng(0).random(len(y))}
+    n_fits = 0
+    for name in ("weights", "schedules", "regularisation"):
+        search = search_twice(CLASSIFIER, GRIDS[name], X, y, cv=2, fit=weight)
+        n_fits += 2 * len(search.cv_results_["params"])
+    losses = "squared_error", "absolute_error", "huber", "quantile", "log_cosh", "poisson", "gamma"
+    grid = {"loss": losses, "early_stopping": [False, True], "scoring": ["loss"]}
+    search_twice(REGRESSOR, grid, X, y_positive, cv=2, fit=weight)
+    assert len(fits) == n_fits + 28
+
+
 def test_the_same_results_of_other_tasks(fits):
     X, Y = make_multilabel_classification(60, 6, random_state=0)
     search_twice(CLASSIFIER, {"alpha": [0.1, 1e-3]}, X, Y, cv=2)

@@ -46,6 +46,10 @@ def test_a_model_comes_back(number, state, tmp_path):
             np.testing.assert_array_equal(getattr(loaded, name), getattr(model, name))
             assert getattr(loaded, name).dtype.kind == getattr(model, name).dtype.kind
     assert os.listdir(tmp_path) == ["model"]
+    assert hasattr(loaded, "history_") == (state and hasattr(model, "history_"))
+    if state and hasattr(model, "history_"):
+        for name, column in model.history_.items():
+            np.testing.assert_array_equal(loaded.history_[name], column)
 
 
 @pytest.mark.parametrize("solver", ["adam", "sgd", "adagrad"])
@@ -115,6 +119,11 @@ UNFIT = {
     "another class": lambda c, a: c["attributes"].update(__class__="x"),
     "another number of features": lambda c, a: c["attributes"].update(n_features_in_=2),
     "no number of features": lambda c, a: c["attributes"].pop("n_features_in_"),
+    "a number of features that is none": lambda c, a: c["attributes"].update(n_features_in_=4.0),
+    "steps that are less than none": lambda c, a: c["attributes"].update(t_=-1),
+    "a loss in words": lambda c, a: c["attributes"].update(loss_="x"),
+    "a curve of integers": lambda c, a: a.update(loss_curve_=np.zeros(5, int)),
+    "a curve in rows": lambda c, a: a.update(loss_curve_=np.zeros((5, 2))),
     "an output that is not known": lambda c, a: c["attributes"].update(out_activation_="x"),
     "no coefs": lambda c, a: [a.pop("coefs.0"), a.pop("coefs.1")],
     "no last intercepts": lambda c, a: a.pop("intercepts.1"),
@@ -130,6 +139,7 @@ UNFIT = {
     "classes in rows": lambda c, a: a.update(classes_=np.zeros((3, 1))),
     "no classes": lambda c, a: a.pop("classes_"),
     "no labels": lambda c, a: c.pop("labels"),
+    "labels of another type": lambda c, a: c.update(labels=["continuous", False]),
     "a name less": lambda c, a: c.update(feature_names_in_={"list": ["a", "b", "c"]}),
     "a moment too long": lambda c, a: a.update({"optimizer.first": np.zeros(99)}),
     "a moment too short": lambda c, a: a.update({"optimizer.first": np.zeros(2)}),

@@ -23,7 +23,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-from fastbp import BPClassifier, BPRegressor, keep_solver_state
+from fastbp import BPClassifier, BPRegressor, keep_training_state
 
 CONTAINERS = {"dense": np.asarray, "csr": scipy.sparse.csr_array, "csc": scipy.sparse.csc_array}
 
@@ -511,7 +511,7 @@ def test_weights_set_by_users(solver):
 
 
 def pickled_with_its_solver(model):
-    with keep_solver_state():
+    with keep_training_state():
         return pickle.loads(pickle.dumps(model))
 
 

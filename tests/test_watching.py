@@ -259,7 +259,7 @@ def saved(model, folder):
 
 
 def pickled(model, folder):
-    with fastbp.keep_solver_state():
+    with fastbp.keep_training_state():
         return pickle.loads(pickle.dumps(model))
 
 

@@ -33,9 +33,9 @@ from fastbp.estimators.documentation import (
     STEERING,
 )
 from fastbp.estimators.judging import Judge
-from fastbp.estimators.pickling import keep_solver_state, keeps_solver_state
+from fastbp.estimators.pickling import OF_TRAINING, keep_training_state, keeps_training_state
 from fastbp.estimators.predicting import PredictingMixin
-from fastbp.estimators.stored import restore_training
+from fastbp.estimators.stored import digest_data, restore_training
 from fastbp.estimators.watching import Watch
 from fastbp.files import read
 from fastbp.network import INITS, Weights, draw_weights
@@ -179,15 +179,18 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         samples = self._take_in(X, y, sample_weight, first_pass, incremental)
         held_out = self._take_in_validation(*validation, samples)
         watch = self._watch(samples, y, sample_weight, incremental)
+        data = {}
+        if resume_from is not None or (watch and watch.keeps_state and not incremental):
+            data = digest_data(samples, sample_weight, held_out, validation[2])
         with borrowed_random_state(self.random_state) as random_state:
             if resume_from is None:
                 weights = self._begin(samples, random_state, first_pass, coef_init, intercept_init)
                 rows = np.arange(samples.X.shape[0])
-                state = stochastic.State(rows, random_state, one_epoch=incremental)
+                state = stochastic.State(rows, random_state, one_epoch=incremental, data=data)
                 if not (incremental and self.early_stopping):
                     self.stopped_, self._best = False, None
             else:
-                state = restore_training(self, *read(resume_from), samples, held_out)
+                state = restore_training(self, *read(resume_from), samples, held_out, data)
                 weights = self._weights
             self._learn(samples, weights, state, incremental, held_out, watch)
         if watch:
@@ -391,7 +394,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             if incremental and getattr(self, "loss_curve_", None):
                 warnings.warn(
                     "The solver's state was not kept with the model: partial_fit begins with a "
-                    "fresh one. See fastbp.keep_solver_state and the `state` of fastbp.save.",
+                    "fresh one. See fastbp.keep_training_state and the `state` of fastbp.save.",
                     stacklevel=2,
                 )
             optimizer = self._make_optimizer()
@@ -535,7 +538,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             return fresh  # the first fit was by L-BFGS
         progress = stochastic.Progress(
             loss_curve=self.loss_curve_,
-            best_loss=self.best_loss_,
+            best_loss=getattr(self, "best_loss_", None),
             validation_scores=getattr(self, "validation_scores_", None),
             best_validation_score=getattr(self, "best_validation_score_", None),
             epochs_without_improvement=self._no_improvement_count,
@@ -563,6 +566,11 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
     def history_(self) -> dict[str, Array]:
         """What was noted of each epoch: see the class's attributes."""
         if not hasattr(self, "_history"):
+            if self.solver != "lbfgs" and getattr(self, "loss_curve_", None):
+                raise AttributeError(
+                    "history_ was not kept with the model: pickles hold it that are made inside "
+                    "fastbp.keep_training_state(), and files by fastbp.save(..., state=True)."
+                )
             raise AttributeError(
                 "there is no history_ before a fit by a stochastic solver: 'lbfgs' has none."
             )
@@ -634,8 +642,9 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         state: dict[str, Any] = dict(super().__getstate__())
         state.pop("_predictor", None)
         best = state.pop("_best", None)
-        if not keeps_solver_state():
-            state.pop("_optimizer", None)
+        if not keeps_training_state():
+            for name in OF_TRAINING:
+                state.pop(name, None)
         elif best is not None:  # the padding is this processor's
             state["_best"] = self._weights.without_padding(best)
         weights = state.pop("_weights", None)
@@ -652,8 +661,13 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             if "_best" in state:
                 self._best = self._weights.with_padding(state["_best"])
 
+    def __copy__(self) -> Self:
+        # Of parameters and callbacks it has the same ones; it trains on by itself.
+        shared = [*self.get_params(deep=False).values(), *getattr(self, "_skl_callbacks", ())]
+        return self.__deepcopy__({id(value): value for value in shared})
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        with keep_solver_state():
+        with keep_training_state():
             state = self.__getstate__()
         twin = type(self).__new__(type(self))
         memo[id(self)] = twin

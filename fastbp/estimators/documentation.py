@@ -126,7 +126,8 @@ history_ : dict of str to ndarray of shape (n_epochs,)
     The last 10,000 epochs, of all calls of `partial_fit` or of warm starts: 'epoch' from 1 on,
     'loss', 'validation_loss' (without penalty, smoothing and dropout) and 'validation_score' (NaN
     without `early_stopping`), 'learning_rate' and 'gradient_norm' of the last mini-batch (the
-    latter before it is clipped), 'seconds' (epochs that one compiled call does share its time).
+    latter before it is clipped), 'seconds' (epochs that one compiled call does share its time). A
+    pickle has it only inside `fastbp.keep_training_state`.
 stopped_ : bool
     Whether `early_stopping` has brought `partial_fit` to its end.
 validation_scores_ : list of float or None

@@ -212,7 +212,7 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         resume_from : str or path-like, default=None
             A file that `fastbp.callbacks.Checkpoint` wrote in a fit of the same parameters to the
             same data: training goes on from there, and ends with the model that the fit would
-            have ended with.
+            have ended with. That the data are the same is seen by a part of their rows: see there.
 
         Returns
         -------
@@ -221,7 +221,8 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            Where data or parameters are unfit, or weights have become infinite or NaN.
+            Where data or parameters are unfit, or others than those of `resume_from`, or weights
+            have become infinite or NaN.
         RuntimeError
             Where `resume_from` holds a state of 'lbfgs' that this scipy may not know.
         """

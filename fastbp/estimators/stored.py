@@ -3,41 +3,62 @@
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from itertools import pairwise
+from types import NoneType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import LabelBinarizer
 
-from fastbp.estimators.checks import check_layers
+from fastbp.estimators.checks import check_layers, check_weights
 from fastbp.files import from_json, to_json
 from fastbp.kernels import activations
 from fastbp.network import Weights
-from fastbp.samples import Samples
+from fastbp.samples import Samples, digest_rows
 from fastbp.training.history import History
 from fastbp.training.limited_memory import LimitedMemory
 from fastbp.training.schedules import needs_length
 from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
 from fastbp.training.stochastic import State
 
-__all__ = ["describe", "describe_training", "read_parameters", "restore", "restore_training"]
+__all__ = [
+    "MALFORMED",
+    "describe",
+    "describe_training",
+    "digest_data",
+    "read_parameters",
+    "restore",
+    "restore_training",
+]
 
 Array = NDArray[Any]
 
-# What is kept beside the weights; a model has some of them.
+# What malformed contents of a file give, beside ValueError.
+MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError)
+# What is kept beside the weights, with its types; a model has some of them.
 _ATTRIBUTES = (
-    "n_features_in_", "n_outputs_", "n_layers_", "n_iter_", "t_", "out_activation_", "loss_",
-    "loss_curve_", "best_loss_", "validation_scores_", "best_validation_score_",
-    "_no_improvement_count", "stopped_",
-)  # fmt: skip
+    dict.fromkeys(("n_features_in_", "n_outputs_", "n_layers_", "n_iter_", "t_"), (int,))
+    | {"out_activation_": (str,), "_no_improvement_count": (int,), "stopped_": (bool,)}
+    | {"loss_": (float,), "loss_curve_": (list,), "validation_scores_": (list, NoneType)}
+    | dict.fromkeys(("best_loss_", "best_validation_score_"), (float, NoneType))
+)
 _CURVES = ("loss_curve_", "validation_scores_")  # arrays too, where there are any: they grow
 _ARRAYS = ("classes_", "feature_names_in_")  # of numbers, or of text
 _MOMENTS = ("first", "second")
 _HISTORY = "history."
-# Of a training that goes on: plain values, and row numbers.
-_STATE = ("n_iter", "seconds", "goes_on", "dropout_seed", "random_state", "sum_squares", "n_val")
+# Of a training that goes on: plain values with their types, and row numbers.
+_STATE = {
+    "n_iter": (int,),
+    "seconds": (float,),
+    "goes_on": (bool,),
+    "dropout_seed": (int,),
+    "random_state": (np.random.RandomState,),
+    "sum_squares": (float, NoneType),
+    "n_val": (int, NoneType),
+}
 _STATE_ROWS = ("order", "held_out")
 _MEMORY = "lbfgs."
 _CALLBACKS = "callbacks."
@@ -46,9 +67,9 @@ _MAY_CHANGE = ("max_iter", "max_fun", "max_time", "n_jobs", "verbose")  # while 
 
 
 def describe(
-    model: Any, with_solver: bool, with_functions: bool = False
+    model: Any, with_state: bool, with_functions: bool = False
 ) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return what is to be written of a fitted estimator, with or without its solver's state.
+    """Return what is to be written of a fitted estimator, with or without the training's state.
 
     Of parameters that are functions there is at most the name.
     """
@@ -77,14 +98,14 @@ def describe(
                 arrays[name] = np.ascontiguousarray(values)
             else:
                 contents[name] = to_json(name, values.tolist())
-    if hasattr(model, "_history"):
+    if with_state and hasattr(model, "_history"):
         contents["n_epochs"] = model._history.n_epochs
         arrays |= {_HISTORY + name: column for name, column in model.history_.items()}
     if hasattr(model, "_label_binarizer"):
         binarizer = model._label_binarizer
         contents["labels"] = [binarizer.y_type_, bool(binarizer.sparse_input_)]
     optimizer = getattr(model, "_optimizer", None)
-    if with_solver and optimizer is not None:
+    if with_state and optimizer is not None:
         contents["optimizer"] = {
             name: to_json(name, value)
             for name, value in optimizer.__getstate__().items()
@@ -149,14 +170,16 @@ def restore(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> N
     AttributeError, LookupError, TypeError
         Where something is missing, or of another type.
     """
-    unknown = set(contents["attributes"]) - set(_ATTRIBUTES)
+    attributes = {name: from_json(value) for name, value in contents["attributes"].items()}
+    attributes |= {name: arrays[name].tolist() for name in _CURVES if name in arrays}
+    unknown = set(attributes) - set(_ATTRIBUTES)
     if unknown:
         raise ValueError(f"there are no attributes {sorted(unknown)}.")
-    for name, value in contents["attributes"].items():
-        setattr(model, name, from_json(value))
+    _check_types(attributes, _ATTRIBUTES)
     for name in _CURVES:
-        if name in arrays:
-            setattr(model, name, arrays[name].tolist())
+        if any(type(value) is not float for value in attributes.get(name) or ()):
+            raise ValueError(f"{name} must be of floats.")
+    vars(model).update(attributes)
     n_layers = sum(name.startswith("coefs.") for name in arrays)
     coefs = [arrays[f"coefs.{i}"] for i in range(n_layers)]
     intercepts = [arrays[f"intercepts.{i}"] for i in range(n_layers)]
@@ -185,6 +208,8 @@ def restore(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> N
         model._label_binarizer = binarizer = LabelBinarizer()
         binarizer.y_type_, binarizer.sparse_input_ = contents["labels"]
         binarizer.classes_ = model.classes_
+        if binarizer.y_type_ not in ("binary", "multiclass", "multilabel-indicator"):
+            raise ValueError(f"there are no targets of type {binarizer.y_type_!r}.")
         n_classes = (1, 2) if binarizer.y_type_ == "binary" else (model.n_outputs_,)
         if np.ndim(model.classes_) != 1 or len(model.classes_) not in n_classes:
             raise ValueError("classes_ must be those that the outputs are for.")
@@ -212,7 +237,7 @@ def restore(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> N
 
 def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return `describe`'s with the state of the training that the estimator is in."""
-    contents, arrays = describe(model, with_solver=True, with_functions=True)
+    contents, arrays = describe(model, with_state=True, with_functions=True)
     state, weights = model._state, model._weights
     if state.best is not None and not (state.one_epoch and state.goes_on):
         arrays |= _name_weights(*weights.split(state.best))  # who loads the model gets the best
@@ -222,6 +247,7 @@ def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
         arrays["training.latest"] = weights.without_padding(weights.flat)
     contents["training"] = {name: to_json(name, getattr(state, name)) for name in _STATE}
     contents["training"]["n_samples"] = len(state.rows)
+    contents["training"]["data"] = state.data
     for name in _STATE_ROWS:
         if getattr(state, name) is not None:
             arrays[f"training.{name}"] = getattr(state, name).copy()
@@ -235,6 +261,23 @@ def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
         if best is not None:
             arrays[_CALLBACKS + name] = np.concatenate([w.ravel() for w in best])
     return contents, arrays
+
+
+def digest_data(
+    samples: Samples, sample_weight: Any, validation: Samples | None, sample_weight_val: Any
+) -> dict[str, str | None]:
+    """Return digests of the data of a fit, by the names of its arguments; None where not given."""
+    data = {}
+    for end, part, weight in (
+        ("", samples, sample_weight),
+        ("_val", validation, sample_weight_val),
+    ):
+        X, y = None, None
+        if part is not None:
+            X, y = part.X, part.labels if part.targets is None else part.targets
+        for name, array in (("X", X), ("y", y), ("sample_weight", check_weights(weight, X))):
+            data[name + end] = digest_rows(array)
+    return data
 
 
 def _callbacks_with_state(model: Any) -> Iterator[tuple[str, Any]]:
@@ -258,10 +301,20 @@ def _restore_callbacks(model: Any, kept: dict[str, Any], arrays: dict[str, Array
                 coefs, intercepts = weights.split(weights.with_padding(elements))
                 best = [*coefs, *intercepts]
             try:
-                stop |= callback.restore_run(model, from_json(kept[name]), best)
+                stop |= callback.restore_run(model, kept[name], best)
             except (KeyError, TypeError) as error:
                 raise ValueError(f"resume_from must hold the state of {name}.") from error
     return stop
+
+
+def _check_types(values: dict[str, Any], types: dict[str, tuple[type, ...]]) -> None:
+    """Refuse values of other types than these, and integers that count nothing."""
+    for name, value in values.items():
+        if type(value) not in types[name]:
+            wanted = " or ".join(kind.__name__ for kind in types[name])
+            raise ValueError(f"{name} must be of type {wanted}, got {value!r:.50}.")
+        if type(value) is int and not 0 <= value < 2**63:
+            raise ValueError(f"{name} must be 0 or more, and of 64 bits, got {value:.9g}.")
 
 
 def _check_elements(what: str, elements: Array, weights: Weights) -> None:
@@ -277,32 +330,88 @@ def restore_training(
     arrays: dict[str, Array],
     samples: Samples,
     validation: Samples | None,
+    data: dict[str, str | None],
 ) -> State:
     """Make of an estimator what was described, and return the state to go on from.
+
+    `data` are the digests of what it is to learn from, by `digest_data`.
 
     Raises
     ------
     ValueError
         Where the file holds no training, or one of other parameters or other data.
     """
-    _check_training(model, contents, arrays, samples, validation)
-    memory = None
-    if model.solver == "lbfgs":
-        memory = LimitedMemory.of(
-            sum(array.size for name, array in arrays.items() if name.startswith(_WEIGHTS)),
-            contents["training"].get("lbfgs", {}),
-            {name.removeprefix(_MEMORY): array for name, array in arrays.items()},
-        )
-    restore(model, contents, arrays)
-    kept = {name: from_json(contents["training"][name]) for name in _STATE}
-    rows: dict[str, Any] = {name: arrays.get(f"training.{name}") for name in _STATE_ROWS}
-    state = State(np.arange(samples.X.shape[0]), memory=memory, **kept, **rows)
-    if "training.latest" in arrays:
-        state.best = model._weights.flat.copy()
-        state.latest = model._weights.with_padding(arrays["training.latest"])
-    if _restore_callbacks(model, contents["training"].get("callbacks", {}), arrays):
-        state.goes_on = False
+    with _refuse(*MALFORMED):
+        training = contents.get("training")
+        if training is None:
+            raise ValueError("resume_from holds a model, but no training that could go on.")
+        _check_training(model, contents, arrays, samples, validation)
+        _check_data(training["data"], data)
+        memory = None
+        if model.solver == "lbfgs":
+            memory = LimitedMemory.of(
+                sum(array.size for name, array in arrays.items() if name.startswith(_WEIGHTS)),
+                training.get("lbfgs", {}),
+                {name.removeprefix(_MEMORY): array for name, array in arrays.items()},
+            )
+        with _refuse(ValueError):
+            restore(model, contents, arrays)
+            kept = {name: from_json(training[name]) for name in _STATE}
+            _check_types(kept, _STATE)
+            _check_progress(model)
+            of_callbacks = {n: from_json(value) for n, value in training["callbacks"].items()}
+        rows: dict[str, Any] = {name: arrays.get(f"training.{name}") for name in _STATE_ROWS}
+        state = State(np.arange(samples.X.shape[0]), memory=memory, data=data, **kept, **rows)
+        if "training.latest" in arrays:
+            latest = arrays["training.latest"]
+            _check_elements("resume_from must hold training.latest", latest, model._weights)
+            state.best = model._weights.flat.copy()
+            state.latest = model._weights.with_padding(latest)
+        if _restore_callbacks(model, of_callbacks, arrays):
+            state.goes_on = False
     return state
+
+
+@contextmanager
+def _refuse(*errors: type[Exception]) -> Iterator[None]:
+    """Tell of these errors as of contents that resume_from cannot have."""
+    try:
+        yield
+    except errors as error:
+        raise ValueError(
+            f"resume_from holds no training that this fastbp knows: {error!r}."
+        ) from error
+
+
+def _check_progress(model: Any) -> None:
+    """Refuse a training by a stochastic solver that lacks something, or with another optimizer."""
+    if model.solver == "lbfgs":
+        return
+    fresh, kept = model._make_optimizer(), model._optimizer
+    for setting in fields(Optimizer):
+        before, now = getattr(kept, setting.name), getattr(fresh, setting.name)
+        if setting.init and before != now:
+            raise ValueError(f"optimizer must have {setting.name}={now!r}, got {before!r:.50}.")
+    _check_types(
+        {"learning_rate": kept.learning_rate, "steps_taken": kept.steps_taken},
+        {"learning_rate": (float,), "steps_taken": (int,)},
+    )
+    decides = ["validation_scores_", "best_validation_score_"]
+    decides = decides if model.early_stopping else ["best_loss_"]
+    needed = ["loss_curve_", "_no_improvement_count", "t_", "_history", *decides]
+    missing = [name for name in needed if vars(model).get(name) is None]
+    if missing:
+        raise ValueError(f"there are no {missing}.")
+
+
+def _check_data(before: dict[str, Any], now: dict[str, str | None]) -> None:
+    """Refuse data that are others than a checkpoint was made with; see `digest_data`."""
+    for name, digest in now.items():
+        if before[name] != digest:
+            how = (
+                "without" if before[name] is None else "with a" if digest is None else "on another"
+            )
+            raise ValueError(f"resume_from holds a training {how} {name}.")
 
 
 def _check_training(
@@ -313,8 +422,6 @@ def _check_training(
     validation: Samples | None,
 ) -> None:
     """Refuse what is no training of this model on these samples."""
-    if "training" not in contents:
-        raise ValueError("resume_from holds a model, but no training that could go on.")
     if contents["estimator"] != type(model).__name__:
         raise ValueError(f"resume_from holds a training of a {contents['estimator']}.")
     follows_max_iter = model.solver != "lbfgs" and needs_length(model.learning_rate)

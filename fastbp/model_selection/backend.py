@@ -25,7 +25,14 @@ from sklearn.metrics._scorer import _MultimetricScorer
 
 from fastbp.model_selection.cluster import find_cluster
 from fastbp.model_selection.evaluation import Evaluator
-from fastbp.model_selection.fits import Fit, Kept, receive, take_apart
+from fastbp.model_selection.fits import (
+    Fit,
+    Kept,
+    add_training_state,
+    put_training_state_back,
+    receive,
+    take_apart,
+)
 from fastbp.model_selection.progress import Progress
 from fastbp.threads import Cancelled, cancelled_by, count_workers, raise_if_cancelled
 
@@ -200,7 +207,7 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
                                 with suppress(Exception):  # were it closed, joblib would warn
                                     batches.throw(result)
                                 return
-                            done(index, result)
+                            done(index, put_training_state_back(result))
             except KeyboardInterrupt:
                 self.interrupted = True
                 return
@@ -290,7 +297,7 @@ def evaluate_batch(
         for i, fit in fits:
             raise_if_cancelled()
             try:
-                results.append((i, evaluator.evaluate(fit), fit.kept))
+                results.append((i, add_training_state(evaluator.evaluate(fit)), fit.kept))
             except Exception as error:  # a result, lest it be taken for a worker's that is lost
                 error.add_note(traceback.format_exc())  # which is not sent along
                 results.append((i, error, None))

@@ -19,13 +19,22 @@ from sklearn.utils import check_random_state
 
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
+from fastbp.estimators.pickling import OF_TRAINING
 from fastbp.estimators.regressor import BPRegressor
 from fastbp.model_selection.folds import FoldData
 from fastbp.network import Weights
 from fastbp.training.schedules import needs_length
 from fastbp.training.stochastic import State
 
-__all__ = ["Fit", "Kept", "find_network", "receive", "take_apart"]
+__all__ = [
+    "Fit",
+    "Kept",
+    "add_training_state",
+    "find_network",
+    "put_training_state_back",
+    "receive",
+    "take_apart",
+]
 
 Array = NDArray[Any]
 
@@ -162,6 +171,22 @@ def find_network(estimator: Any) -> BaseBP | None:
     if type(estimator) is Pipeline:
         estimator = estimator.steps[-1][1] if estimator.steps else None
     return estimator if type(estimator) in (BPClassifier, BPRegressor) else None
+
+
+def add_training_state(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a fit's result with what a pickle leaves out of the network in it, if there is one."""
+    network = find_network(result.get("estimator"))
+    if network is not None:
+        kept = {name: value for name, value in vars(network).items() if name in OF_TRAINING}
+        result["training_state"] = kept
+    return result
+
+
+def put_training_state_back(result: dict[str, Any]) -> dict[str, Any]:
+    """Return what `add_training_state` was given, in another process."""
+    if "training_state" in result:
+        vars(find_network(result["estimator"])).update(result.pop("training_state"))
+    return result
 
 
 def digest(parameters: dict[str, Any]) -> str:

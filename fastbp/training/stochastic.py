@@ -62,6 +62,7 @@ class State:
     latest: Array | None = None
     loss: float | None = None  # of 'lbfgs', and where that stands, if that is to be kept
     memory: LimitedMemory | None = None
+    data: dict[str, str | None] = field(default_factory=dict)  # digests of what it learns from
 
 
 class Watch(Protocol):
