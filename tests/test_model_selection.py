@@ -50,6 +50,7 @@ from sklearn.preprocessing import (
 from fastbp import BPClassifier, BPRegressor, threads
 from fastbp.callbacks import EarlyStopping, TimeLimit
 from fastbp.model_selection import backend, evaluation
+from fastbp.model_selection.folds import transform_fold
 from fastbp.threads import Cancelled, cancelled_by
 
 pytestmark = [
@@ -437,6 +438,15 @@ def test_x_of_a_pipeline_is_there_once_at_a_time(grid, n_jobs, most):
     peak, held = copies_of_x(pipeline, grid, *large_data(), n_jobs=n_jobs)
     assert peak < most
     assert held < 0.1
+
+
+def test_row_numbers_of_a_pipelines_fold_are_there_once():
+    X, y = load_iris(return_X_y=True)
+    train, test = np.arange(0, 150, 3), np.arange(1, 150, 2)
+    fold = transform_fold(scaled(TINY), X, y, None, train, test, is_train_judged=True)
+    for numbers in (fold.train.numbers, fold.test.numbers):
+        assert np.shares_memory(fold.rows, numbers)
+    assert (len(fold.rows), len(fold.train), len(fold.test)) == (50, 50, 75)
 
 
 def test_what_a_step_makes_is_freed_as_it_is_converted():
