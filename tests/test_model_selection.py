@@ -1,6 +1,7 @@
 """fastbp.model_selection against scikit-learn's own searches over the same estimators."""
 
 import gc
+import itertools
 import os
 import signal
 import threading
@@ -914,6 +915,38 @@ def test_fits_are_done_at_once(context, n_jobs, estimator, monkeypatch):
                 estimator, {}, cv=2, n_jobs=n_jobs, scoring=score, error_score="raise", refit=False
             )
             search.fit(X, y, **fit)
+
+
+class Telling(StandardScaler):
+    """Sets an event when it is fitted a second time, which is on the second fold."""
+
+    begun: threading.Event
+    times: itertools.count
+
+    def fit(self, X, y=None, sample_weight=None):
+        if next(self.times) == 1:
+            self.begun.set()
+        return super().fit(X, y, sample_weight)
+
+
+def test_the_next_fold_is_made_while_networks_of_this_one_are_trained(monkeypatch):
+    """Two workers; from the fifth of eight networks on each waits for it, with a limit."""
+    monkeypatch.setattr(threads, "_most_threads", lambda: 2)
+    Telling.begun, Telling.times, judged = threading.Event(), itertools.count(), itertools.count()
+
+    def score(model, X, y):
+        return float(next(judged) < 4 or Telling.begun.wait(20))
+
+    search = OURS.GridSearchCV(
+        Pipeline([("scale", Telling()), ("net", TINY)]),
+        {"net__alpha": np.logspace(-5, 2, 8)},
+        cv=2,
+        n_jobs=2,
+        scoring=score,
+        refit=False,
+    )
+    search.fit(*small_iris())
+    assert search.cv_results_["mean_test_score"].tolist() == [1.0] * 8
 
 
 def test_the_longest_comes_first(fits):

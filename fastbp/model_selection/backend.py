@@ -26,6 +26,7 @@ from sklearn.metrics._scorer import _MultimetricScorer
 from fastbp.model_selection.cluster import find_cluster
 from fastbp.model_selection.evaluation import Evaluator
 from fastbp.model_selection.fits import Fit, Kept, receive, take_apart
+from fastbp.model_selection.folds import FoldData
 from fastbp.model_selection.progress import Progress
 from fastbp.threads import Cancelled, cancelled_by, count_workers, raise_if_cancelled
 
@@ -34,6 +35,7 @@ __all__ = ["SideBySide"]
 ALL = 100_000  # tasks that joblib hands over before it waits for the first
 BATCHES_PER_WORKER = 4  # so that one whose networks were faster gets more
 ATTEMPTS = 2  # to have a fit done elsewhere
+AHEAD = 2  # fits per worker that are left when the data of the next fold are made
 GRACE = 0.7  # seconds that Ctrl-C waits for fits to end
 
 # Of each fit its number, its result or the error to raise, and what its next round goes on from;
@@ -307,7 +309,8 @@ def run_on_workers(
     """Do fits on threads, until one has raised an error; call ``done(index, result, error)``.
 
     One fold and setting comes after the other, so that the data of few, as the steps before the
-    network have made them, are in memory: at most of as many as there are workers.
+    network have made them, are in memory: at most of as many as there are workers. The next one's
+    are made by one worker while the others train the last networks of those before.
 
     Returns
     -------
@@ -315,7 +318,7 @@ def run_on_workers(
         Whether Ctrl-C came in between: then some are not done.
     """
     evaluator.expect(fits)
-    order = (i for group in group_by_data(fits) for i in group)
+    groups, queue, in_use = group_by_data(fits), list[int](), list[FoldData]()
     lock = threading.Lock()
     stop, all_ended = threading.Event(), threading.Event()
     is_heard = True  # what workers tell
@@ -334,9 +337,20 @@ def run_on_workers(
                 if n_running == 0:
                     all_ended.set()
 
+    def take() -> int | None:
+        in_use[:] = [data for data in in_use if data.n_left > 0]
+        are_made = all(data.folds for data in in_use)  # that takes the most memory
+        is_time = are_made and len(in_use) < n_workers and len(queue) <= AHEAD * n_workers
+        if groups and (is_time or not queue):
+            first, *others = groups.pop(0)
+            in_use.append(fits[first].data)
+            queue.extend(others)
+            return first
+        return queue.pop(0) if queue else None
+
     def do_next() -> bool:
         with lock:
-            index = None if stop.is_set() else next(order, None)
+            index = None if stop.is_set() else take()
         if index is None:
             return False
         result, error = None, None
