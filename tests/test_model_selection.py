@@ -3,7 +3,10 @@
 import gc
 import itertools
 import os
+import select
 import signal
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -842,6 +845,60 @@ def test_a_fit_that_scikit_learn_does_can_be_given_up():
 @presses_ctrl_c
 def test_ctrl_c_keeps_what_is_finished():
     assert run_python(INTERRUPTED, timeout=120).stdout == "fine\n"
+
+
+INTERRUPTED_IN_A_TERMINAL = """
+import fcntl, termios
+import numpy as np
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # whose Ctrl-C now goes to this process
+from fastbp import BPClassifier
+from fastbp.model_selection import GridSearchCV
+rng = np.random.default_rng(0)
+X, y = rng.normal(size=(2000, 20)), rng.integers(0, 2, 2000)
+model = BPClassifier(random_state=0, tol=0, n_iter_no_change=10**7)
+grid = [{"max_iter": [2]}, {"max_iter": [3]}, {"max_iter": [10**6, 10**6 + 1]}]
+search = GridSearchCV(model, grid, cv=2, n_jobs=2, pre_dispatch=4, verbose=1)
+try:
+    search.fit(X, y)
+except KeyboardInterrupt:
+    print("finished:", np.isfinite(search.cv_results_["mean_test_score"]).tolist())
+"""
+
+
+@presses_ctrl_c
+def test_ctrl_c_in_a_terminal_leaves_it_in_order():
+    """Pressed while the bar of the second round is shown; the first has the quick candidates."""
+    import pty  # neither is on Windows
+    import termios
+
+    terminal, inside = pty.openpty()
+    settings = termios.tcgetattr(inside)
+    code = [sys.executable, "-W", "ignore", "-c", INTERRUPTED_IN_A_TERMINAL]
+    with subprocess.Popen(
+        code,
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        env={**os.environ, "TERM": "xterm"},
+        start_new_session=True,
+    ) as child:
+        limit = threading.Timer(120, child.kill)
+        limit.start()
+        shown, is_pressed = b"", False
+        while child.poll() is None or select.select([terminal], [], [], 0)[0]:
+            if select.select([terminal], [], [], 0.1)[0]:
+                shown += os.read(terminal, 1 << 16)
+            if not is_pressed and b"0/4" in shown.partition(b"4 of 4 fits")[2]:
+                os.write(terminal, termios.tcgetattr(inside)[6][termios.VINTR])
+                is_pressed = True
+        limit.cancel()
+    assert child.returncode == 0, shown[-2000:]
+    assert b"finished: [True, True, False, False]" in shown
+    assert shown.count(b"\x1b[?25l") == 2  # the cursor is hidden,
+    assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")  # and shown again
+    assert termios.tcgetattr(inside) == settings
+    os.close(terminal)
+    os.close(inside)
 
 
 def test_progress_is_printed_when_asked_for(capsys):
