@@ -901,6 +901,70 @@ def test_ctrl_c_in_a_terminal_leaves_it_in_order():
     os.close(inside)
 
 
+def interrupt_at(time, monkeypatch):
+    """Ctrl-C comes as fits are put in order for this time; return a list of all times."""
+    original, times = backend.group_by_data, []
+
+    def interrupted(fits):
+        times.append(len(fits))
+        if len(times) == time:
+            raise KeyboardInterrupt
+        return original(fits)
+
+    monkeypatch.setattr(backend, "group_by_data", interrupted)
+    return times
+
+
+def test_ctrl_c_between_fits(monkeypatch):
+    """As joblib hands over four at a time; those that were not begun by then are not begun."""
+    times = interrupt_at(2, monkeypatch)
+    grid = {"alpha": np.logspace(-5, 1, 6)}
+    search = OURS.GridSearchCV(CLASSIFIER, grid, cv=2, pre_dispatch=4)
+    with pytest.raises(KeyboardInterrupt, match="4 of 12 fits were done; they are in cv_results_"):
+        search.fit(*small_iris())
+    assert times == [4, 4]
+    assert np.isfinite(search.cv_results_["mean_test_score"]).tolist() == [True] * 2 + [False] * 4
+
+
+def test_ctrl_c_between_rounds(monkeypatch):
+    search = halving_search(OURS, "")
+    interrupt_at(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt, match="36 of 48 fits were done"):
+        search.fit(*small_iris())
+    scores = search.cv_results_["mean_test_score"]
+    assert np.isfinite(scores).tolist() == [True] * 18 + [False] * 6
+
+
+class Interrupted(StandardScaler):
+    """Ctrl-C comes as it is fitted to all of iris."""
+
+    def fit(self, X, y=None, sample_weight=None):
+        if len(X) == 150:
+            raise KeyboardInterrupt
+        return super().fit(X, y, sample_weight)
+
+
+def test_ctrl_c_in_the_last_fit():
+    X, y = load_iris(return_X_y=True)
+    search = OURS.GridSearchCV(Pipeline([("scale", Interrupted()), ("net", TINY)]), {}, cv=2)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_ctrl_c_as_the_bar_is_drawn_first(monkeypatch):
+    terminal = print_to_a_terminal(monkeypatch)
+
+    def draw(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rich.progress.Progress.add_task", draw)
+    with pytest.raises(KeyboardInterrupt, match="0 of 2 fits were done"):
+        OURS.GridSearchCV(TINY, {}, cv=2, verbose=1).fit(*small_iris())
+    shown = terminal.getvalue()
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+
+
 def test_progress_is_printed_when_asked_for(capsys):
     X, y = small_iris()
     search = OURS.GridSearchCV(CLASSIFIER, {"alpha": [0.1, 1.0]}, cv=2)

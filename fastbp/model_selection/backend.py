@@ -138,21 +138,26 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         n_before = self.n_done
         failed: dict[str, str] = {}  # errors of candidates
         outcomes: dict[int, tuple[Any, BaseException | None]] = {}
-        with Progress(len(fits), self._verbose) as progress:
 
-            def done(index: int, result: Any, error: BaseException | None = None) -> None:
-                if fits[index].key is not None:
-                    self._kept[fits[index].key] = fits[index].kept
-                if result is not None and result["fit_error"]:
-                    failed[str(fits[index].parameters)] = result["fit_error"]
-                outcomes[index] = result, error
-                self.n_done += 1
-                progress.advance()
+        def done(index: int, result: Any, error: BaseException | None = None) -> None:
+            if fits[index].key is not None:
+                self._kept[fits[index].key] = fits[index].kept
+            if result is not None and result["fit_error"]:
+                failed[str(fits[index].parameters)] = result["fit_error"]
+            outcomes[index] = result, error
+            self.n_done += 1
+            progress.advance()
 
-            if self._elsewhere:
-                self._send(fits, done)
-            else:
-                self._do_here(list(range(len(fits))), fits, done)
+        if not self.interrupted:
+            progress = Progress(len(fits), self._verbose)
+            try:
+                with progress:
+                    if self._elsewhere:
+                        self._send(fits, done)
+                    else:
+                        self._do_here(list(range(len(fits))), fits, done)
+            except KeyboardInterrupt:  # before the first fit, or after the last
+                self.interrupted = True
         if self._verbose:
             for reason, count in self._evaluator.left.items():
                 print(f"fastbp left {count} fits to scikit-learn: {reason}.")
