@@ -935,6 +935,34 @@ def test_ctrl_c_between_rounds(monkeypatch):
     assert np.isfinite(scores).tolist() == [True] * 18 + [False] * 6
 
 
+INTERRUPTED_AT_THE_START = """
+import threading
+from sklearn.datasets import load_iris
+from fastbp import BPClassifier
+from fastbp.model_selection import GridSearchCV, backend
+backend.GRACE = 600
+original, started = threading.Thread.start, []
+def start(thread):
+    started.append(thread)
+    if len(started) == {time}:
+        raise KeyboardInterrupt
+    original(thread)
+threading.Thread.start = start
+try:
+    network = BPClassifier(max_iter=10**9, tol=0, n_iter_no_change=10**9)
+    GridSearchCV(network, {{}}, cv=2, n_jobs=2).fit(*load_iris(return_X_y=True))
+except KeyboardInterrupt as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("time", [1, 2])
+def test_ctrl_c_as_threads_start(time):
+    """Those that were not started are not waited for, which would be for ten minutes."""
+    shown = run_python(INTERRUPTED_AT_THE_START.format(time=time), timeout=120).stdout
+    assert "0 of 2 fits were done; they are in cv_results_" in shown
+
+
 class Interrupted(StandardScaler):
     """Ctrl-C comes as it is fitted to all of iris."""
 

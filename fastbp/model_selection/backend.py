@@ -327,11 +327,13 @@ def run_on_workers(
     lock = threading.Lock()
     stop, all_ended = threading.Event(), threading.Event()
     is_heard = True  # what workers tell
-    n_running = n_workers = min(n_workers, len(fits))
+    n_running, n_workers = 0, min(n_workers, len(fits))
     config = get_config()
 
     def work() -> None:
         nonlocal n_running
+        with lock:
+            n_running += 1
         try:
             with config_context(**config), cancelled_by(stop), suppress(Cancelled):
                 while do_next():
@@ -378,6 +380,9 @@ def run_on_workers(
         all_ended.wait()  # not `Thread.join`, which once interrupted takes the thread for ended
     except KeyboardInterrupt:
         stop.set()
+        with lock:
+            if n_running == 0:  # it came before they had begun
+                all_ended.set()
         # A step or a scorer of the user's does not hear of it: it may end when nobody listens.
         with suppress(KeyboardInterrupt):
             all_ended.wait(GRACE)
