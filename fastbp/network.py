@@ -214,7 +214,7 @@ def _lay_out(
 ) -> tuple[Any, int]:
     """Return the records of the layers, and the size of all transposes that are kept."""
     layers = np.zeros(len(names), LAYER).view(np.recarray)
-    at_weights = at_transposed = at_panel = at_scratch = at_output = 0
+    at_weights = at_transposed = at_panel = at_scratch = at_input = at_output = 0
     output_row = padded(units[0], dtype)
     rows_apart = rows + GAP * training
     for i, (n_in, n_out) in enumerate(pairwise(units)):
@@ -233,16 +233,18 @@ def _lay_out(
         layer.mirrored = mirrored and training
         layer.transposed, layer.transposed_row = at_transposed, padded(int(layer.rows), dtype)
         at_transposed += int(columns * layer.transposed_row * layer.mirrored)
-        layer.input, layer.input_row = at_output, output_row
-        at_output += rows_apart * output_row
+        # X comes last: slopes and deltas have none, nor have activations where X is sparse.
+        layer.input, layer.input_row = at_input, output_row
         output_row = padded(n_out, dtype)
         layer.output, layer.output_row = at_output, output_row
+        at_input, at_output = at_output, at_output + rows_apart * output_row
         layer.panel_rows = choose_panel_rows(int(layer.rows), int(layer.weights_row), rows)
         layer.first_panel = at_panel
         at_panel += -(-int(layer.rows) // int(layer.panel_rows))
         layer.last_panel = at_panel
         layer.scratch = at_scratch
         at_scratch += int(layer.panel_rows + 1) * int(layer.weights_row)
+    layers[0].input = at_output
     return layers, at_transposed
 
 

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 from fastbp.kernels import epoch
@@ -86,8 +87,9 @@ class Predictor:
         """Make a plan for networks of this shape and data of this kind, without their arrays."""
         dtype = self.weights.dtype
         network = make_network(self.weights, names, n_threads * rows, training=False)
+        sparse = samples.X if scipy.sparse.issparse(samples.X) else None
         workspace = make_workspace(
-            network, self.weights, n_threads * rows, n_threads, loss=0, training=False
+            network, self.weights, n_threads * rows, n_threads, 0, sparse=sparse, training=False
         )
         empty = np.empty(0, dtype)
         plan = Plan(

@@ -46,25 +46,27 @@ def make_workspace(
     """Allocate all the memory that a call may need."""
     dtype = weights.dtype
     layers = plain(network.layers)
-    last = layers[-1]
+    first, last = layers[0], layers[-1]
     rows_apart = rows + GAP * training
     size = int(last["output"] + rows_apart * last["output_row"])
+    n_inputs = int(rows_apart * first["input_row"]) if sparse is None else 0
     n_panels = int(last["last_panel"])
     widest = max(int(layers[f"{kind}_row"].max()) for kind in ("weights", "transposed", "input"))
     per_thread = int(((layers["panel_rows"] + 1) * layers["weights_row"]).sum())
     large = bool(layers["large"].any())
     # Where W of a sparse X stays in the cache, its gradient is kept, to be summed row by row.
-    first = layers[0]["n_in"] * layers[0]["weights_row"] * dtype.itemsize
-    by_rows = sparse is not None and first <= MOST_BY_ROWS
+    by_columns = sparse is not None and training
+    n_bytes = first["n_in"] * first["weights_row"] * dtype.itemsize
+    by_rows = by_columns and n_bytes <= MOST_BY_ROWS
     keep_gradient = keep_gradient or by_rows
     parts = _choose_parts(layers, rows, weights.flat.size) if sparse is None and training else 1
     n_partials = parts * weights.flat.size if parts > 1 and n_threads > 1 else 0
     n_entries = 0
-    if sparse is not None:
+    if by_columns:
         stored = np.diff(sparse.indptr)
         n_entries = int(np.partition(stored, len(stored) - min(rows, len(stored)))[-rows:].sum())
     return Workspace(
-        activations=aligned_zeros(size, dtype),
+        activations=aligned_zeros(size + n_inputs, dtype),
         slopes=aligned_zeros(size, dtype),
         deltas=aligned_zeros(size * training, dtype),
         gradient=weights.zeros() if keep_gradient else np.empty(0, dtype),
@@ -77,7 +79,7 @@ def make_workspace(
         sizes=aligned_zeros(n_panels, np.float64),
         norms=aligned_zeros(2 * n_panels, np.float64),
         totals=aligned_zeros(6, np.float64),
-        column_starts=np.zeros(weights.units[0] + 1 if sparse is not None else 0, np.int64),
+        column_starts=np.zeros(weights.units[0] + 1 if by_columns else 0, np.int64),
         column_rows=np.zeros(n_entries, np.int64),
         column_values=np.zeros(n_entries, dtype),
         bounds=_share_panels(layers, n_threads),

@@ -1,8 +1,12 @@
 """fastbp.model_selection against scikit-learn's own searches over the same estimators."""
 
 import gc
+import itertools
 import os
+import select
 import signal
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -50,6 +54,7 @@ from sklearn.preprocessing import (
 from fastbp import BPClassifier, BPRegressor, threads
 from fastbp.callbacks import EarlyStopping, TimeLimit
 from fastbp.model_selection import backend, evaluation
+from fastbp.model_selection.folds import transform_fold
 from fastbp.threads import Cancelled, cancelled_by
 
 pytestmark = [
@@ -455,6 +460,15 @@ def test_x_of_a_pipeline_is_there_once_at_a_time(grid, n_jobs, most):
     assert held < 0.1
 
 
+def test_row_numbers_of_a_pipelines_fold_are_there_once():
+    X, y = load_iris(return_X_y=True)
+    train, test = np.arange(0, 150, 3), np.arange(1, 150, 2)
+    fold = transform_fold(scaled(TINY), X, y, None, train, test, is_train_judged=True)
+    for numbers in (fold.train.numbers, fold.test.numbers):
+        assert np.shares_memory(fold.rows, numbers)
+    assert (len(fold.rows), len(fold.train), len(fold.test)) == (50, 50, 75)
+
+
 def test_what_a_step_makes_is_freed_as_it_is_converted():
     pipeline = Pipeline([("times", Counting(2)), ("net", TINY)])
     grid = {"net__alpha": [0.1, 1.0]}
@@ -849,6 +863,152 @@ def test_ctrl_c_keeps_what_is_finished():
     assert run_python(INTERRUPTED, timeout=120).stdout == "fine\n"
 
 
+INTERRUPTED_IN_A_TERMINAL = """
+import fcntl, termios
+import numpy as np
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # whose Ctrl-C now goes to this process
+from fastbp import BPClassifier
+from fastbp.model_selection import GridSearchCV
+rng = np.random.default_rng(0)
+X, y = rng.normal(size=(2000, 20)), rng.integers(0, 2, 2000)
+model = BPClassifier(random_state=0, tol=0, n_iter_no_change=10**7)
+grid = [{"max_iter": [2]}, {"max_iter": [3]}, {"max_iter": [10**6, 10**6 + 1]}]
+search = GridSearchCV(model, grid, cv=2, n_jobs=2, pre_dispatch=4, verbose=1)
+try:
+    search.fit(X, y)
+except KeyboardInterrupt:
+    print("finished:", np.isfinite(search.cv_results_["mean_test_score"]).tolist())
+"""
+
+
+@presses_ctrl_c
+def test_ctrl_c_in_a_terminal_leaves_it_in_order():
+    """Pressed while the bar of the second round is shown; the first has the quick candidates."""
+    import pty  # neither is on Windows
+    import termios
+
+    terminal, inside = pty.openpty()
+    settings = termios.tcgetattr(inside)
+    code = [sys.executable, "-W", "ignore", "-c", INTERRUPTED_IN_A_TERMINAL]
+    with subprocess.Popen(
+        code,
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        env={**os.environ, "TERM": "xterm"},
+        start_new_session=True,
+    ) as child:
+        limit = threading.Timer(120, child.kill)
+        limit.start()
+        shown, is_pressed = b"", False
+        while child.poll() is None or select.select([terminal], [], [], 0)[0]:
+            if select.select([terminal], [], [], 0.1)[0]:
+                shown += os.read(terminal, 1 << 16)
+            if not is_pressed and b"0/4" in shown.partition(b"4 of 4 fits")[2]:
+                os.write(terminal, termios.tcgetattr(inside)[6][termios.VINTR])
+                is_pressed = True
+        limit.cancel()
+    assert child.returncode == 0, shown[-2000:]
+    assert b"finished: [True, True, False, False]" in shown
+    assert shown.count(b"\x1b[?25l") == 2  # the cursor is hidden,
+    assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")  # and shown again
+    assert termios.tcgetattr(inside) == settings
+    os.close(terminal)
+    os.close(inside)
+
+
+def interrupt_at(time, monkeypatch):
+    """Ctrl-C comes as fits are put in order for this time; return a list of all times."""
+    original, times = backend.group_by_data, []
+
+    def interrupted(fits):
+        times.append(len(fits))
+        if len(times) == time:
+            raise KeyboardInterrupt
+        return original(fits)
+
+    monkeypatch.setattr(backend, "group_by_data", interrupted)
+    return times
+
+
+def test_ctrl_c_between_fits(monkeypatch):
+    """As joblib hands over four at a time; those that were not begun by then are not begun."""
+    times = interrupt_at(2, monkeypatch)
+    grid = {"alpha": np.logspace(-5, 1, 6)}
+    search = OURS.GridSearchCV(CLASSIFIER, grid, cv=2, pre_dispatch=4)
+    with pytest.raises(KeyboardInterrupt, match="4 of 12 fits were done; they are in cv_results_"):
+        search.fit(*small_iris())
+    assert times == [4, 4]
+    assert np.isfinite(search.cv_results_["mean_test_score"]).tolist() == [True] * 2 + [False] * 4
+
+
+def test_ctrl_c_between_rounds(monkeypatch):
+    search = halving_search(OURS, "")
+    interrupt_at(2, monkeypatch)
+    with pytest.raises(KeyboardInterrupt, match="36 of 48 fits were done"):
+        search.fit(*small_iris())
+    scores = search.cv_results_["mean_test_score"]
+    assert np.isfinite(scores).tolist() == [True] * 18 + [False] * 6
+
+
+INTERRUPTED_AT_THE_START = """
+import threading
+from sklearn.datasets import load_iris
+from fastbp import BPClassifier
+from fastbp.model_selection import GridSearchCV, backend
+backend.GRACE = 600
+original, started = threading.Thread.start, []
+def start(thread):
+    started.append(thread)
+    if len(started) == {time}:
+        raise KeyboardInterrupt
+    original(thread)
+threading.Thread.start = start
+try:
+    network = BPClassifier(max_iter=10**9, tol=0, n_iter_no_change=10**9)
+    GridSearchCV(network, {{}}, cv=2, n_jobs=2).fit(*load_iris(return_X_y=True))
+except KeyboardInterrupt as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("time", [1, 2])
+def test_ctrl_c_as_threads_start(time):
+    """Those that were not started are not waited for, which would be for ten minutes."""
+    shown = run_python(INTERRUPTED_AT_THE_START.format(time=time), timeout=120).stdout
+    assert "0 of 2 fits were done; they are in cv_results_" in shown
+
+
+class Interrupted(StandardScaler):
+    """Ctrl-C comes as it is fitted to all of iris."""
+
+    def fit(self, X, y=None, sample_weight=None):
+        if len(X) == 150:
+            raise KeyboardInterrupt
+        return super().fit(X, y, sample_weight)
+
+
+def test_ctrl_c_in_the_last_fit():
+    X, y = load_iris(return_X_y=True)
+    search = OURS.GridSearchCV(Pipeline([("scale", Interrupted()), ("net", TINY)]), {}, cv=2)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+def test_ctrl_c_as_the_bar_is_drawn_first(monkeypatch):
+    terminal = print_to_a_terminal(monkeypatch)
+
+    def draw(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rich.progress.Progress.add_task", draw)
+    with pytest.raises(KeyboardInterrupt, match="0 of 2 fits were done"):
+        OURS.GridSearchCV(TINY, {}, cv=2, verbose=1).fit(*small_iris())
+    shown = terminal.getvalue()
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+
+
 def test_progress_is_printed_when_asked_for(capsys):
     X, y = small_iris()
     search = OURS.GridSearchCV(CLASSIFIER, {"alpha": [0.1, 1.0]}, cv=2)
@@ -920,6 +1080,38 @@ def test_fits_are_done_at_once(context, n_jobs, estimator, monkeypatch):
                 estimator, {}, cv=2, n_jobs=n_jobs, scoring=score, error_score="raise", refit=False
             )
             search.fit(X, y, **fit)
+
+
+class Telling(StandardScaler):
+    """Sets an event when it is fitted a second time, which is on the second fold."""
+
+    begun: threading.Event
+    times: itertools.count
+
+    def fit(self, X, y=None, sample_weight=None):
+        if next(self.times) == 1:
+            self.begun.set()
+        return super().fit(X, y, sample_weight)
+
+
+def test_the_next_fold_is_made_while_networks_of_this_one_are_trained(monkeypatch):
+    """Two workers; from the fifth of eight networks on each waits for it, with a limit."""
+    monkeypatch.setattr(threads, "_most_threads", lambda: 2)
+    Telling.begun, Telling.times, judged = threading.Event(), itertools.count(), itertools.count()
+
+    def score(model, X, y):
+        return float(next(judged) < 4 or Telling.begun.wait(20))
+
+    search = OURS.GridSearchCV(
+        Pipeline([("scale", Telling()), ("net", TINY)]),
+        {"net__alpha": np.logspace(-5, 2, 8)},
+        cv=2,
+        n_jobs=2,
+        scoring=score,
+        refit=False,
+    )
+    search.fit(*small_iris())
+    assert search.cv_results_["mean_test_score"].tolist() == [1.0] * 8
 
 
 def test_the_longest_comes_first(fits):

@@ -81,9 +81,10 @@ def test_layers_do_not_overlap(units, dtype, rows_of_batch):
             assert layer.input_row == network.layers[i - 1].output_row
         else:
             assert not layer.narrow
-            places["activations"].append((layer.input, rows_of_batch * layer.input_row))
+            inputs = layer.input, rows_of_batch * layer.input_row
         assert layer.input_row >= layer.n_in
         places["activations"].append((layer.output, rows_of_batch * layer.output_row))
+    places["activations"].append(inputs)
     for parts in places.values():
         for (at, size), (following, _) in pairwise(parts):
             assert at + size <= following

@@ -1,5 +1,6 @@
 """Prediction: by single rows, in whole arrays, and from several threads at once."""
 
+import tracemalloc
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,8 +11,10 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from fastbp import BPClassifier, BPRegressor
+from fastbp import BPClassifier, BPRegressor, prediction
 from fastbp.estimators import predicting
+from fastbp.pool import Pool
+from fastbp.training import engine
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Maximum iterations")
 
@@ -104,6 +107,26 @@ def test_x_is_not_kept_alive(model):
         del x
         assert gone() is None
         assert len(outputs) == n
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_x_has_room_once_where_it_is_gathered_and_none_where_it_is_sparse(is_sparse, monkeypatch):
+    """Beside the activations of a chunk there are slopes and deltas, which X has none of."""
+    wide = scipy.sparse.random(200, 10_000, 0.001, "csr", dtype=np.float32, random_state=0)
+    x = wide if is_sparse else wide.toarray()
+    y = np.arange(200) % 2
+    model = BPClassifier((3,), max_iter=1, n_jobs=1).fit(x, y)
+    model.predict(x)  # all is compiled
+    monkeypatch.setattr(prediction, "_pool", Pool(1))
+    monkeypatch.setattr(engine, "_pool", Pool(1))
+    for method in (model.fit, model.predict):
+        arguments = (x, y) if method == model.fit else (x,)
+        tracemalloc.start()
+        method(*arguments)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        chunk = prediction.CHUNK_ROWS * wide.shape[1] * 4
+        assert peak < (0.2 if is_sparse else 1.2) * chunk
 
 
 def test_what_is_written_into_the_weights_predicts(model):

@@ -79,7 +79,7 @@ class Solver(NamedTuple):
 class Workspace(NamedTuple):
     """Scratch memory, and the plan by which the work is cut and shared."""
 
-    activations: Any  # for each layer (rows and a gap, n), the inputs first
+    activations: Any  # for each layer (rows and a gap, n), after these X's where it is dense
     slopes: Any  # f'(z) where it is not read off the activation
     deltas: Any
     gradient: Any  # like the parameters where it is kept, else (0,)

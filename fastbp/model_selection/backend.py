@@ -33,6 +33,7 @@ from fastbp.model_selection.fits import (
     receive,
     take_apart,
 )
+from fastbp.model_selection.folds import FoldData
 from fastbp.model_selection.progress import Progress
 from fastbp.threads import Cancelled, cancelled_by, count_workers, raise_if_cancelled
 
@@ -41,6 +42,7 @@ __all__ = ["SideBySide"]
 ALL = 100_000  # tasks that joblib hands over before it waits for the first
 BATCHES_PER_WORKER = 4  # so that one whose networks were faster gets more
 ATTEMPTS = 2  # to have a fit done elsewhere
+AHEAD = 2  # fits per worker that are left when the data of the next fold are made
 GRACE = 0.7  # seconds that Ctrl-C waits for fits to end
 
 # Of each fit its number, its result or the error to raise, and what its next round goes on from;
@@ -143,21 +145,26 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         n_before = self.n_done
         failed: dict[str, str] = {}  # errors of candidates
         outcomes: dict[int, tuple[Any, BaseException | None]] = {}
-        with Progress(len(fits), self._verbose) as progress:
 
-            def done(index: int, result: Any, error: BaseException | None = None) -> None:
-                if fits[index].key is not None:
-                    self._kept[fits[index].key] = fits[index].kept
-                if result is not None and result["fit_error"]:
-                    failed[str(fits[index].parameters)] = result["fit_error"]
-                outcomes[index] = result, error
-                self.n_done += 1
-                progress.advance()
+        def done(index: int, result: Any, error: BaseException | None = None) -> None:
+            if fits[index].key is not None:
+                self._kept[fits[index].key] = fits[index].kept
+            if result is not None and result["fit_error"]:
+                failed[str(fits[index].parameters)] = result["fit_error"]
+            outcomes[index] = result, error
+            self.n_done += 1
+            progress.advance()
 
-            if self._elsewhere:
-                self._send(fits, done)
-            else:
-                self._do_here(list(range(len(fits))), fits, done)
+        if not self.interrupted:
+            progress = Progress(len(fits), self._verbose)
+            try:
+                with progress:
+                    if self._elsewhere:
+                        self._send(fits, done)
+                    else:
+                        self._do_here(list(range(len(fits))), fits, done)
+            except KeyboardInterrupt:  # before the first fit, or after the last
+                self.interrupted = True
         if self._verbose:
             for reason, count in self._evaluator.left.items():
                 print(f"fastbp left {count} fits to scikit-learn: {reason}.")
@@ -314,7 +321,8 @@ def run_on_workers(
     """Do fits on threads, until one has raised an error; call ``done(index, result, error)``.
 
     One fold and setting comes after the other, so that the data of few, as the steps before the
-    network have made them, are in memory: at most of as many as there are workers.
+    network have made them, are in memory: at most of as many as there are workers. The next one's
+    are made by one worker while the others train the last networks of those before.
 
     Returns
     -------
@@ -322,15 +330,17 @@ def run_on_workers(
         Whether Ctrl-C came in between: then some are not done.
     """
     evaluator.expect(fits)
-    order = (i for group in group_by_data(fits) for i in group)
+    groups, queue, in_use = group_by_data(fits), list[int](), list[FoldData]()
     lock = threading.Lock()
     stop, all_ended = threading.Event(), threading.Event()
     is_heard = True  # what workers tell
-    n_running = n_workers = min(n_workers, len(fits))
+    n_running, n_workers = 0, min(n_workers, len(fits))
     config = get_config()
 
     def work() -> None:
         nonlocal n_running
+        with lock:
+            n_running += 1
         try:
             with config_context(**config), cancelled_by(stop), suppress(Cancelled):
                 while do_next():
@@ -341,9 +351,20 @@ def run_on_workers(
                 if n_running == 0:
                     all_ended.set()
 
+    def take() -> int | None:
+        in_use[:] = [data for data in in_use if data.n_left > 0]
+        are_made = all(data.folds for data in in_use)  # that takes the most memory
+        is_time = are_made and len(in_use) < n_workers and len(queue) <= AHEAD * n_workers
+        if groups and (is_time or not queue):
+            first, *others = groups.pop(0)
+            in_use.append(fits[first].data)
+            queue.extend(others)
+            return first
+        return queue.pop(0) if queue else None
+
     def do_next() -> bool:
         with lock:
-            index = None if stop.is_set() else next(order, None)
+            index = None if stop.is_set() else take()
         if index is None:
             return False
         result, error = None, None
@@ -366,6 +387,9 @@ def run_on_workers(
         all_ended.wait()  # not `Thread.join`, which once interrupted takes the thread for ended
     except KeyboardInterrupt:
         stop.set()
+        with lock:
+            if n_running == 0:  # it came before they had begun
+                all_ended.set()
         # A step or a scorer of the user's does not hear of it: it may end when nobody listens.
         with suppress(KeyboardInterrupt):
             all_ended.wait(GRACE)

@@ -113,15 +113,16 @@ def transform_fold(
     weight = _weights_of(X, sample_weight, train)
     samples = network._take_in(X_train, y_train, weight, first_pass=True)
     del X_train  # there twice, where it had to be converted
+    numbers = np.arange(max(len(train), len(test)))
 
     def transform(rows: Array) -> Rows:
         X_part, _ = _safe_split(pipeline, X, None, rows, train)
         taken = network._check_data(before.transform(X_part), reset=False)
-        return Rows(taken, np.arange(len(rows)))
+        return Rows(taken, numbers[: len(rows)])
 
     return Fold(
         samples,
-        np.arange(len(train)),
+        numbers[: len(train)],
         transform(train) if is_train_judged else None,
         transform(test),
         _fitted_attributes(network),

@@ -34,8 +34,12 @@ class Progress:
             self._bar = Progress(
                 "fits", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True
             )
-            self._bar.start()
-            self._task = self._bar.add_task("fits", total=self.total)
+            try:
+                self._bar.start()
+                self._task = self._bar.add_task("fits", total=self.total)
+            except BaseException:
+                self._bar.stop()
+                raise
         return self
 
     def advance(self) -> None:

@@ -48,8 +48,10 @@ class _Search:
     estimator: Any
     n_jobs: int | None
     verbose: int
+    _finished: Any  # results of all rounds so far
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
+        self._finished = None
         with ExitStack() as self._contexts:
             resource = getattr(self, "resource", None)
             self._backend = _enter(
@@ -57,19 +59,21 @@ class _Search:
             )
             try:
                 return super().fit(X, y, **params)  # type: ignore[misc,no-any-return]
+            except KeyboardInterrupt:
+                if self._finished is not None:
+                    self.cv_results_ = self._finished
+                raise
             finally:
                 if self._backend is not None:
                     self._backend.forget()
-                del self._backend, self._contexts
+                del self._backend, self._contexts, self._finished
 
     def _run_search(self, evaluate_candidates: Callable[..., Any], *, callback_ctx: Any) -> None:
         def evaluate(*args: Any, **kwargs: Any) -> Any:
-            results = evaluate_candidates(*args, **kwargs)
+            self._finished = evaluate_candidates(*args, **kwargs)
             if self._backend is not None:
-                if self._backend.interrupted:
-                    self.cv_results_ = results
                 self._backend.raise_if_interrupted("; they are in cv_results_")
-            return results
+            return self._finished
 
         super()._run_search(evaluate, callback_ctx=callback_ctx)  # type: ignore[misc]
         self._contexts.close()  # what comes now is the last fit, which is not shared
