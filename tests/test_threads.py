@@ -82,6 +82,23 @@ def test_the_same_bits(
         np.testing.assert_array_equal(actual[2], expected[2])
 
 
+@pytest.mark.parametrize("n_samples", [5, 90, 3000])
+def test_any_thread_of_a_team_can_make_all_predictions(n_samples, monkeypatch):
+    """As where the others sleep: none has to come."""
+
+    def run_the_last(function, plan, n_threads, compile_it):
+        run(function, plan, n_threads - 1, n_threads, 0)
+        return n_threads
+
+    case = make_case((7, 33, 17, 3), ["tanh", "gelu", "identity"], "squared_error", n_samples)
+    predictor = prediction.Predictor(case.engine(np.float64, 32).weights)
+    expected = predictor(case.names, case.X, 1)
+    monkeypatch.setattr(prediction, "choose_threads", lambda n_jobs, work: 3)
+    monkeypatch.setattr(prediction, "run_on_threads", run_the_last)
+    for _ in range(2):
+        np.testing.assert_array_equal(predictor(case.names, case.X, 3), expected)
+
+
 @pytest.mark.parametrize("kind", ["kept", "clipped", "weighted", "dropped"])
 @pytest.mark.parametrize("n_samples", [61, 64, 65, 66, 90, 122])
 def test_the_same_bits_where_gradients_are_summed_in_parts(n_samples, kind, monkeypatch):

@@ -59,10 +59,12 @@ from fastbp.kernels.dropout import drop
 from fastbp.kernels.forward import forward, multiply_sparse
 from fastbp.kernels.jit import call, inner_kernel, part
 from fastbp.kernels.plan import Plan, as_integer, bundles, plan_function
-from fastbp.kernels.sharing import choose_shares, share_rows
+from fastbp.kernels.sharing import choose_shares, most_rows, share_rows
 from fastbp.kernels.shuffle import shuffle
-from fastbp.kernels.team import admit, invite, wait
+from fastbp.kernels.team import admit, invite, take, wait
 from fastbp.kernels.update import update_panels
+
+PIECES = 8  # that a prediction is cut into for each thread, where there is enough
 
 
 @inner_kernel
@@ -241,16 +243,24 @@ def train(plan, member, size, place):
 
 
 def predict(plan, member, size, _):
-    """``run.out[i]`` := the outputs of sample ``order[i]``, for the samples of one thread.
+    """``run.out[i]`` := the outputs of sample ``order[i]``, piece by piece, as threads take them.
 
-    Each thread goes through its samples in chunks, on its own ``workspace.rows`` rows.
+    Each goes through a piece in chunks, on its own ``workspace.rows`` rows. Who comes late finds
+    what is left.
     """
     b = bundles(plan)
-    workspace, out = b.workspace, b.run.out
+    workspace, out, n_samples = b.workspace, b.run.out, b.data.order.size
     layer = b.network.layers[b.network.layers.size - 1]
-    begin, end = share_rows(member, size, b.data.order.size, workspace.grain)
+    n_threads = workspace.bounds.size - 1
+    smallest = min(workspace.rows, most_rows(n_threads, n_samples, workspace.grain))
+    size_of_piece = max(smallest, most_rows(PIECES * n_threads, n_samples, workspace.grain))
     row = member * workspace.rows
-    for start in range(begin, end, workspace.rows):
+    start = end = 0
+    while start < n_samples:
+        if start == end:
+            start = take(workspace.team) * size_of_piece
+            end = min(start + size_of_piece, n_samples)
+            continue
         rows = min(workspace.rows, end - start)
         step = 0  # nothing is dropped
         call(workspace.addresses[FORWARD], (as_integer(plan), step, start - row, row, row + rows))
@@ -258,6 +268,10 @@ def predict(plan, member, size, _):
             o = layer.output + (row + i) * layer.output_row
             for j in range(layer.n_out):
                 out[start + i, j] = workspace.activations[o + j]
+        if member == 0:
+            invite(workspace.team)
+            size = admit(workspace.team, member, size, 0)
+        start += rows
 
 
 # All that is called with a plan, and with how many integers besides.

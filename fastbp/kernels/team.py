@@ -24,8 +24,8 @@ from numba.extending import intrinsic
 from fastbp.kernels.jit import DISABLED, call, inner_kernel, parallel_kernel, part
 
 # Places in the team's memory, an array of int64, each on a line of the cache of its own.
-_JOINED, _SIZE, _COMING, _PLACE, _ENDED, _ARRIVED, _ROUND = range(0, 56, 8)
-_MEMORY = 56
+_JOINED, _SIZE, _COMING, _PLACE, _ENDED, _ARRIVED, _ROUND, _TAKEN = range(0, 64, 8)
+_MEMORY = 64
 
 _SPINS = 1_000  # turns of a loop after which a waiting thread lets others have its processor
 _PATIENCE = _SPINS + 50  # turns for which the first waits for others: some 50 microseconds
@@ -84,6 +84,12 @@ def admit(team, member, size, place):
         _set(team, _PLACE, place)
         _set(team, _SIZE, coming)
     return coming
+
+
+@inner_kernel
+def take(team):
+    """The number of a piece of work that nobody has yet, from 0 on."""
+    return _add(team, _TAKEN, 1)
 
 
 @inner_kernel
