@@ -1,7 +1,5 @@
 """How a team shares a chunk: everything is somebody's, and nothing is two threads'."""
 
-from typing import Any, NamedTuple
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,28 +9,21 @@ from fastbp.kernels.jit import kernel
 from fastbp.kernels.sharing import GAP, choose_shares, share_rows
 
 
-class Sharing(NamedTuple):
-    """What `choose_shares` asks of a workspace."""
-
-    bounds: Any
-    partials: Any
-    parts: int
-    by_rows: int
-
-
 @kernel
 def rows_of(member, size, n_rows, grain):
     return share_rows(member, size, n_rows, grain)
 
 
 @kernel
-def shares_of(workspace, member, size):
-    return choose_shares(workspace, member, size)
+def shares_of(sharing, member, size):
+    bounds, partials, parts, by_rows = sharing
+    return choose_shares(bounds, partials, parts, by_rows, member, size)
 
 
 def make_sharing(n_threads, parts, by_rows=0):
+    """What `choose_shares` is told of a workspace."""
     bounds = np.linspace(0, 3 * n_threads, n_threads + 1).astype(np.int64)
-    return Sharing(bounds, np.zeros(parts * (parts > 1)), parts, by_rows)
+    return bounds, np.zeros(parts * (parts > 1)), parts, by_rows
 
 
 @given(st.integers(1, 9), st.integers(1, 600), st.sampled_from([1, 4, 8]))
@@ -47,7 +38,7 @@ def test_each_row_is_one_thread_s_and_shares_are_whole_grains(size, n_rows, grai
 def test_each_panel_and_each_part_of_one_is_one_thread_s(size, parts):
     sharing = make_sharing(4, parts)
     shares = [shares_of(sharing, member, size) for member in range(size)]
-    n_panels = int(sharing.bounds[-1])
+    n_panels = int(sharing[0][-1])
     assert [i for s in shares for i in range(*s.panels)] == list(range(n_panels))
     assert [i for s in shares for i in range(*s.tasks)] == list(range(parts * n_panels))
 

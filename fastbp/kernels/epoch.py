@@ -101,21 +101,20 @@ def _add_weights(data, workspace, chunk):
     workspace.totals[WEIGHT] += weight
 
 
-@part
-def _add_losses(data, workspace, chunk, gap):
-    """Losses of the chunk's samples into the total, always in the same order."""
+@inner_kernel
+def _sum_losses(losses, weights, order, start, n_rows, parts, grain, gap):
+    """Losses of the chunk at `start`, each times the sample's weight, always in the same order."""
     loss = 0.0
-    for number in range(workspace.parts):
-        low, high = share_rows(number, workspace.parts, chunk.rows, workspace.grain)
-        losses = workspace.row_losses[number * gap :]
-        if data.sample_weight.size == 0:
+    for number in range(parts):
+        low, high = share_rows(number, parts, n_rows, grain)
+        shift = number * gap
+        if weights.size == 0:
             for i in range(low, high):
-                loss += losses[i]
+                loss += losses[i + shift]
         else:
             for i in range(low, high):
-                w = data.sample_weight[data.order[chunk.start + i]]
-                loss += w * losses[i]
-    workspace.totals[BATCH_LOSS] += loss
+                loss += weights[order[start + i]] * losses[i + shift]
+    return loss
 
 
 @inner_kernel
@@ -184,7 +183,8 @@ def train(plan, member, size, place):
     this = as_integer(plan)
     n_samples = data.order.size
     leads = member == 0
-    mine = choose_shares(workspace, member, size)
+    shared = workspace.bounds, workspace.partials, workspace.parts, workspace.by_rows
+    mine = choose_shares(*shared, member, size)
     for index in range(b.run.first + place, b.run.last):
         chunk = Chunk(*_place(index, b.run.first, n_samples, batch_size, workspace.rows))
         if chunk.rows <= 0:
@@ -213,7 +213,10 @@ def train(plan, member, size, place):
             call(addresses[DIFFERENTIATE_PARTS], (this, chunk.rows, mine.gap, *mine.tasks))
         wait(workspace.team, size, addresses[YIELD])
         if leads:
-            _add_losses(data, workspace, chunk, mine.gap)
+            workspace.totals[BATCH_LOSS] += _sum_losses(
+                workspace.row_losses, data.sample_weight, data.order, chunk.start, chunk.rows,
+                workspace.parts, workspace.grain, mine.gap,
+            )  # fmt: skip
         begins, ends = np.int64(chunk.begins), np.int64(chunk.ends)
         if mine.by_rows != 0:
             call(addresses[DIFFERENTIATE_ROWS], (this, chunk.start, chunk.rows, begins))
@@ -239,7 +242,7 @@ def train(plan, member, size, place):
             before = size
             size = admit(workspace.team, member, size, index + 1 - b.run.first)
             if size != before:
-                mine = choose_shares(workspace, member, size)
+                mine = choose_shares(*shared, member, size)
 
 
 def predict(plan, member, size, _):

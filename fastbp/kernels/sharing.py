@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastbp.kernels.jit import inner_kernel, part
+from fastbp.kernels.jit import inner_kernel
 
 # Rows of memory between those of two threads, a page of the narrowest. What a processor fetches
 # ahead, behind the last row of its thread, the other has to take back before it can write there.
@@ -58,16 +58,16 @@ class Shares(NamedTuple):
     gap: Any  # rows of memory between those of a part of the chunk and of the one before
 
 
-@part
-def choose_shares(workspace, member, size):
-    """The shares of a member of a team of so many."""
-    most = workspace.bounds.size - 1
-    n_tasks = workspace.parts * workspace.bounds[most]
-    in_parts = workspace.partials.size > 0 and size > 1
+@inner_kernel
+def choose_shares(bounds, partials, parts, by_rows, member, size):
+    """The shares of a member of a team of so many; the first four are the workspace's."""
+    most = bounds.size - 1
+    n_tasks = parts * bounds[most]
+    in_parts = partials.size > 0 and size > 1
     return Shares(
         in_parts,
         (member * n_tasks // size, (member + 1) * n_tasks // size),
-        (workspace.bounds[member * most // size], workspace.bounds[(member + 1) * most // size]),
-        np.int64(workspace.by_rows != 0 and size == 1),
-        np.int64(GAP if in_parts and size == workspace.parts else 0),
+        (bounds[member * most // size], bounds[(member + 1) * most // size]),
+        np.int64(by_rows != 0 and size == 1),
+        np.int64(GAP if in_parts and size == parts else 0),
     )
