@@ -158,8 +158,8 @@ class Pace:
     LEAST_SECONDS = 0.0002  # of a call for which others are started
     TRIAL_SECONDS = 0.005
     TRIAL_CALLS = 3  # each as long as the one before lets hope; the best counts
-    # The slower is tried again after so many times what a trial costs: soon after the other has
-    # become slower, which may be a disturbance, and less and less often while it stays.
+    # The slower is tried again after so many times what a trial costs: soon at first, and after the
+    # faster has become slower, which may be a disturbance; less and less often while that stays.
     LEAST_RETRY, MOST_RETRY = 2.0, 20.0
 
     def __init__(self, n_threads: int, patience: float, unit_seconds: float) -> None:
@@ -169,7 +169,7 @@ class Pace:
         # Seconds of a unit in the last calls, by number of threads.
         self._timed: dict[int, deque[float]] = {n: deque(maxlen=3) for n in (1, n_threads)}
         self._since_trial = 0.0
-        self._retry = self.MOST_RETRY
+        self._retry = self.LEAST_RETRY
         self._trials: list[int] = []  # calls to come, as numbers of threads
 
     def plan(self, remaining: int) -> tuple[int, int]:
@@ -199,13 +199,16 @@ class Pace:
             timed.clear()
         timed.append(seconds / units)
         if self._trials:
-            self._trials.pop()
+            tried = self._trials.pop()
             self._since_trial = 0.0
             if not self._trials:
                 best = min(timed)
                 timed.clear()
                 timed.append(best)
-                self._retry = min(2 * self._retry, self.MOST_RETRY)
+                is_faster = self._ranked()[0] == tried
+                self._retry = (
+                    self.MOST_RETRY if is_faster else min(2 * self._retry, self.MOST_RETRY)
+                )
         else:
             self._since_trial += seconds
             if self._ranked()[0] != fastest:

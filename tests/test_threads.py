@@ -281,6 +281,14 @@ def test_pace_is_soon_back_after_a_disturbance():
     assert time_of[2] < 0.1 * time_of[1]
 
 
+def test_pace_soon_tries_threads_again_that_came_too_late_at_first():
+    pace = Pace(2, 0.0, 1e-3)
+    first = follow(pace, 4, {1: 1e-3, 2: 5e-3}, remaining=20)
+    assert [n for n, _ in first] == [1, 2, 2, 2]
+    chosen = follow(pace, 10, {1: 1e-3, 2: 6e-4}, remaining=20)
+    assert [n for n, _ in chosen] == [1] * 4 + [2] * 6
+
+
 def test_pace_learns_nothing_from_calls_that_are_over_at_once():
     """Threads that sleep would come too late, as between the fits of a search."""
     pace = Pace(2, 0.0, 1e-5)
