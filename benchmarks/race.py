@@ -13,7 +13,7 @@ from benchmarks.children import Child
 from benchmarks.problems import Problem
 
 PAUSE_SECONDS = 0.3  # after which no threads of the one before spin: OpenBLAS's do for 0.1
-_RUNNER, _PROCESSORS = "benchmarks.runner:Runner", "benchmarks.floor:Processors"
+_RUNNER, _PROCESSORS = "benchmarks.runner:Runner", "benchmarks.processors:Processors"
 
 Result = dict[str, Any]  # what JSON can express
 

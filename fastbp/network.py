@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 from fastbp.kernels import activations
 from fastbp.kernels.arrays import LAYER, Network
 from fastbp.kernels.dropout import choose_threshold
-from fastbp.kernels.sharing import GAP
+from fastbp.kernels.sharing import count_rows_apart
 from fastbp.kernels.update import choose_panel_rows
 from fastbp.matmul.product import padded, uses_blas, vector_length
 
@@ -216,7 +216,7 @@ def _lay_out(
     layers = np.zeros(len(names), LAYER).view(np.recarray)
     at_weights = at_transposed = at_panel = at_scratch = at_input = at_output = 0
     output_row = padded(units[0], dtype)
-    rows_apart = rows + GAP * training
+    rows_apart = count_rows_apart(rows, training)
     for i, (n_in, n_out) in enumerate(pairwise(units)):
         layer = layers[i]
         layer.n_in, layer.n_out = n_in, n_out

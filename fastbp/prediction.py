@@ -111,7 +111,7 @@ class Predictor:
         plan.set("network", parameters=self.weights.flat)
         plan.set("data", **samples.stored(), order=order)
         plan.set("run", out=out)
-        plan.workspace.team[:] = 0
+        plan.workspace.team[:] = 0  # nobody has taken a piece
         with single_threaded_blas() if any(self._large) else nullcontext():
             run_on_threads(prepared.address, plan, n_threads, compile_it)
         plan.forget_arrays()

@@ -14,7 +14,7 @@ from fastbp.kernels.arrays import (
     Network,
     Workspace,
 )
-from fastbp.kernels.sharing import GAP
+from fastbp.kernels.sharing import count_rows_apart
 from fastbp.kernels.team import make_team, yield_address
 from fastbp.kernels.update import step_address
 from fastbp.matmul.product import BLAS_ROWS, product_addresses
@@ -47,8 +47,8 @@ def make_workspace(
     dtype = weights.dtype
     layers = plain(network.layers)
     first, last = layers[0], layers[-1]
-    rows_apart = rows + GAP * training
-    size = int(last["output"] + rows_apart * last["output_row"])
+    rows_apart = count_rows_apart(rows, training)
+    size = int(first["input"])  # X's rows are the last
     n_inputs = int(rows_apart * first["input_row"]) if sparse is None else 0
     n_panels = int(last["last_panel"])
     widest = max(int(layers[f"{kind}_row"].max()) for kind in ("weights", "transposed", "input"))

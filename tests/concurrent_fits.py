@@ -40,7 +40,8 @@ from fastbp.kernels.team import run_team
 from fastbp.training import engine
 
 warnings.simplefilter("ignore")
-threads.LEAST_WORK, engine.ASKED_PATIENCE, threads.Pace.CALL_SECONDS = 0, 0.0, 1e-3
+threads.LEAST_WORK, engine.ASKED_PATIENCE = 0, 0.0
+threads.Pace.CALL_SECONDS, threads.Pace.LEAST_SECONDS = 1e-3, 0.0
 
 rng = np.random.default_rng(0)
 X, y = rng.normal(size=(600, 30)), rng.integers(0, 3, 600)

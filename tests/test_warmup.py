@@ -12,7 +12,8 @@ from fastbp.kernels import activations, jit
 from fastbp.kernels.team import run_team
 from fastbp.training import engine
 
-threads.LEAST_WORK, engine.ASKED_PATIENCE, threads.Pace.CALL_SECONDS = 0, 0.0, 1e-4
+threads.LEAST_WORK, engine.ASKED_PATIENCE = 0, 0.0
+threads.Pace.CALL_SECONDS, threads.Pace.LEAST_SECONDS = 1e-4, 0.0
 fastbp.warmup(["float32"])
 before = len(jit._c_functions), len(run_team.overloads)
 assert before[0] > 20 and before[1] == 1, before

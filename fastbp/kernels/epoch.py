@@ -258,23 +258,22 @@ def predict(plan, member, size, _):
     smallest = min(workspace.rows, most_rows(n_threads, n_samples, workspace.grain))
     size_of_piece = max(smallest, most_rows(PIECES * n_threads, n_samples, workspace.grain))
     row = member * workspace.rows
-    start = end = 0
-    while start < n_samples:
-        if start == end:
-            start = take(workspace.team) * size_of_piece
-            end = min(start + size_of_piece, n_samples)
-            continue
-        rows = min(workspace.rows, end - start)
-        step = 0  # nothing is dropped
-        call(workspace.addresses[FORWARD], (as_integer(plan), step, start - row, row, row + rows))
-        for i in range(rows):
-            o = layer.output + (row + i) * layer.output_row
-            for j in range(layer.n_out):
-                out[start + i, j] = workspace.activations[o + j]
-        if member == 0:
-            invite(workspace.team)
-            size = admit(workspace.team, member, size, 0)
-        start += rows
+    step = 0  # nothing is dropped
+    first = take(workspace.team) * size_of_piece
+    while first < n_samples:
+        end = min(first + size_of_piece, n_samples)
+        for start in range(first, end, workspace.rows):
+            rows = min(workspace.rows, end - start)
+            operands = as_integer(plan), step, start - row, row, row + rows
+            call(workspace.addresses[FORWARD], operands)
+            for i in range(rows):
+                o = layer.output + (row + i) * layer.output_row
+                for j in range(layer.n_out):
+                    out[start + i, j] = workspace.activations[o + j]
+            if member == 0:
+                invite(workspace.team)
+                size = admit(workspace.team, member, size, 0)
+        first = take(workspace.team) * size_of_piece
 
 
 # All that is called with a plan, and with how many integers besides.

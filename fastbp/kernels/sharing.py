@@ -11,6 +11,11 @@ from fastbp.kernels.jit import inner_kernel
 GAP = 64
 
 
+def count_rows_apart(rows: int, training: bool) -> int:
+    """Return how many rows of memory a layer has for a chunk of so many rows."""
+    return rows + GAP if training else rows
+
+
 @inner_kernel
 def most_rows(n_shares, n_rows, grain):
     """How many rows each of so many shares has at the most, in multiples of a grain."""

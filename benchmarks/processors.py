@@ -1,0 +1,61 @@
+"""What the processors can do at best: multiply, and wait for one another.
+
+The rate of a large matrix product sets the floor. A barrier tells how far the processors are from
+one another, on which it depends what threads pay for what they exchange.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import Any
+
+from benchmarks.problems import SEED, Array, draw
+from fastbp.kernels.jit import kernel
+from fastbp.kernels.team import make_team, wait, yield_address
+
+PRODUCT_SIZE = 1024  # of the square matrices whose product sets the rate
+PRODUCT_REPEATS = 2
+BARRIERS = 5_000
+BARRIER_REPEATS = 5
+
+
+class Processors:
+    """Times a product of two large square matrices, by NumPy's BLAS, and a barrier of threads."""
+
+    def __init__(self) -> None:
+        self.factors: dict[str, tuple[Array, Array]] = {}
+
+    def rate(self, dtype: str) -> float:
+        """Return operations per second in this dtype, the best of a few tries."""
+        if dtype not in self.factors:
+            self.factors[dtype] = _draw_factors(dtype)
+        a, b = self.factors[dtype]
+        seconds = []
+        for _ in range(PRODUCT_REPEATS):
+            began = perf_counter()
+            a @ b
+            seconds.append(perf_counter() - began)
+        return 2 * PRODUCT_SIZE**3 / min(seconds)
+
+    def barrier(self) -> float:
+        """Return the seconds of a barrier of two threads that work at nothing, the best of some."""
+        arguments = make_team(), BARRIERS, yield_address()
+        seconds = []
+        with ThreadPoolExecutor(2) as pool:
+            for _ in range(BARRIER_REPEATS):
+                began = perf_counter()
+                for done in [pool.submit(_wait_often, *arguments) for _ in range(2)]:
+                    done.result()
+                seconds.append(perf_counter() - began)
+        return min(seconds) / BARRIERS
+
+
+@kernel
+def _wait_often(team: Any, n_times: int, yield_function: int) -> None:
+    for _ in range(n_times):
+        wait(team, 2, yield_function)
+
+
+def _draw_factors(dtype: str) -> tuple[Array, Array]:
+    a, b = (draw((PRODUCT_SIZE, PRODUCT_SIZE), dtype, seed) for seed in (SEED, SEED + 1))
+    a @ b  # starts the threads
+    return a, b
