@@ -14,6 +14,8 @@ from fastbp.kernels.dropout import choose_threshold
 from fastbp.kernels.sharing import count_rows_apart
 from fastbp.kernels.update import choose_panel_rows
 from fastbp.matmul.product import padded, uses_blas, vector_length
+from fastbp.matmul.subsets import GROUP
+from fastbp.matmul.tile import TILE_ROWS
 
 __all__ = [
     "INITS",
@@ -55,6 +57,20 @@ def is_narrow(layer: int, n_in: int, n_out: int, dtype: DTypeLike) -> bool:
     fills_vectors = padded(n_in, dtype) % vector_length(dtype) == 0
     few = n_out <= NARROW and n_out < n_in
     return layer > 0 and few and fills_vectors and not uses_blas(n_in, n_out, dtype)
+
+
+def is_by_subsets(
+    layer: int, units: Sequence[int], activation: str, rows: int, dtype: DTypeLike
+) -> bool:
+    """Tell whether the gradient of a layer is had by sums over subsets; see matmul/subsets.py.
+
+    It is one of ReLU below a single output, whose weights lie side by side; its matrix is W.
+    """
+    last_hidden = tuple(units[layer + 2 :]) == (1,)
+    if not (last_hidden and activation == "relu" and rows >= GROUP):
+        return False
+    n_in, n_out = units[layer : layer + 2]
+    return is_narrow(layer + 1, n_out, 1, dtype) and not is_narrow(layer, n_in, n_out, dtype)
 
 
 class Weights:
@@ -176,6 +192,7 @@ def make_network(
     rows: int,
     training: bool = True,
     dropout: Sequence[float] = (),
+    sparse: bool = False,
 ) -> Network:
     """Return the bundle the kernels work on; its parameters are the weights' own vector.
 
@@ -190,12 +207,14 @@ def make_network(
         Keep transposes, which the update must see to. Without them the weights may change.
     dropout : sequence of float, of length n_layers - 1, default=()
         The part of each hidden layer's units that is dropped; none where it is empty.
+    sparse : bool, default=False
+        Whether X is.
     """
     dtype = weights.dtype.name
     large = find_large(weights.units, dtype)
     dropped = tuple(map(choose_threshold, dropout))
     layers, n_transposed = _lay_out(
-        weights.units, tuple(names), dropped, dtype, large, rows, training
+        weights.units, tuple(names), dropped, dtype, large, rows, training, sparse
     )
     network = Network(layers, weights.flat, aligned_zeros(n_transposed, weights.dtype))
     transpose_weights(network)
@@ -211,6 +230,7 @@ def _lay_out(
     large: tuple[bool, ...],
     rows: int,
     training: bool,
+    sparse: bool,
 ) -> tuple[Any, int]:
     """Return the records of the layers, and the size of all transposes that are kept."""
     layers = np.zeros(len(names), LAYER).view(np.recarray)
@@ -225,6 +245,8 @@ def _lay_out(
         layer.large = large[i]
         layer.dropped = dropped[i] if i < len(dropped) else 0
         layer.narrow = is_narrow(i, n_in, n_out, dtype)
+        if training and not (sparse and i == 0) and layer.dropped == 0:
+            layer.by_subsets = is_by_subsets(i, units, names[i], rows, dtype)
         layer.rows, columns = (n_out, n_in) if layer.narrow else (n_in, n_out)
         layer.weights, layer.weights_row = at_weights, padded(columns, dtype)
         at_weights += int((layer.rows + 1) * layer.weights_row)
@@ -238,7 +260,10 @@ def _lay_out(
         output_row = padded(n_out, dtype)
         layer.output, layer.output_row = at_output, output_row
         at_input, at_output = at_output, at_output + rows_apart * output_row
-        layer.panel_rows = choose_panel_rows(int(layer.rows), int(layer.weights_row), rows)
+        tile_rows = vector_length(dtype) if layer.by_subsets else TILE_ROWS
+        layer.panel_rows = choose_panel_rows(
+            int(layer.rows), int(layer.weights_row), rows, tile_rows
+        )
         layer.first_panel = at_panel
         at_panel += -(-int(layer.rows) // int(layer.panel_rows))
         layer.last_panel = at_panel

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.kernels.arrays import (
+    ENCODE,
+    MULTIPLY_SUBSETS,
     N_ADDRESSES,
     PRODUCT,
     STEP,
@@ -18,6 +20,7 @@ from fastbp.kernels.sharing import count_rows_apart
 from fastbp.kernels.team import make_team, yield_address
 from fastbp.kernels.update import step_address
 from fastbp.matmul.product import BLAS_ROWS, product_addresses
+from fastbp.matmul.subsets import GROUP, subset_addresses
 from fastbp.matmul.tile import ROW_CHOICES
 from fastbp.network import Weights, aligned_zeros, plain
 
@@ -61,6 +64,8 @@ def make_workspace(
     keep_gradient = keep_gradient or by_rows
     parts = _choose_parts(layers, rows, weights.flat.size) if sparse is None and training else 1
     n_partials = parts * weights.flat.size if parts > 1 and n_threads > 1 else 0
+    by_subsets = layers[layers["by_subsets"] == 1]  # of one layer at the most
+    units = int(by_subsets["output_row"].sum())
     n_entries = 0
     if by_columns:
         stored = np.diff(sparse.indptr)
@@ -69,6 +74,8 @@ def make_workspace(
         activations=aligned_zeros(size + n_inputs, dtype),
         slopes=aligned_zeros(size, dtype),
         deltas=aligned_zeros(size * training, dtype),
+        codes=np.zeros(-(-rows_apart // GROUP) * units, np.uint8),
+        above=aligned_zeros(units if n_partials == 0 else 0, dtype),
         gradient=weights.zeros() if keep_gradient else np.empty(0, dtype),
         partials=aligned_zeros(n_partials, dtype),
         scratch=aligned_zeros(n_threads * per_thread * training, dtype),
@@ -84,7 +91,7 @@ def make_workspace(
         column_values=np.zeros(n_entries, dtype),
         bounds=_share_panels(layers, n_threads),
         team=make_team(),
-        addresses=_addresses(dtype.name, large),
+        addresses=_addresses(dtype.name, large, units > 0),
         loss=loss,
         rows=rows,
         grain=BLAS_ROWS if large else ROW_CHOICES[1],
@@ -104,11 +111,13 @@ def _choose_parts(layers: Any, rows: int, n_parameters: int) -> int:
     return 2 if exchanged > 2 * n_parameters else 1
 
 
-def _addresses(dtype: str, large: bool) -> Array:
+def _addresses(dtype: str, large: bool, by_subsets: bool) -> Array:
     """Return the addresses of the functions that need no plan, and room for the others."""
     addresses = np.zeros(N_ADDRESSES, np.int64)
     addresses[PRODUCT] = product_addresses(dtype, large)
     addresses[STEP] = step_address(dtype)
+    if by_subsets:
+        addresses[ENCODE], addresses[MULTIPLY_SUBSETS] = subset_addresses(dtype)
     addresses[YIELD] = yield_address()
     return addresses
 

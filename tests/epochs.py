@@ -48,6 +48,22 @@ def cases(draw):
     )
 
 
+@st.composite
+def cases_below_one_output(draw):
+    """Networks whose last hidden layer has its gradient by sums over subsets, but for sparse X."""
+    output, loss = draw(st.sampled_from([("logistic", "log_loss"), ("identity", "squared_error")]))
+    hidden = [*draw(st.lists(WIDTHS, max_size=1)), draw(st.integers(5, 70))]
+    return make_case(
+        (draw(st.integers(1, 50)), *hidden, 1),
+        [*["relu"] * len(hidden), output],
+        loss,
+        n_samples=draw(st.integers(4, 60)),
+        weighted=draw(st.booleans()),
+        sparse=draw(st.booleans()),
+        seed=draw(st.integers(0, 1000)),
+    )
+
+
 def check_epochs(case, solver, batch_size, dtype=np.float64, **parameters):
     """Train both for two epochs, and compare losses and weights."""
     alpha = 1e-2

@@ -5,7 +5,7 @@ from itertools import chain
 
 import numpy as np
 import pytest
-from epochs import cases, check_epochs, few
+from epochs import cases, cases_below_one_output, check_epochs, few
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import make_case, make_optimizer
@@ -35,6 +35,15 @@ def test_drawn_networks_in_single_precision(matmul, case, solver, batch_size):
 def test_batches_that_come_in_chunks(monkeypatch, case, solver, batch_size):
     monkeypatch.setattr(engine_module, "CHUNK_ROWS", 5)
     check_epochs(case, solver, min(batch_size, len(case.X)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("chunk_rows", [5, 512])
+@few
+@given(case=cases_below_one_output(), batch_size=st.integers(1, 45))
+def test_below_one_output(monkeypatch, case, batch_size, chunk_rows, dtype):
+    monkeypatch.setattr(engine_module, "CHUNK_ROWS", chunk_rows)
+    check_epochs(case, "adam", min(batch_size, len(case.X)), dtype)
 
 
 @pytest.mark.parametrize("solver", STOCHASTIC_SOLVERS)

@@ -112,6 +112,29 @@ def test_every_layer_has_the_rows_that_its_products_need():
             np.testing.assert_array_equal(part[:, : layer.rows], matrix[:, :columns].T)
 
 
+@pytest.mark.parametrize(
+    ("units", "name", "options", "layer"),
+    [
+        ((9, 40, 1), "relu", {}, 0),
+        ((9, 30, 40, 1), "relu", {}, 1),
+        ((9, 30, 40, 1), "relu", {"sparse": True}, 1),
+        ((9, 40, 1), "relu", {"sparse": True}, None),
+        ((9, 40, 1), "relu", {"dropout": (0.5,)}, None),
+        ((9, 30, 40, 1), "relu", {"dropout": (0.5, 0.0)}, 1),
+        ((9, 40, 1), "relu", {"training": False}, None),
+        ((9, 40, 1), "tanh", {}, None),
+        ((9, 40, 2), "relu", {}, None),
+        ((9, 40, 16, 1), "relu", {}, None),  # which is narrow
+        ((9, 1), "relu", {}, None),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_which_layer_has_its_gradient_by_sums_over_subsets(units, name, options, layer, dtype):
+    network = make_network(Weights(units, dtype), [name] * (len(units) - 1), 32, **options)
+    chosen = [i for i, record in enumerate(network.layers) if record.by_subsets]
+    assert chosen == ([] if layer is None else [layer])
+
+
 @pytest.mark.parametrize("init", INITS)
 def test_draws_are_those_of_the_seed(init):
     first, second = (

@@ -14,6 +14,7 @@ from fastbp.kernels.jit import is_ready
 from fastbp.kernels.plan import run
 from fastbp.kernels.team import make_team, run_team
 from fastbp.matmul import product
+from fastbp.matmul.subsets import GROUP, MOST_GROUPS, MOST_UNITS
 from fastbp.threads import Pace, choose_threads
 from fastbp.training import engine as engine_module
 
@@ -22,6 +23,7 @@ CASES = [
     ((7, 33, 17, 3), ["tanh", "gelu", "identity"], "squared_error", 130, False),
     ((30, 9, 1), ["selu", "logistic"], "log_loss", 90, True),
     ((5, 1), ["exp"], "poisson", 61, False),
+    ((60, 90, 64, 1), ["relu", "relu", "logistic"], "log_loss", 130, False),
 ]
 
 
@@ -101,9 +103,11 @@ def test_any_thread_of_a_team_can_make_all_predictions(n_samples, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["kept", "clipped", "weighted", "dropped"])
 @pytest.mark.parametrize("n_samples", [61, 64, 65, 66, 90, 122])
-def test_the_same_bits_where_gradients_are_summed_in_parts(n_samples, kind, monkeypatch):
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_the_same_bits_where_gradients_are_summed_in_parts(n_outputs, n_samples, kind, monkeypatch):
     """Also of a short last batch, of which there is but one part, or a part of one sample."""
-    names, units = ["relu", "tanh", "softmax"], (20, 30, 50, 3)
+    output = "softmax" if n_outputs == 3 else "logistic"
+    names, units = ["tanh", "relu", output], (20, 30, 50, n_outputs)
     case = make_case(units, names, "log_loss", n_samples, weighted=kind == "weighted")
     if kind == "dropped":
         case.dropout = (0.3, 0.1)
@@ -117,6 +121,17 @@ def test_the_same_bits_where_gradients_are_summed_in_parts(n_samples, kind, monk
     ]
     for result in results[1:]:
         for mine, theirs in zip(result, results[0], strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+def test_the_same_bits_where_a_part_is_too_large_for_the_table_of_subsets(monkeypatch):
+    case = make_case((20, MOST_UNITS + 40, 1), ["relu", "logistic"], "log_loss", n_samples=470)
+    batch_size = 2 * GROUP * MOST_GROUPS + 40
+    assert case.engine(np.float32, batch_size, keep_gradient=False).workspace.parts == 2
+    expected = train(case, np.float32, 1, batch_size, monkeypatch)
+    for n_threads in (2, 3):
+        actual = train(case, np.float32, n_threads, batch_size, monkeypatch)
+        for mine, theirs in zip(actual, expected, strict=True):
             np.testing.assert_array_equal(mine, theirs)
 
 

@@ -24,6 +24,7 @@ LAYER = np.dtype(
             "large",  # 1 where BLAS multiplies
             "narrow",  # 1 where the matrix is W.T
             "dropped",  # of 2**32 outputs in training; see dropout.py
+            "by_subsets",  # 1 where its gradient is had by sums over subsets: matmul/subsets.py
             "rows",  # of the matrix, not counting the bias
             "weights",  # its offset in the parameters
             "weights_row",  # its stride, and so on below: elements from row to row
@@ -82,6 +83,8 @@ class Workspace(NamedTuple):
     activations: Any  # for each layer (rows and a gap, n), after these X's where it is dense
     slopes: Any  # f'(z) where it is not read off the activation
     deltas: Any
+    codes: Any  # (groups of rows, n) uint8: of the layer with sums over subsets, else (0,)
+    above: Any  # (n,) the weights above that layer, where threads need a copy, else (0,)
     gradient: Any  # like the parameters where it is kept, else (0,)
     partials: Any  # for each part of a chunk one, where threads sum them up apart, else (0,)
     scratch: Any  # for each thread, for each layer, a panel of a gradient that is used at once
@@ -97,7 +100,7 @@ class Workspace(NamedTuple):
     column_values: Any
     bounds: Any  # (n_threads + 1,) which panels each thread updates
     team: Any  # team.py
-    addresses: Any  # (16,) of functions, by the names below
+    addresses: Any  # (18,) of functions, by the names below
     loss: int  # losses.py
     rows: int  # rows of a chunk: a larger batch is taken in chunks
     grain: int  # threads share rows in multiples of it
@@ -161,7 +164,9 @@ DIFFERENTIATE_ROWS = 12
 DROP = 13
 DIFFERENTIATE = 14
 DIFFERENTIATE_PARTS = 15
-N_ADDRESSES = 16
+ENCODE = 16
+MULTIPLY_SUBSETS = 17
+N_ADDRESSES = 18
 
 # The entries of `Workspace.totals`, which last from call to call.
 WEIGHT = 0  # sum of the weights of the batch's samples so far

@@ -7,13 +7,14 @@ for a panel of rows of W at a time, so that the update finds it in the cache.
 import numpy as np
 
 from fastbp.kernels.activations import IDENTITY, RELU
-from fastbp.kernels.arrays import DIFFERENTIATE
+from fastbp.kernels.arrays import DIFFERENTIATE, ENCODE, MULTIPLY_SUBSETS
 from fastbp.kernels.jit import address, call, part
 from fastbp.kernels.plan import as_integer, bundles
 from fastbp.kernels.sharing import find_panel, most_rows
 from fastbp.matmul import product as p
 from fastbp.matmul.product import NO_SUMS, Matrix, Sums, product
 from fastbp.matmul.rows import add_to_rows, sum_rows
+from fastbp.matmul.subsets import GROUP
 
 
 def backward(plan, low, high):
@@ -23,6 +24,13 @@ def backward(plan, low, high):
     a, d = workspace.activations, workspace.deltas
     for i in range(network.layers.size - 1, 0, -1):
         layer, below = network.layers[i], network.layers[i - 1]
+        if below.by_subsets == 1:
+            first, units = below.output + low * below.output_row, below.output_row
+            codes = address(workspace.codes, low // GROUP * units)
+            operands = address(a, first), units, codes, units, high - low, units
+            call(workspace.addresses[ENCODE], operands)
+            if i == 1:
+                continue  # nobody asks for these deltas
         delta = Matrix(address(d, layer.output + low * layer.output_row), layer.output_row, 1)
         if layer.narrow:
             weights = Matrix(address(network.parameters, layer.weights), layer.weights_row, 1)
@@ -68,6 +76,11 @@ def differentiate(plan, number, low, high, at_a_time, begins, gradient, bias_gra
         inputs = address(workspace.activations, layer.input + sample * layer.input_row)
         deltas = address(workspace.deltas, layer.output + sample * layer.output_row)
         rows_of_deltas = Matrix(deltas, layer.output_row, 1)
+        if layer.by_subsets == 1:
+            _multiply_subsets(
+                b.network, workspace, panel, sample, k, gradient, bias_gradient, afresh
+            )
+            continue
         sums = Sums(bias_gradient, p.SET if afresh else p.ADD)
         if panel.row == 0 and not beside:
             shape = (0, layer.n_out, k)
@@ -87,6 +100,45 @@ def differentiate(plan, number, low, high, at_a_time, begins, gradient, bias_gra
 @part
 def _sum(workspace, left, right, result, start, shape, sums):
     product(workspace.addresses, False, left, right, result, start, p.STORE, result, shape, sums)
+
+
+@part
+def _multiply_subsets(network, workspace, panel, sample, k, gradient, bias_gradient, afresh):
+    """The gradient of a panel from the deltas of the single output above, over k rows."""
+    layer, above = network.layers[panel.layer], network.layers[panel.layer + 1]
+    a = workspace.activations
+    units = layer.output_row
+    w = address(network.parameters, above.weights)
+    if workspace.above.size > 0:
+        w = address(workspace.above, 0)
+    operands = (
+        address(a, layer.input + sample * layer.input_row + panel.row),
+        layer.input_row,
+        address(workspace.deltas, above.output + sample * above.output_row),
+        above.output_row,
+        address(workspace.codes, sample // GROUP * units),
+        units,
+        w,
+        panel.end - panel.row,
+        k,
+        units,
+        gradient,
+        layer.weights_row,
+        np.int64(afresh),
+        address(a, layer.output + sample * units),
+        units,
+        bias_gradient,
+        np.int64(panel.row == 0),
+    )
+    call(workspace.addresses[MULTIPLY_SUBSETS], operands)
+
+
+@part
+def keep_weights_above(network, workspace):
+    """Copy the weights of a single output, for threads that need them while one updates them."""
+    above = network.layers[network.layers.size - 1].weights
+    for j in range(workspace.above.size):
+        workspace.above[j] = network.parameters[above + j]
 
 
 def differentiate_parts(plan, n_rows, gap, first, last):

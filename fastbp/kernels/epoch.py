@@ -53,6 +53,7 @@ from fastbp.kernels.backward import (
     differentiate_parts,
     differentiate_rows,
     differentiate_sparse,
+    keep_weights_above,
     sort_columns,
 )
 from fastbp.kernels.dropout import drop
@@ -199,6 +200,7 @@ def train(plan, member, size, place):
             if data.indptr.size > 0 and mine.by_rows == 0:
                 call(addresses[SORT], (this, chunk.start, chunk.rows))
             _add_weights(data, workspace, chunk)
+            keep_weights_above(b.network, workspace)
         low, high = share_rows(member, size, chunk.rows, workspace.grain)
         shift = member * mine.gap  # of the rows in memory
         start, low, high = chunk.start - shift, low + shift, high + shift

@@ -367,6 +367,16 @@ def array_at(typing_context, pointer, shape):
 
 
 @intrinsic
+def shifted(typing_context, pointer, index):
+    """Pointer to element `index` of what a pointer points to."""
+
+    def codegen(context, builder, signature, values):
+        return builder.gep(values[0], [values[1]])
+
+    return pointer(pointer, types.int64), codegen
+
+
+@intrinsic
 def store(typing_context, where, value):
     """Store a number at an address."""
 

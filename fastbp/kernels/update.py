@@ -56,12 +56,14 @@ PANEL_SIZE = 2048  # numbers in a panel: it stays in the nearest cache, and each
 PANELS = 4  # of a matrix at least, where it has the rows: threads share them
 
 
-def choose_panel_rows(rows: int, weights_row: int, batch_rows: int) -> int:
+def choose_panel_rows(
+    rows: int, weights_row: int, batch_rows: int, tile_rows: int = TILE_ROWS
+) -> int:
     """Return how many rows of a matrix a panel has: whole tiles, 64 rows at the most."""
     # The gradient of one sample is nothing to share.
     most = -(-rows // PANELS) if batch_rows > 1 else rows
-    tiles = min(-(-most // TILE_ROWS), PANEL_SIZE // weights_row // TILE_ROWS, 64 // TILE_ROWS)
-    return TILE_ROWS * max(1, tiles)
+    tiles = min(-(-most // tile_rows), PANEL_SIZE // weights_row // tile_rows, 64 // tile_rows)
+    return tile_rows * max(1, tiles)
 
 
 def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows):
@@ -86,7 +88,13 @@ def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows
         with_bias = row == 0
         one = address(workspace.one, 0)
         sparse = i == 0 and data.indptr.size > 0
-        if n_rows == 1 and workspace.gradient.size == 0 and not sparse and l1 == 0:
+        if (
+            n_rows == 1
+            and workspace.gradient.size == 0
+            and not sparse
+            and l1 == 0
+            and layer.by_subsets == 0
+        ):
             # The gradient of one sample is an outer product: nothing to be summed before the step.
             inputs = address(workspace.activations, layer.input)
             bias_gradient = address(workspace.deltas, layer.output)

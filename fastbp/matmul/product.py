@@ -12,7 +12,16 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.kernels.jit import DISABLED, array_at, c_function, call, inner_kernel, memory_view, part
+from fastbp.kernels.jit import (
+    DISABLED,
+    array_at,
+    c_function,
+    call,
+    inner_kernel,
+    memory_view,
+    part,
+    shifted,
+)
 from fastbp.matmul.sums import MOST_VECTORS as MOST_SUMMED
 from fastbp.matmul.sums import sum_strip
 from fastbp.matmul.tile import (
@@ -100,8 +109,8 @@ def multiply(
             while i < m:
                 rows = _choose_rows(min(m - i, ROW_CHOICES[0] // columns))
                 multiply_dot_tile(
-                    rows, columns, _at(a, i * a_row), a_row, _at(b, j * b_column), b_column,
-                    _at(start, i * start_row + j), start_row, _at(c, i * c_row + j), c_row,
+                    rows, columns, shifted(a, i * a_row), a_row, shifted(b, j * b_column), b_column,
+                    shifted(start, i * start_row + j), start_row, shifted(c, i * c_row + j), c_row,
                     k, epilogue,
                 )  # fmt: skip
                 i += rows
@@ -120,15 +129,16 @@ def multiply(
                 first = i
                 if i == 0 and summing != KEEP and rows >= ROW_CHOICES[1]:
                     multiply_and_sum_tile(
-                        rows, width, a, a_row, a_column, _at(b, j), b_row, _at(start, j), start_row,
-                        _at(c, j), c_row, k, _at(sums, j), np.int64(summing == SET),
+                        rows, width, a, a_row, a_column, shifted(b, j), b_row,
+                        shifted(start, j), start_row, shifted(c, j), c_row, k, shifted(sums, j),
+                        np.int64(summing == SET),
                     )  # fmt: skip
                     first += rows
                 for r in range(first, last, rows):
                     multiply_tile(
-                        rows, width, _at(a, r * a_row), a_row, a_column, _at(b, j), b_row,
-                        _at(start, r * start_row + j), start_row, _at(c, r * c_row + j), c_row,
-                        k, epilogue, _at(factor, r * factor_row + j), factor_row,
+                        rows, width, shifted(a, r * a_row), a_row, a_column, shifted(b, j), b_row,
+                        shifted(start, r * start_row + j), start_row, shifted(c, r * c_row + j),
+                        c_row, k, epilogue, shifted(factor, r * factor_row + j), factor_row,
                     )  # fmt: skip
                 j += width
             i = last
@@ -171,7 +181,7 @@ def _sum_columns(b, b_row, k, n, sums, summing):
         width = MOST_SUMMED * vector
         while width >= 2 * (n - j) and width * SMALLEST_PART > vector:
             width //= 2
-        sum_strip(width, _at(b, j), b_row, k, np.int64(summing == SET), _at(sums, j))
+        sum_strip(width, shifted(b, j), b_row, k, np.int64(summing == SET), shifted(sums, j))
         j += width
 
 
@@ -181,19 +191,19 @@ def multiply_by_blas(
 ):  # fmt: skip
     """The same by BLAS, whose function is at an address; the rows of A and of B are contiguous."""
     for i in range(m):
-        row = _row(_at(c, i * c_row), n)
-        first = _row(_at(start, i * start_row), n)
+        row = _row(shifted(c, i * c_row), n)
+        first = _row(shifted(start, i * start_row), n)
         for j in range(n):
             row[j] = first[j]
     for i in range(0, m, BLAS_ROWS):
         rows = min(BLAS_ROWS, m - i)
-        _call_blas(gemm, _at(a, i * a_row), a_row, b, b_row, _at(c, i * c_row), c_row,
+        _call_blas(gemm, shifted(a, i * a_row), a_row, b, b_row, shifted(c, i * c_row), c_row,
                    rows, n, k)  # fmt: skip
     if epilogue == STORE:
         return
     for i in range(m):
-        row = _row(_at(c, i * c_row), n)
-        other = _row(_at(factor, i * factor_row), n)
+        row = _row(shifted(c, i * c_row), n)
+        other = _row(shifted(factor, i * factor_row), n)
         if epilogue == RELU:
             for j in range(n):
                 row[j] = 0 if row[j] < 0 else row[j]
@@ -203,16 +213,6 @@ def multiply_by_blas(
         else:
             for j in range(n):
                 row[j] *= other[j]
-
-
-@intrinsic
-def _at(typing_context, pointer, index):
-    """Pointer to element `index`."""
-
-    def codegen(context, builder, signature, arguments):
-        return builder.gep(arguments[0], [arguments[1]])
-
-    return pointer(pointer, types.int64), codegen
 
 
 @part

@@ -303,11 +303,11 @@ def _finish(
     switch = builder.switch(epilogue, stored)
 
     def relu(x: Any, at: Any) -> Any:
-        zero = _zero(x.type)
+        zero = zero_of(x.type)
         return builder.select(builder.fcmp_ordered("<", x, zero), zero, x)  # a NaN stays one
 
     def mask(x: Any, at: Any) -> Any:
-        zero, other = _zero(x.type), load_at(builder, x.type, element, factor, at)
+        zero, other = zero_of(x.type), load_at(builder, x.type, element, factor, at)
         return builder.select(builder.fcmp_ordered("==", other, zero), zero, x)
 
     def scale(x: Any, at: Any) -> Any:
@@ -354,9 +354,9 @@ def _emit_tile(
             updated.append(builder.fadd(x, total))
         return updated
 
-    initial = [_zero(kind) for _, _, kind in places]
+    initial = [zero_of(kind) for _, _, kind in places]
     if summing:
-        initial += [_zero(kind) for _, kind in vectors]
+        initial += [zero_of(kind) for _, kind in vectors]
     totals = emit_sum(builder, k, initial, [a_column, b_row], add_outer_product)
     if summing:
         sums, afresh = summing
@@ -381,7 +381,7 @@ def _emit_tile(
 def load_unless(builder: Any, afresh: Any, kind: Any, element: Any, base: Any, offset: Any) -> Any:
     """Emit a load, of zeros where `afresh` is 1."""
     value = load_at(builder, kind, element, base, offset)
-    return builder.select(builder.trunc(afresh, ir.IntType(1)), _zero(kind), value)
+    return builder.select(builder.trunc(afresh, ir.IntType(1)), zero_of(kind), value)
 
 
 def _emit_dot_tile(builder: Any, element: Any, rows: int, columns: int, operands: Any) -> None:
@@ -390,7 +390,7 @@ def _emit_dot_tile(builder: Any, element: Any, rows: int, columns: int, operands
     vector = ir.VectorType(scalar_type(element), length)
     load = partial(load_at, builder, vector, element)
     load_one = partial(load_at, builder, scalar_type(element), element)
-    zero = _zero(vector)
+    zero = zero_of(vector)
     places = [(r, j) for r in range(rows) for j in range(columns)]
     a_rows = [builder.gep(a, [builder.mul(a_row, _i64(r))]) for r in range(rows)]
     b_columns = [builder.gep(b, [builder.mul(b_column, _i64(j))]) for j in range(columns)]
@@ -464,7 +464,8 @@ def _add_up(builder: Any, vector: Any) -> Any:
     return builder.extract_element(vector, ir.IntType(32)(0))
 
 
-def _zero(kind: Any) -> Any:
+def zero_of(kind: Any) -> Any:
+    """Return 0 as an LLVM constant, a scalar or a vector."""
     return ir.Constant(kind, [0.0] * kind.count if isinstance(kind, ir.VectorType) else 0.0)
 
 

@@ -62,7 +62,7 @@ def _transpose_block(
                 return builder.add(at, builder.mul(stride, ir.IntType(64)(r)))
 
             rows = [load_at(builder, kind, element, a, row(a_at, a_row, r)) for r in range(n)]
-            for r, value in enumerate(_turn_over(builder, rows)):
+            for r, value in enumerate(turn_over(builder, rows)):
                 store_at(builder, element, value, b, row(b_at, b_row, r))
             builder.branch(done)
         builder.position_at_end(done)
@@ -71,7 +71,7 @@ def _transpose_block(
     return types.void(i, source, i, i, target, i, i), codegen
 
 
-def _turn_over(builder: Any, rows: list[Any]) -> list[Any]:
+def turn_over(builder: Any, rows: list[Any]) -> list[Any]:
     """Emit the transpose of n vectors of n elements: of blocks of 1, then 2, then 4, and so on."""
     n = len(rows)
     distance = 1

@@ -148,8 +148,10 @@ class Engine:
     ) -> tuple[Plan, int, Pace]:
         """Make a plan for networks of this shape and data of this kind, and compile for it."""
         weights, samples = self.weights, self.samples
-        network = make_network(weights, self.names, rows, dropout=self.dropout)
         sparse = samples.X if scipy.sparse.issparse(samples.X) else None
+        network = make_network(
+            weights, self.names, rows, dropout=self.dropout, sparse=sparse is not None
+        )
         loss = losses.CODES[self.loss]
         empty = np.empty(0, weights.dtype)
         plan = Plan(

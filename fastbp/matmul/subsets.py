@@ -1,0 +1,383 @@
+"""The product of a matrix with one of zeros and ones, by sums over subsets looked up in a table.
+
+Four rows have sixteen sums over subsets of them. These are made once; then each output adds, for
+four rows, the one that its zeros and ones ask for: one addition in place of four multiply-adds. It
+is the method of the four Russians (Arlazarov, Dinic, Kronrod and Faradzhev 1970).
+
+The gradient of a layer of ReLU with one output above it is such a product: with that output's
+weights w and deltas d, the deltas of the layer are ``d[i] * w[j]`` where unit j is active for
+sample i, and 0 elsewhere. So ``dJ/dW = ((d * X).T @ active) * w``.
+"""
+
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from fastbp.kernels.jit import DISABLED, c_function, memory_view, shifted
+from fastbp.matmul.product import SMALLEST_PART
+from fastbp.matmul.tile import (
+    VECTOR_BYTES,
+    broadcast,
+    emit_shapes,
+    emit_sum,
+    length_of_vector,
+    load_at,
+    load_unless,
+    scalar_type,
+    store_at,
+    vectors_of,
+    widths,
+    zero_of,
+)
+from fastbp.matmul.transpose import turn_over
+
+GROUP = 4  # rows in a group
+SUBSETS = 1 << GROUP
+CODE = 8  # a subset's code is its number times this: bytes in a table of rows of as many
+MOST_GROUPS = 25  # in the table: 25 KB of the nearest cache
+TABLE = MOST_GROUPS * SUBSETS  # vectors in it
+MOST_UNITS = 256  # whose sums are kept while the table changes
+MOST_SUMMED = 4  # vectors of a row of sums
+
+_i8, _i64 = ir.IntType(8), ir.IntType(64)
+
+
+def encode(a, a_row, codes, codes_row, m, n):
+    """The subsets, by their codes: which rows of each group of four are not 0 in a column of A.
+
+    A (m, n) lies at a pointer; of the last group rows may be missing. ``codes[g, j]`` is of group g
+    and column j. Columns are read and written up to whole vectors.
+    """
+    vector = length_of_vector(a)
+    for first in range(0, m, GROUP):
+        for j in range(0, n, vector):
+            _encode_group(
+                shifted(a, first * a_row + j), a_row, m - first,
+                shifted(codes, first // GROUP * codes_row + j),
+            )  # fmt: skip
+
+
+def multiply_subsets(
+    x, x_row, d, d_row, codes, codes_row, w, m, k, n, c, c_row, afresh, a, a_row, sums, summing,
+):  # fmt: skip
+    """``C := ((d * X).T @ (A != 0)) * w``, or that added to C, and the same for a column of ones.
+
+    X is (k, m), d (k, 1), C (m, n), w (n,), all at pointers; A is given by its codes. Columns are
+    touched up to whole vectors, and rows of X and d read up to a whole group. With `summing`,
+    ``sums := (d.T @ (A != 0)) * w`` or that added, from A itself. They begin from 0 where `afresh`
+    is 1.
+    """
+    table, sums_so_far = _memory(x, TABLE), _memory(x, MOST_UNITS)
+    vector = length_of_vector(x)
+    n_groups = (k + GROUP - 1) // GROUP
+    units_at_a_time = n if n_groups <= MOST_GROUPS else MOST_UNITS
+    i = 0
+    while i < m:
+        width = vector
+        while width // 2 >= m - i and width * SMALLEST_PART > vector:
+            width //= 2
+        for unit in range(0, n, units_at_a_time):
+            for first in range(0, n_groups, MOST_GROUPS):
+                groups = min(MOST_GROUPS, n_groups - first)
+                x_at = shifted(x, GROUP * first * x_row + i)
+                d_at = shifted(d, GROUP * first * d_row)
+                _fill_table(width, x_at, x_row, d_at, d_row, groups, table)
+                begins, ends = np.int64(first == 0), np.int64(first + groups == n_groups)
+                for j in range(unit, min(unit + units_at_a_time, n), vector):
+                    units = vector // 4 if 4 * (n - j) <= vector else vector
+                    _look_up(
+                        width, units, table, shifted(codes, first * codes_row + j), codes_row,
+                        groups, shifted(sums_so_far, (j - unit) * width), begins, ends,
+                        shifted(w, j), shifted(c, i * c_row + j), c_row, m - i, afresh,
+                    )  # fmt: skip
+        i += width
+    j = 0
+    while j < n and summing != 0:
+        width = MOST_SUMMED * vector
+        while width > vector and width >= n - j + vector:
+            width //= 2
+        _sum_active(
+            width, shifted(a, j), a_row, d, d_row, k, shifted(w, j),
+            shifted(sums, j), afresh,
+        )  # fmt: skip
+        j += width
+
+
+@cache
+def subset_addresses(dtype: str) -> tuple[int, int]:
+    """Return the addresses of the compiled functions, for "float32" or "float64"."""
+    if DISABLED:
+        return (
+            c_function(partial(_encode_in_python, np.dtype(dtype))),
+            c_function(partial(_multiply_in_python, np.dtype(dtype))),
+        )
+    f, i, codes = types.CPointer(getattr(types, dtype)), types.int64, types.CPointer(types.uint8)
+    return (
+        c_function(encode, f, i, codes, i, i, i),
+        c_function(multiply_subsets, f, i, f, i, codes, i, f, i, i, i, f, i, i, f, i, f, i),
+    )
+
+
+@intrinsic
+def _encode_group(typing_context: Any, a: Any, a_row: Any, left: Any, codes: Any) -> Any:
+    """Codes of one group for a vector of columns; of its rows so many are left."""
+    element, i = a.dtype, types.int64
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        a, a_row, left, codes = arguments
+        ((_, kind),) = vectors_of(element, VECTOR_BYTES // (element.bitwidth // 8))
+        bytes_ = ir.VectorType(_i8, kind.count)
+        total = ir.Constant(bytes_, [0] * kind.count)
+        for r in range(GROUP):
+            # A row that is missing is read where the first is, and counts for nothing.
+            there = builder.icmp_signed("<", _i64(r), left)
+            offset = builder.select(there, builder.mul(a_row, _i64(r)), _i64(0))
+            row = load_at(builder, kind, element, a, offset)
+            active = builder.fcmp_unordered("!=", row, zero_of(kind))
+            bit = builder.select(there, _i8(CODE << r), _i8(0))
+            bits = broadcast(builder, bit, bytes_)
+            bits = builder.select(active, bits, ir.Constant(bytes_, [0] * kind.count))
+            total = builder.or_(total, bits)
+        store_at(builder, types.uint8, total, codes, _i64(0))
+        return context.get_dummy_value()
+
+    return types.void(a, i, i, codes), codegen
+
+
+@intrinsic(prefer_literal=True)
+def _memory(typing_context: Any, pointer: Any, vectors: Any) -> Any:
+    """Memory for a constant number of vectors, on the stack; a pointer like the one given."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        element = scalar_type(pointer.dtype)
+        size = vectors.literal_value * VECTOR_BYTES // (pointer.dtype.bitwidth // 8)
+        with builder.goto_entry_block():
+            memory = builder.alloca(ir.ArrayType(element, size))
+        memory.align = VECTOR_BYTES
+        return builder.bitcast(memory, element.as_pointer())
+
+    return pointer(pointer, vectors), codegen
+
+
+@intrinsic
+def _fill_table(
+    typing_context: Any, width: Any, x: Any, x_row: Any, d: Any, d_row: Any, groups: Any, table: Any
+) -> Any:
+    """The sums over the subsets of so many groups of rows of ``d * X``, of so many columns."""
+    element, i = x.dtype, types.int64
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        width, x, x_row, d, d_row, groups, table = arguments
+        load = partial(load_at, builder)
+
+        def emit(_: int, columns: int) -> None:
+            ((_, kind),) = vectors_of(element, columns)
+
+            def fill(offsets: Any, sums: Any) -> Any:
+                at_x, at_d, at_table = offsets
+                totals = [zero_of(kind)]
+                for r in range(GROUP):
+                    row = builder.add(at_x, builder.mul(x_row, _i64(r)))
+                    factor = load(
+                        kind.element, element, d, builder.add(at_d, builder.mul(d_row, _i64(r)))
+                    )
+                    x_times_d = builder.fmul(
+                        load(kind, element, x, row), broadcast(builder, factor, kind)
+                    )
+                    totals += [
+                        x_times_d if s == 0 else builder.fadd(total, x_times_d)
+                        for s, total in enumerate(totals)
+                    ]
+                for s, total in enumerate(totals):
+                    place = builder.add(at_table, _i64(s * columns))
+                    store_at(builder, element, total, table, place)
+                return sums
+
+            strides = [builder.mul(row, _i64(GROUP)) for row in (x_row, d_row)]
+            emit_sum(builder, groups, [], [*strides, _i64(SUBSETS * columns)], fill)
+
+        emit_shapes(builder, _i64(1), width, [(1, n) for n in widths(element, 1)], emit)
+        return context.get_dummy_value()
+
+    return types.void(i, x, i, d, i, i, table), codegen
+
+
+@intrinsic
+def _look_up(
+    typing_context: Any,
+    width: Any,
+    units: Any,
+    table: Any,
+    codes: Any,
+    codes_row: Any,
+    groups: Any,
+    sums: Any,
+    begins: Any,
+    ends: Any,
+    w: Any,
+    c: Any,
+    c_row: Any,
+    left: Any,
+    afresh: Any,
+) -> Any:
+    """Rows of C, as many as the table has columns or are left, for a vector of its columns.
+
+    Of these columns so many count: all or a quarter. The sums over the groups begin at 0, or with
+    those at `sums`, where they are left unless they end here.
+    """
+    element, i = table.dtype, types.int64
+    itemsize = element.bitwidth // 8
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        width, units, table, codes, codes_row, groups, *rest = arguments
+        sums, begins, ends, w, c, c_row, left, afresh = rest
+        vector = VECTOR_BYTES // itemsize
+        in_bytes = builder.bitcast(table, _i8.as_pointer())
+
+        def emit(n_units: int, columns: int) -> None:
+            ((_, kind),) = vectors_of(element, columns)
+
+            def add(offsets: Any, sums: Any) -> Any:
+                at_codes, at_table = offsets
+                group = builder.gep(in_bytes, [at_table])
+                word = ir.IntType(8 * min(n_units, 8))
+                updated = []
+                for unit, total in enumerate(sums):
+                    if unit % 8 == 0:  # one load for so many codes
+                        at = builder.add(at_codes, _i64(unit))
+                        several = builder.zext(load_at(builder, word, types.uint8, codes, at), _i64)
+                    code = builder.and_(builder.lshr(several, _i64(8 * (unit % 8))), _i64(0xFF))
+                    place = builder.mul(code, _i64(columns * itemsize // CODE))
+                    pointer = builder.bitcast(builder.gep(group, [place]), kind.as_pointer())
+                    row = builder.load(pointer)
+                    row.align = columns * itemsize
+                    updated.append(builder.fadd(total, row))
+                return updated
+
+            strides = [codes_row, _i64(SUBSETS * columns * itemsize)]
+            so_far = [_i64(unit * columns) for unit in range(n_units)]
+            initial = [load_unless(builder, begins, kind, element, sums, at) for at in so_far]
+            totals = emit_sum(builder, groups, initial, strides, add)
+            done = builder.append_basic_block("subsets.done")
+            last = builder.append_basic_block("subsets.last")
+            not_last = builder.append_basic_block("subsets.not_last")
+            builder.cbranch(builder.trunc(ends, ir.IntType(1)), last, not_last)
+            builder.position_at_end(not_last)
+            for at, total in zip(so_far, totals, strict=True):
+                store_at(builder, element, total, sums, at)
+            builder.branch(done)
+            builder.position_at_end(last)
+            totals += [zero_of(kind)] * (vector - n_units)
+            places = range(0, vector, columns)
+            blocks = [turn_over(builder, totals[at : at + columns]) for at in places]
+            factors = [load_at(builder, kind, element, w, _i64(at)) for at in places]
+            for r in range(columns):
+                for number, (block, factor) in enumerate(zip(blocks, factors, strict=True)):
+                    place = builder.add(builder.mul(c_row, _i64(r)), _i64(number * columns))
+                    before = load_unless(builder, afresh, kind, element, c, place)
+                    result = builder.fadd(before, _product(builder, block[r], factor))
+                    store_at(builder, element, result, c, place)
+                following = builder.append_basic_block("subsets.row")
+                builder.cbranch(builder.icmp_signed("<", _i64(r + 1), left), following, done)
+                builder.position_at_end(following)
+            builder.branch(done)
+            builder.position_at_end(done)
+
+        shapes = [(m, n) for m in (vector, vector // 4) for n in widths(element, 1)]
+        emit_shapes(builder, units, width, shapes, emit)
+        return context.get_dummy_value()
+
+    return types.void(i, i, table, codes, i, i, sums, i, i, w, c, i, i, i), codegen
+
+
+@intrinsic
+def _sum_active(
+    typing_context: Any,
+    width: Any,
+    a: Any,
+    a_row: Any,
+    d: Any,
+    d_row: Any,
+    k: Any,
+    w: Any,
+    sums: Any,
+    afresh: Any,
+) -> Any:
+    """``sums := (d.T @ (A != 0)) * w``, or that added, for a strip of so many columns."""
+    element, i = a.dtype, types.int64
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        width, a, a_row, d, d_row, k, w, sums, afresh = arguments
+        load = partial(load_at, builder)
+
+        def emit(_: int, columns: int) -> None:
+            vectors = vectors_of(element, columns)
+            zero = zero_of(vectors[0][1])
+
+            def add(offsets: Any, totals: Any) -> Any:
+                factor = broadcast(
+                    builder, load(zero.type.element, element, d, offsets[1]), zero.type
+                )
+                updated = []
+                for (at, kind), total in zip(vectors, totals, strict=True):
+                    row = load(kind, element, a, builder.add(offsets[0], _i64(at)))
+                    active = builder.fcmp_unordered("!=", row, zero)
+                    updated.append(builder.select(active, builder.fadd(total, factor), total))
+                return updated
+
+            totals = emit_sum(builder, k, [zero for _ in vectors], [a_row, d_row], add)
+            for (at, kind), total in zip(vectors, totals, strict=True):
+                product = _product(builder, total, load(kind, element, w, _i64(at)))
+                before = load_unless(builder, afresh, kind, element, sums, _i64(at))
+                store_at(builder, element, builder.fadd(before, product), sums, _i64(at))
+
+        shapes = [(1, n) for n in widths(element, MOST_SUMMED)]
+        emit_shapes(builder, _i64(1), width, shapes, emit)
+        return context.get_dummy_value()
+
+    return types.void(i, a, i, d, i, i, w, sums, i), codegen
+
+
+def _product(builder: Any, x: Any, y: Any) -> Any:
+    """Emit ``x * y``, rounded before it is added to anything: the same bits wherever that is."""
+    suffix = "f32" if isinstance(x.type.element, ir.FloatType) else "f64"
+    name = f"llvm.arithmetic.fence.v{x.type.count}{suffix}"
+    kind = ir.FunctionType(x.type, [x.type])
+    fence = cgutils.get_or_insert_function(builder.module, kind, name)
+    return builder.call(fence, [builder.fmul(x, y)])
+
+
+def _encode_in_python(dtype, a, a_row, codes, codes_row, m, n):
+    """`encode`, by NumPy and on addresses."""
+    active = memory_view(a, dtype, (m, n), (a_row * dtype.itemsize, dtype.itemsize)) != 0
+    n_groups = -(-m // GROUP)
+    bits = np.zeros((n_groups * GROUP, n), np.uint8)
+    bits[:m] = active
+    place = (CODE << np.arange(GROUP)).astype(np.uint8)
+    view = memory_view(codes, np.uint8, (n_groups, n), (codes_row, 1))
+    view[...] = np.einsum("gri,r->gi", bits.reshape(n_groups, GROUP, n), place)
+
+
+def _multiply_in_python(
+    dtype, x, x_row, d, d_row, codes, codes_row, w, m, k, n, c, c_row, afresh, a, a_row, sums,
+    summing,
+):  # fmt: skip
+    """`multiply_subsets`, by NumPy and on addresses."""
+
+    def view(address: int, rows: int, row: int, columns: int) -> Any:
+        return memory_view(address, dtype, (rows, columns), (row * dtype.itemsize, dtype.itemsize))
+
+    groups = memory_view(codes, np.uint8, (-(-k // GROUP), n), (codes_row, 1))
+    bits = groups[:, None, :] & (CODE << np.arange(GROUP))[:, None]
+    active = bits.reshape(-1, n)[:k] != 0
+    deltas = np.where(active, view(d, k, d_row, 1), 0)
+    factors, result = view(w, 1, 0, n), view(c, m, c_row, n)
+    result[...] = (view(x, k, x_row, m).T @ deltas) * factors + (0 if afresh else result)
+    if summing:
+        total = view(sums, 1, 0, n)
+        total[...] = deltas.sum(axis=0) * factors + (0 if afresh else total)
