@@ -16,15 +16,21 @@ from fastbp.kernels.activations import activate, activation_address
 from fastbp.kernels.arrays import STEP, Solver
 from fastbp.kernels.jit import address, call, kernel
 from fastbp.kernels.update import step_address
+from fastbp.matmul.nonzeros import nonzeros_address
 from fastbp.matmul.product import (
+    BLAS,
     NO_SUMS,
+    NONZEROS,
     STORE,
+    TILES,
     Matrix,
     padded,
     product,
     product_addresses,
     uses_blas,
+    vector_length,
 )
+from fastbp.matmul.subsets import GROUP, subset_addresses
 from fastbp.network import Weights, aligned_zeros
 from fastbp.prediction import Predictor
 from fastbp.threads import single_threaded_blas
@@ -42,12 +48,25 @@ LAYERS = sorted(
 
 
 @kernel
-def multiply(addresses, large, a, a_row, a_column, b, c, start, shape):
+def multiply(addresses, path, a, a_row, a_column, b, c, start, shape):
     left = Matrix(address(a, 0), a_row, a_column)
     right = Matrix(address(b, 0), b.shape[1], 1)
     result = Matrix(address(c, 0), c.shape[1], 1)
     first = Matrix(address(start, 0), 0, 1)
-    product(addresses, large, left, right, result, first, STORE, result, shape, NO_SUMS)
+    product(addresses, path, left, right, result, first, STORE, result, shape, NO_SUMS)
+
+
+@kernel
+def multiply_subsets(functions, a, codes, x, d, w, c, sums, shape):
+    encode, multiply = functions
+    k, m, n = shape
+    call(encode, (address(a, 0), a.shape[1], address(codes, 0), codes.shape[1], k, n))
+    operands = (
+        address(x, 0), x.shape[1], address(d, 0), d.shape[1], address(codes, 0), codes.shape[1],
+        address(w, 0), m, k, n, address(c, 0), c.shape[1], 1, address(a, 0), a.shape[1],
+        address(sums, 0), 1,
+    )  # fmt: skip
+    call(multiply, operands)
 
 
 @kernel
@@ -78,7 +97,7 @@ def take_step(addresses, solver, parameters, one, gradient, weight, squares):
 @pytest.fixture
 def addresses(dtype: str) -> Array:
     """What the kernels find in `Workspace.addresses`."""
-    return np.array([*product_addresses(dtype), step_address(dtype)])
+    return np.array([*product_addresses(dtype), nonzeros_address(dtype), step_address(dtype)])
 
 
 def draw(rows: int, columns: int, dtype: str) -> Array:
@@ -89,35 +108,65 @@ def draw(rows: int, columns: int, dtype: str) -> Array:
     return matrix
 
 
+def fills_whole_vectors(n: int, dtype: str) -> bool:
+    """Tell whether rows of n elements are whole vectors in memory."""
+    return padded(n, dtype) % vector_length(dtype) == 0
+
+
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: "x".join(map(str, layer)))
 @pytest.mark.parametrize("operation", ["forward", "gradient"])
+@pytest.mark.parametrize("density", [1.0, 0.5], ids=["dense", "half"])
 def test_product(
     benchmark: Any,
     measure: Any,
     addresses: Array,
     dtype: str,
+    density: float,
     operation: str,
     layer: tuple[int, int, int],
 ) -> None:
-    """``X @ W`` and ``X.T @ delta`` of a layer: batch x inputs x outputs."""
+    """``X @ W`` and ``X.T @ delta`` of a layer: batch x inputs x outputs; X may be half zeros."""
     batch, n_in, n_out = layer
+    if density < 1 and not (fills_whole_vectors(n_in, dtype) and fills_whole_vectors(n_out, dtype)):
+        pytest.skip("rows that are no whole vectors in memory go by tiles")
     benchmark.group = f"{operation} {'x'.join(map(str, layer))}"
     inputs = draw(batch, n_in, dtype)
+    inputs[np.random.default_rng(SEED).random(inputs.shape) >= density] = 0
     if operation == "forward":
         left, b, strides = inputs[:, :n_in], draw(n_in, n_out, dtype), (inputs.shape[1], 1)
-        large = uses_blas(n_in, n_out, dtype)
+        path = BLAS if uses_blas(n_in, n_out, dtype) else TILES
     else:
         left, b, strides = inputs[:, :n_in].T, draw(batch, n_out, dtype), (1, inputs.shape[1])
-        large = False
+        path = TILES
+    path = NONZEROS if density < 1 else path
     m, k = left.shape
     c, zeros = draw(m, n_out, dtype), aligned_zeros(b.shape[1], dtype)
-    with single_threaded_blas() if large else nullcontext():
-        measure(multiply, addresses, large, inputs, *strides, b, c, zeros, (m, n_out, k))
+    with single_threaded_blas() if path == BLAS else nullcontext():
+        measure(multiply, addresses, path, inputs, *strides, b, c, zeros, (m, n_out, k))
     tolerance = 1e-3 if dtype == "float32" else 1e-10
     np.testing.assert_allclose(c[:, :n_out], left @ b[:, :n_out], atol=tolerance)
     if benchmark.stats:
         rate = 2 * m * n_out * k / benchmark.stats.stats.median
         benchmark.extra_info["GFLOP/s"] = round(rate / 1e9, 1)
+
+
+@pytest.mark.parametrize("problem", ["small", "batch32", "medium"])
+def test_gradient_below_one_output(benchmark: Any, measure: Any, dtype: str, problem: str) -> None:
+    """``X.T @ delta`` of the last hidden layer, by sums over subsets, and that of its biases."""
+    batch, (n_in, n_out) = PROBLEMS[problem].batch_size, PROBLEMS[problem].units[-3:-1]
+    benchmark.group = f"gradient {batch}x{n_in}x{n_out}"
+    rows = -(-batch // GROUP) * GROUP
+    x, a, d = draw(rows, n_in, dtype), draw(rows, n_out, dtype), draw(rows, 1, dtype)
+    a[a < 0] = 0
+    w, sums = draw(1, n_out, dtype), draw(1, n_out, dtype)
+    codes = np.zeros((rows // GROUP, a.shape[1]), np.uint8)
+    c = draw(n_in, n_out, dtype)
+    functions = subset_addresses(dtype)
+    measure(multiply_subsets, functions, a, codes, x, d, w, c, sums, (batch, n_in, n_out))
+    delta = np.where(a[:batch, :n_out] != 0, d[:batch, :1] * w[:, :n_out], 0)
+    tolerance = 1e-3 if dtype == "float32" else 1e-10
+    np.testing.assert_allclose(c[:, :n_out], x[:batch, :n_in].T @ delta, atol=tolerance)
+    np.testing.assert_allclose(sums[0, :n_out], delta.sum(axis=0), atol=tolerance)
 
 
 @pytest.mark.parametrize("name", [name for name in activations.CODES if name != "identity"])

@@ -9,6 +9,7 @@ from fastbp.kernels import activations, epoch
 from fastbp.kernels.jit import is_ready
 from fastbp.kernels.plan import plan_function
 from fastbp.kernels.team import make_team, run_team
+from fastbp.matmul.nonzeros import nonzeros_address
 from fastbp.matmul.product import product_addresses
 from fastbp.matmul.subsets import subset_addresses
 from fastbp.network import draw_weights
@@ -51,6 +52,7 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
         Predictor(weights)(_NAMES, X, n_jobs=1)
         product_addresses(dtype)
         subset_addresses(dtype)
+        nonzeros_address(dtype)
         for name in activations.CODES:
             activations.activation_address(name, dtype)
         for function, n_integers in epoch.CALLED:

@@ -10,6 +10,7 @@ from fastbp.kernels.arrays import (
     ENCODE,
     MULTIPLY_SUBSETS,
     N_ADDRESSES,
+    NONZEROS,
     PRODUCT,
     STEP,
     YIELD,
@@ -19,6 +20,7 @@ from fastbp.kernels.arrays import (
 from fastbp.kernels.sharing import count_rows_apart
 from fastbp.kernels.team import make_team, yield_address
 from fastbp.kernels.update import step_address
+from fastbp.matmul.nonzeros import nonzeros_address
 from fastbp.matmul.product import BLAS_ROWS, product_addresses
 from fastbp.matmul.subsets import GROUP, subset_addresses
 from fastbp.matmul.tile import ROW_CHOICES
@@ -76,6 +78,7 @@ def make_workspace(
         deltas=aligned_zeros(size * training, dtype),
         codes=np.zeros(-(-rows_apart // GROUP) * units, np.uint8),
         above=aligned_zeros(units if n_partials == 0 else 0, dtype),
+        densities=np.ones(len(layers)),
         gradient=weights.zeros() if keep_gradient else np.empty(0, dtype),
         partials=aligned_zeros(n_partials, dtype),
         scratch=aligned_zeros(n_threads * per_thread * training, dtype),
@@ -115,6 +118,7 @@ def _addresses(dtype: str, large: bool, by_subsets: bool) -> Array:
     """Return the addresses of the functions that need no plan, and room for the others."""
     addresses = np.zeros(N_ADDRESSES, np.int64)
     addresses[PRODUCT] = product_addresses(dtype, large)
+    addresses[NONZEROS] = nonzeros_address(dtype, compile_it=False)
     addresses[STEP] = step_address(dtype)
     if by_subsets:
         addresses[ENCODE], addresses[MULTIPLY_SUBSETS] = subset_addresses(dtype)

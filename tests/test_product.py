@@ -8,12 +8,14 @@ from fastbp.kernels.jit import address, kernel
 from fastbp.matmul import product as module
 from fastbp.matmul.product import (
     ADD,
+    BLAS,
     KEEP,
     MASK,
     RELU,
     SCALE,
     SET,
     STORE,
+    TILES,
     Matrix,
     Sums,
     product,
@@ -26,12 +28,12 @@ DTYPES = ["float32", "float64"]
 
 @kernel
 def multiply(
-    addresses, large, a, a_strides, b, b_strides, c, start, start_row, epilogue, factor, shape,
+    addresses, path, a, a_strides, b, b_strides, c, start, start_row, epilogue, factor, shape,
     sums, mode,
 ):  # fmt: skip
     product(
         addresses,
-        large,
+        path,
         Matrix(address(a, 0), a_strides[0], a_strides[1]),
         Matrix(address(b, 0), b_strides[0], b_strides[1]),
         Matrix(address(c, 0), c.shape[1], 1),
@@ -50,7 +52,7 @@ def draw(shape, columns, dtype, rng, scale=1.0):
     return memory
 
 
-def run(m, n, k, dtype, epilogue=STORE, large=False, transposed=False, by_columns=False, mode=KEEP):
+def run(m, n, k, dtype, epilogue=STORE, path=TILES, transposed=False, by_columns=False, mode=KEEP):
     rng = np.random.default_rng(0)
     columns = padded(n, dtype)
     a = rng.normal(size=(k, m) if transposed else (m, k)).astype(dtype)
@@ -65,7 +67,7 @@ def run(m, n, k, dtype, epilogue=STORE, large=False, transposed=False, by_column
     before = rng.normal(size=columns).astype(dtype)
     sums = before.copy()
     multiply(
-        addresses, large, a, strides, right, b_strides, c, start, 0, epilogue, factor, (m, n, k),
+        addresses, path, a, strides, right, b_strides, c, start, 0, epilogue, factor, (m, n, k),
         sums, mode,
     )  # fmt: skip
     a = a.T if transposed else a[:, :k]
@@ -123,13 +125,13 @@ def test_sums_of_columns_beside_the_product(dtype, mode, m):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("large", [False, True], ids=["tiles", "blas"])
+@pytest.mark.parametrize("path", [TILES, BLAS], ids=["tiles", "blas"])
 @pytest.mark.parametrize("epilogue", [STORE, RELU, MASK, SCALE])
-def test_every_epilogue(dtype, large, epilogue):
-    if large:
+def test_every_epilogue(dtype, path, epilogue):
+    if path == BLAS:
         need_blas()
     for m, n, k in [(1, 1, 1), (5, 9, 3), (19, 37, 21), (300, 33, 8)]:
-        run(m, n, k, dtype, epilogue, large)
+        run(m, n, k, dtype, epilogue, path)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -148,11 +150,11 @@ def test_a_right_side_by_columns(dtype, m):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("large", [False, True], ids=["tiles", "blas"])
-def test_an_empty_sum_is_its_start(dtype, large):
-    if large:
+@pytest.mark.parametrize("path", [TILES, BLAS], ids=["tiles", "blas"])
+def test_an_empty_sum_is_its_start(dtype, path):
+    if path == BLAS:
         need_blas()
-    run(3, 5, 0, dtype, large=large)
+    run(3, 5, 0, dtype, path=path)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -172,7 +174,7 @@ def test_rows_have_the_same_bits_in_any_tile(dtype, n, by_columns):
         part = np.ascontiguousarray(a[low:high])
         shape = (high - low, n, k)
         multiply(
-            addresses, False, part, (k, 1), b, b_strides, c, start, 0, STORE, c, shape, c[0], KEEP
+            addresses, TILES, part, (k, 1), b, b_strides, c, start, 0, STORE, c, shape, c[0], KEEP
         )
         return c[:, :n]
 
@@ -186,11 +188,11 @@ def test_relu_lets_nan_through(dtype):
     a = np.array([[np.nan], [1.0], [-1.0]], dtype)
     b = np.ones((1, padded(1, dtype)), dtype)
     c, zeros = np.zeros((3, b.shape[1]), dtype), np.zeros((1, b.shape[1]), dtype)
-    for large in (False, module.has_blas()):
+    for path in (TILES, BLAS if module.has_blas() else TILES):
         addresses = np.array(product_addresses(dtype))
         strides = (b.shape[1], 1)
         shape = (3, 1, 1)
-        multiply(addresses, large, a, (1, 1), b, strides, c, zeros, 0, RELU, c, shape, c[0], KEEP)
+        multiply(addresses, path, a, (1, 1), b, strides, c, zeros, 0, RELU, c, shape, c[0], KEEP)
         np.testing.assert_array_equal(c[:, 0], [np.nan, 1, 0])
 
 
@@ -198,8 +200,12 @@ def test_relu_lets_nan_through(dtype):
 def test_padding_covers_the_tiles(dtype):
     itemsize = np.dtype(dtype).itemsize
     assert padded(1, dtype) == 16 // itemsize
-    for n in range(1, 200):
-        assert n <= padded(n, dtype) < n + VECTOR_BYTES // itemsize
+    vector = VECTOR_BYTES // itemsize
+    for n in range(1, 600):
+        length = padded(n, dtype)
+        assert length >= n
+        assert length * itemsize % 1024 != 0  # columns of many rows have all of the cache
+        assert length < n + vector or (length - vector) * itemsize % 1024 == 0
 
 
 def test_blas_is_asked_only_for_what_leaves_the_cache():

@@ -85,6 +85,7 @@ class Workspace(NamedTuple):
     deltas: Any
     codes: Any  # (groups of rows, n) uint8: of the layer with sums over subsets, else (0,)
     above: Any  # (n,) the weights above that layer, where threads need a copy, else (0,)
+    densities: Any  # (n_layers,) float64: how much of a layer's inputs is not 0, about
     gradient: Any  # like the parameters where it is kept, else (0,)
     partials: Any  # for each part of a chunk one, where threads sum them up apart, else (0,)
     scratch: Any  # for each thread, for each layer, a panel of a gradient that is used at once
@@ -100,7 +101,7 @@ class Workspace(NamedTuple):
     column_values: Any
     bounds: Any  # (n_threads + 1,) which panels each thread updates
     team: Any  # team.py
-    addresses: Any  # (18,) of functions, by the names below
+    addresses: Any  # (19,) of functions, by the names below
     loss: int  # losses.py
     rows: int  # rows of a chunk: a larger batch is taken in chunks
     grain: int  # threads share rows in multiples of it
@@ -151,22 +152,25 @@ class Chunk(NamedTuple):
 
 # The entries of `Workspace.addresses`.
 PRODUCT = slice(0, 3)  # by tiles, by BLAS, and BLAS's own function
-STEP = 3
-YIELD = 4
-FORWARD = 5
-LOSS = 6
-BACKWARD = 7
-UPDATE = 8
-MULTIPLY_SPARSE = 9
-SORT = 10
-DIFFERENTIATE_SPARSE = 11
-DIFFERENTIATE_ROWS = 12
-DROP = 13
-DIFFERENTIATE = 14
-DIFFERENTIATE_PARTS = 15
-ENCODE = 16
-MULTIPLY_SUBSETS = 17
-N_ADDRESSES = 18
+NONZEROS = 3  # by what is not 0 on the left; or 0, or WANTED
+STEP = 4
+YIELD = 5
+FORWARD = 6
+LOSS = 7
+BACKWARD = 8
+UPDATE = 9
+MULTIPLY_SPARSE = 10
+SORT = 11
+DIFFERENTIATE_SPARSE = 12
+DIFFERENTIATE_ROWS = 13
+DROP = 14
+DIFFERENTIATE = 15
+DIFFERENTIATE_PARTS = 16
+ENCODE = 17
+MULTIPLY_SUBSETS = 18
+N_ADDRESSES = 19
+
+WANTED = -1  # a function that was not there, and would have been called
 
 # The entries of `Workspace.totals`, which last from call to call.
 WEIGHT = 0  # sum of the weights of the batch's samples so far

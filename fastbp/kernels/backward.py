@@ -8,6 +8,7 @@ import numpy as np
 
 from fastbp.kernels.activations import IDENTITY, RELU
 from fastbp.kernels.arrays import DIFFERENTIATE, ENCODE, MULTIPLY_SUBSETS
+from fastbp.kernels.forward import choose_path
 from fastbp.kernels.jit import address, call, part
 from fastbp.kernels.plan import as_integer, bundles
 from fastbp.kernels.sharing import find_panel, most_rows
@@ -46,8 +47,13 @@ def backward(plan, low, high):
             factor = Matrix(address(workspace.slopes, first), below.output_row, 1)
         zeros = Matrix(address(workspace.zeros, 0), 0, 1)
         shape = (high - low, layer.n_in, layer.n_out)
+        density = 1.0
+        if layer.activation == RELU and i + 1 < network.layers.size:
+            density = workspace.densities[i + 1]  # where its outputs are 0, so are its deltas
+        addresses, large = workspace.addresses, layer.large == 1
+        path = choose_path(addresses, large, density, layer.n_out, layer.n_in, a.itemsize)
         product(
-            workspace.addresses, layer.large == 1, delta, weights, result, zeros, epilogue, factor,
+            addresses, path, delta, weights, result, zeros, epilogue, factor,
             shape, NO_SUMS,
         )  # fmt: skip
 
@@ -84,7 +90,7 @@ def differentiate(plan, number, low, high, at_a_time, begins, gradient, bias_gra
         sums = Sums(bias_gradient, p.SET if afresh else p.ADD)
         if panel.row == 0 and not beside:
             shape = (0, layer.n_out, k)
-            _sum(workspace, nothing, rows_of_deltas, nothing, nothing, shape, sums)
+            _sum(workspace, p.TILES, nothing, rows_of_deltas, nothing, nothing, shape, sums)
         if not dense:
             continue
         if layer.narrow:
@@ -93,13 +99,17 @@ def differentiate(plan, number, low, high, at_a_time, begins, gradient, bias_gra
         else:
             left = Matrix(inputs + panel.row * itemsize, 1, layer.input_row)
             right, n = rows_of_deltas, layer.n_out
+        path, rows = p.TILES, panel.end - panel.row
+        if not layer.narrow:
+            density = workspace.densities[panel.layer]
+            path = choose_path(workspace.addresses, False, density, layer.n_in, n, itemsize)
         sums = sums if panel.row == 0 and beside else NO_SUMS
-        _sum(workspace, left, right, result, start, (panel.end - panel.row, n, k), sums)
+        _sum(workspace, path, left, right, result, start, (rows, n, k), sums)
 
 
 @part
-def _sum(workspace, left, right, result, start, shape, sums):
-    product(workspace.addresses, False, left, right, result, start, p.STORE, result, shape, sums)
+def _sum(workspace, path, left, right, result, start, shape, sums):
+    product(workspace.addresses, path, left, right, result, start, p.STORE, result, shape, sums)
 
 
 @part

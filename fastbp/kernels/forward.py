@@ -3,16 +3,20 @@
 import numpy as np
 
 from fastbp.kernels.activations import IDENTITY, RELU, activate
-from fastbp.kernels.arrays import DROP, MULTIPLY_SPARSE
+from fastbp.kernels.arrays import DROP, MULTIPLY_SPARSE, WANTED
 from fastbp.kernels.jit import address, call, inner_kernel, matrix_view, part, prefetch
 from fastbp.kernels.plan import as_integer, bundles
 from fastbp.matmul import product as p
+from fastbp.matmul.nonzeros import WORD, count_nonzeros, fills_vectors, is_sparse_enough
 from fastbp.matmul.product import NO_SUMS, Matrix, product
 from fastbp.matmul.rows import sum_rows
 
 # The order is random, and the processor fetches ahead only what is not.
 ROWS_AHEAD = 16
 LINE = 64  # bytes
+ROWS_MEASURED = 8  # of which it is seen how much is not 0
+STEPS_UNMEASURED = 16
+DENSITIES_APART = 0.05
 MOST_FETCHED = 64  # elements of a row; the rest then follows by itself
 
 
@@ -23,7 +27,7 @@ def forward(plan, step, start, low, high):
     """
     b = bundles(plan)
     network, data, workspace = b.network, b.data, b.workspace
-    sparse = data.indptr.size > 0
+    sparse, itemsize = data.indptr.size > 0, workspace.one.itemsize
     if not sparse:
         layer = network.layers[0]
         row = layer.input_row
@@ -38,6 +42,9 @@ def forward(plan, step, start, low, high):
         else:
             # The slope of a hidden ReLU is read off its output, that of an output is not.
             fused = layer.activation == RELU and i + 1 < n_layers
+            now = start == 0 or step % STEPS_UNMEASURED == 0
+            if now and low == 0 and high >= ROWS_MEASURED and fills_vectors(layer.n_in, itemsize):
+                _measure_density(layer, workspace, i)
             _multiply(network, workspace, i, fused, low, high)
         first = layer.output + low * layer.output_row
         last = layer.output + high * layer.output_row
@@ -48,6 +55,35 @@ def forward(plan, step, start, low, high):
                 _clear_padding(layer, workspace.activations, first, last)
         if layer.dropped > 0:
             call(workspace.addresses[DROP], (as_integer(plan), step, start, low, high, i))
+
+
+@part
+def _measure_density(layer, workspace, i):
+    """How much of a layer's inputs is not 0, in some rows; noted where it has changed by much."""
+    a, found = workspace.activations, 0
+    for row in range(ROWS_MEASURED):
+        for j in range(0, layer.n_in, WORD):
+            found += count_nonzeros(a, layer.input + row * layer.input_row + j, layer.n_in - j)
+    density = found / (ROWS_MEASURED * layer.n_in)
+    if abs(density - workspace.densities[i]) > DENSITIES_APART:  # all threads read it
+        workspace.densities[i] = density
+
+
+@part
+def choose_path(addresses, large, density, k, n, itemsize):
+    """The path of a product with so much of its left side, (m, k), not 0, and of n columns.
+
+    Where a function that is not there is the best, that is noted.
+    """
+    if large:
+        return p.BLAS
+    if not is_sparse_enough(density, k, n, itemsize):
+        return p.TILES
+    if addresses[p.NONZEROS] > 0:
+        return p.NONZEROS
+    if addresses[p.NONZEROS] == 0:
+        addresses[p.NONZEROS] = WANTED
+    return p.TILES
 
 
 @part
@@ -87,8 +123,18 @@ def _multiply(network, workspace, i, relu, low, high):
     outputs = Matrix(address(a, layer.output + low * layer.output_row), layer.output_row, 1)
     epilogue = p.RELU if relu else p.STORE
     shape = (high - low, layer.n_out, layer.n_in)
+    path, by_columns = p.TILES, weights.column != 1
+    if not by_columns:
+        path = choose_path(
+            workspace.addresses,
+            layer.large == 1,
+            workspace.densities[i],
+            layer.n_in,
+            layer.n_out,
+            a.itemsize,
+        )
     product(
-        workspace.addresses, layer.large == 1, inputs, weights, outputs, bias, epilogue, outputs,
+        workspace.addresses, path, inputs, weights, outputs, bias, epilogue, outputs,
         shape, NO_SUMS,
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ Under ``NUMBA_DISABLE_JIT=1`` the kernels run as plain Python, for debugging and
 """
 
 import ctypes
+import gc
 import hashlib
 import sys
 import threading
@@ -85,16 +86,23 @@ class _Turn:
     def __init__(self) -> None:
         self._depth = 0
         self._file: Any = None
+        self._collects = False
 
     def __enter__(self) -> None:
         global_compiler_lock.acquire()
+        if self._depth == 0:
+            self._collects = gc.isenabled()
+            gc.disable()  # the compiler allocates much: looking through it took a tenth of the time
         self._depth += 1
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
-        if self._depth == 0 and self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._depth == 0:
+            if self._collects:
+                gc.enable()
+            if self._file is not None:
+                self._file.close()
+                self._file = None
         global_compiler_lock.release()
 
     def take(self, folder: str) -> bool:
@@ -250,22 +258,39 @@ def is_ready(kernel: Any, arguments: tuple[Any, ...], compile_it: bool) -> bool:
 # in as arguments: a kernel that held an address itself could not be cached.
 
 
-def c_function(function: Callable[..., Any], *arguments: Any) -> int:
+def c_function(
+    function: Callable[..., Any],
+    *arguments: Any,
+    as_written: bool = False,
+    compile_it: bool = True,
+) -> int:
     """Compile a function of such Numba types now, and return its address.
 
-    Without the compiler, the function is kept as it is, and the address is its number.
+    Without the compiler, the function is kept as it is, and the address is its number. With
+    `as_written` all sums are in the order they are written in, and no product is fused with one.
+    With `compile_it=False` the address is 0 where the function is in no cache.
     """
     if DISABLED:
         _python_functions.append(function)
         return len(_python_functions) - 1
-    options = {"nopython": True, "_nrt": False, "error_model": "numpy", "fastmath": FASTMATH}
+    fastmath = set() if as_written else FASTMATH
+    options = {"nopython": True, "_nrt": False, "error_model": "numpy", "fastmath": fastmath}
     compiled = CFunc(function, (arguments, types.void), {}, options)
-    compiled._cache = _cache_for(function, "c_function")  # type: ignore[attr-defined]
+    compiled._cache = _cache_for(function, f"c_function {as_written}")  # type: ignore[attr-defined]
     with _turn:
+        if not compile_it and not _is_cached(compiled):
+            return 0
         compiled.compile()
     _c_functions.append(compiled)
     address: Any = compiled.address
     return int(address)
+
+
+def _is_cached(function: Any) -> bool:
+    cache, target = function._cache, function._targetdescr.target_context
+    if not isinstance(cache, _Cache):
+        return False
+    return FunctionCache.load_overload(cache, function._sig, target) is not None
 
 
 _c_functions: list[CFunc] = []  # keeps the machine code alive

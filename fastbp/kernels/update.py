@@ -52,7 +52,7 @@ from fastbp.matmul.transpose import transpose
 # The rules. AdamW is Adam with a decay and no penalty; AdaGrad and RMSprop differ in their betas.
 SGD, NESTEROV, ADAM, ADAGRAD, GRADIENT_ONLY, ADD_SIGNS, SUM_SQUARES = range(7)
 
-PANEL_SIZE = 2048  # numbers in a panel: it stays in the nearest cache, and each costs a few calls
+PANEL_SIZE = 4352  # numbers in a panel: it stays in the nearest cache, and each costs a few calls
 PANELS = 4  # of a matrix at least, where it has the rows: threads share them
 
 

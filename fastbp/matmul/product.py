@@ -47,9 +47,9 @@ except ImportError:  # installed without a C compiler
     blas = None
 
 __all__ = [
-    "ADD", "BLAS_ROWS", "MASK", "NO_SUMS", "RELU", "SCALE", "SET", "STORE", "Matrix", "Sums",
-    "choose_width", "has_blas", "padded", "product", "product_addresses", "uses_blas",
-    "vector_length",
+    "ADD", "BLAS", "BLAS_ROWS", "MASK", "NONZEROS", "NO_SUMS", "RELU", "SCALE", "SET", "STORE",
+    "TILES", "Matrix", "Sums", "choose_width", "has_blas", "padded", "product",
+    "product_addresses", "uses_blas", "vector_length",
 ]  # fmt: skip
 
 # BLAS repacks B at each call, which pays where B has left the second-level cache for the tiles.
@@ -67,6 +67,8 @@ class Matrix(NamedTuple):
     row: int
     column: int = 1
 
+
+TILES, BLAS, NONZEROS = 0, 1, 3  # the paths of a product: places of addresses
 
 KEEP, SET, ADD = range(3)
 
@@ -116,7 +118,7 @@ def multiply(
                 i += rows
     else:
         if m < ROW_CHOICES[1]:
-            _sum_columns(b, b_row, k, n, sums, summing)
+            sum_columns(b, b_row, k, n, sums, summing)
         whole = m - m % ROW_CHOICES[0]
         i = 0
         while i < m:
@@ -158,9 +160,9 @@ def choose_width(vector, left, rows):
         width = vector
         while width // 2 >= left and width * SMALLEST_PART > vector:
             width //= 2
-    elif len(HALVES) > 0 and 2 * left <= 3 * vector:
+    elif len(HALVES) > 0 and rows > 1 and 2 * left <= 3 * vector:
         width = 3 * vector // 2
-    elif len(HALVES) > 0 and 4 * vector < 2 * left <= 5 * vector:
+    elif len(HALVES) > 0 and rows > 1 and 4 * vector < 2 * left <= 5 * vector:
         width = 5 * vector // 2
     elif rows == ROW_CHOICES[0]:
         # 1.5 vectors and less: one vector, then what is left in a narrower one.
@@ -174,7 +176,7 @@ def choose_width(vector, left, rows):
 
 
 @part
-def _sum_columns(b, b_row, k, n, sums, summing):
+def sum_columns(b, b_row, k, n, sums, summing):
     """n elements of sums := the sums of the columns of B, or these added to them."""
     vector, j = length_of_vector(b), 0
     while j < n and summing != KEEP:
@@ -232,10 +234,11 @@ def _call_blas(typing_context, function, a, a_row, b, b_row, c, c_row, m, n, k):
 
 
 @inner_kernel
-def product(addresses, large, a, b, c, start, epilogue, factor, shape, sums):
+def product(addresses, path, a, b, c, start, epilogue, factor, shape, sums):
     """``C := epilogue(start + A @ B)`` of the matrices a (m, k), b (k, n), c (m, n).
 
-    `addresses` begin with `product_addresses`; `large` asks for BLAS; `start` is (m, n), or
+    `addresses` begin with `product_addresses`, and with that of `fastbp.matmul.nonzeros`; `path` is
+    one of TILES, BLAS and NONZEROS; `start` is (m, n), or
     (1, n) with a row stride of 0; `shape` is (m, n, k). `sums` is `NO_SUMS`, or asks for those of
     B's columns. Of columns of B, and of BLAS, no sums are had, of columns no MASK and no SCALE.
     """
@@ -244,7 +247,7 @@ def product(addresses, large, a, b, c, start, epilogue, factor, shape, sums):
         a.address, a.row, a.column, b.address, b.row, b.column, start.address, start.row, c.address,
         c.row, m, n, k, epilogue, factor.address, factor.row, sums.address, sums.mode, addresses[2],
     )  # fmt: skip
-    call(addresses[1] if large else addresses[0], operands)
+    call(addresses[path], operands)
 
 
 def product_addresses(dtype: str, large: bool = True) -> tuple[int, int, int]:
@@ -254,7 +257,7 @@ def product_addresses(dtype: str, large: bool = True) -> tuple[int, int, int]:
     there is no BLAS.
     """
     if DISABLED:
-        return (_compile(_multiply_in_python, dtype),) * 2 + (0,)
+        return (_compile(multiply_in_python, dtype),) * 2 + (0,)
     if not (large and blas):
         return _compile(multiply, dtype), 0, 0
     by_blas = _compile(multiply_by_blas, dtype)
@@ -266,10 +269,11 @@ def _compile(function: Any, dtype: str) -> int:
     if DISABLED:
         return c_function(partial(function, np.dtype(dtype)))
     f, i = types.CPointer(getattr(types, dtype)), types.int64
-    return c_function(function, f, i, i, f, i, i, f, i, f, i, i, i, i, i, f, i, f, i, i)
+    kinds = f, i, i, f, i, i, f, i, f, i, i, i, i, i, f, i, f, i, i
+    return c_function(function, *kinds, as_written=True)
 
 
-def _multiply_in_python(
+def multiply_in_python(
     dtype, a, a_row, a_column, b, b_row, b_column, start, start_row, c, c_row, m, n, k, epilogue,
     factor, factor_row, sums, summing, _,
 ):  # fmt: skip

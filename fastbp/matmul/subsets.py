@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastbp.kernels.jit import DISABLED, c_function, memory_view, shifted
@@ -28,7 +27,7 @@ from fastbp.matmul.tile import (
     length_of_vector,
     load_at,
     load_unless,
-    scalar_type,
+    stack_memory,
     store_at,
     vectors_of,
     widths,
@@ -72,7 +71,7 @@ def multiply_subsets(
     ``sums := (d.T @ (A != 0)) * w`` or that added, from A itself. They begin from 0 where `afresh`
     is 1.
     """
-    table, sums_so_far = _memory(x, TABLE), _memory(x, MOST_UNITS)
+    table, sums_so_far = stack_memory(x, TABLE), stack_memory(x, MOST_UNITS)
     vector = length_of_vector(x)
     n_groups = (k + GROUP - 1) // GROUP
     units_at_a_time = n if n_groups <= MOST_GROUPS else MOST_UNITS
@@ -117,9 +116,10 @@ def subset_addresses(dtype: str) -> tuple[int, int]:
             c_function(partial(_multiply_in_python, np.dtype(dtype))),
         )
     f, i, codes = types.CPointer(getattr(types, dtype)), types.int64, types.CPointer(types.uint8)
+    kinds = f, i, f, i, codes, i, f, i, i, i, f, i, i, f, i, f, i
     return (
-        c_function(encode, f, i, codes, i, i, i),
-        c_function(multiply_subsets, f, i, f, i, codes, i, f, i, i, i, f, i, i, f, i, f, i),
+        c_function(encode, f, i, codes, i, i, i, as_written=True),
+        c_function(multiply_subsets, *kinds, as_written=True),
     )
 
 
@@ -147,21 +147,6 @@ def _encode_group(typing_context: Any, a: Any, a_row: Any, left: Any, codes: Any
         return context.get_dummy_value()
 
     return types.void(a, i, i, codes), codegen
-
-
-@intrinsic(prefer_literal=True)
-def _memory(typing_context: Any, pointer: Any, vectors: Any) -> Any:
-    """Memory for a constant number of vectors, on the stack; a pointer like the one given."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        element = scalar_type(pointer.dtype)
-        size = vectors.literal_value * VECTOR_BYTES // (pointer.dtype.bitwidth // 8)
-        with builder.goto_entry_block():
-            memory = builder.alloca(ir.ArrayType(element, size))
-        memory.align = VECTOR_BYTES
-        return builder.bitcast(memory, element.as_pointer())
-
-    return pointer(pointer, vectors), codegen
 
 
 @intrinsic
@@ -280,7 +265,7 @@ def _look_up(
                 for number, (block, factor) in enumerate(zip(blocks, factors, strict=True)):
                     place = builder.add(builder.mul(c_row, _i64(r)), _i64(number * columns))
                     before = load_unless(builder, afresh, kind, element, c, place)
-                    result = builder.fadd(before, _product(builder, block[r], factor))
+                    result = builder.fadd(before, builder.fmul(block[r], factor))
                     store_at(builder, element, result, c, place)
                 following = builder.append_basic_block("subsets.row")
                 builder.cbranch(builder.icmp_signed("<", _i64(r + 1), left), following, done)
@@ -332,7 +317,7 @@ def _sum_active(
 
             totals = emit_sum(builder, k, [zero for _ in vectors], [a_row, d_row], add)
             for (at, kind), total in zip(vectors, totals, strict=True):
-                product = _product(builder, total, load(kind, element, w, _i64(at)))
+                product = builder.fmul(total, load(kind, element, w, _i64(at)))
                 before = load_unless(builder, afresh, kind, element, sums, _i64(at))
                 store_at(builder, element, builder.fadd(before, product), sums, _i64(at))
 
@@ -341,15 +326,6 @@ def _sum_active(
         return context.get_dummy_value()
 
     return types.void(i, a, i, d, i, i, w, sums, i), codegen
-
-
-def _product(builder: Any, x: Any, y: Any) -> Any:
-    """Emit ``x * y``, rounded before it is added to anything: the same bits wherever that is."""
-    suffix = "f32" if isinstance(x.type.element, ir.FloatType) else "f64"
-    name = f"llvm.arithmetic.fence.v{x.type.count}{suffix}"
-    kind = ir.FunctionType(x.type, [x.type])
-    fence = cgutils.get_or_insert_function(builder.module, kind, name)
-    return builder.call(fence, [builder.fmul(x, y)])
 
 
 def _encode_in_python(dtype, a, a_row, codes, codes_row, m, n):

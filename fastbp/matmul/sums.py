@@ -19,11 +19,14 @@ from fastbp.matmul.tile import (
     load_unless,
     scalar_type,
     store_at,
+    vectors_of,
     widths,
+    zero_of,
 )
 
 UNDER_WAY = 4  # sums of a column
 MOST_VECTORS = 2
+MOST_IN_ORDER = 8
 
 _i64 = ir.IntType(64)
 
@@ -46,6 +49,41 @@ def sum_strip(
             _emit_strip(builder, element, n_columns, operands)
 
         shapes = [(1, n_columns) for n_columns in widths(element, MOST_VECTORS)]
+        emit_shapes(builder, _i64(1), width, shapes, emit)
+        return context.get_dummy_value()
+
+    return types.void(i, b, i, i, i, sums), codegen
+
+
+@intrinsic
+def sum_strip_in_order(
+    typing_context: Any, width: Any, b: Any, b_row: Any, k: Any, afresh: Any, sums: Any
+) -> Any:
+    """Likewise, one row after the other, of up to MOST_IN_ORDER vectors."""
+    element, i = b.dtype, types.int64
+    length = VECTOR_BYTES // (element.bitwidth // 8)
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        width, *operands = arguments
+        b, b_row, k, afresh, sums = operands
+        shapes = [(1, n * length) for n in range(1, MOST_IN_ORDER + 1)]
+
+        def emit(_: int, n_columns: int) -> None:
+            vectors = vectors_of(element, n_columns)
+
+            def add(offsets: Any, totals: Any) -> Any:
+                return [
+                    builder.fadd(
+                        total, load_at(builder, kind, element, b, builder.add(offsets[0], _i64(at)))
+                    )
+                    for (at, kind), total in zip(vectors, totals, strict=True)
+                ]
+
+            totals = emit_sum(builder, k, [zero_of(kind) for _, kind in vectors], [b_row], add)
+            for (at, kind), total in zip(vectors, totals, strict=True):
+                before = load_unless(builder, afresh, kind, element, sums, _i64(at))
+                store_at(builder, element, builder.fadd(before, total), sums, _i64(at))
+
         emit_shapes(builder, _i64(1), width, shapes, emit)
         return context.get_dummy_value()
 

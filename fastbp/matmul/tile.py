@@ -30,10 +30,12 @@ _X86 = "sse2" in _FEATURES
 _HAS_FMA = "fma" in _FEATURES or not _X86
 # Accumulators, the vectors of B and one element of A must fit 32 or 16 vector registers.
 _FEW_REGISTERS = _X86 and VECTOR_BYTES < 64
+KILOBYTE = 1024
 TILE_ROWS = 6 if _FEW_REGISTERS else 8
 ROW_CHOICES = (TILE_ROWS, 4, 1)
 MOST_VECTORS = (2, 2, 8)  # in a row of such a tile
-HALVES = () if _FEW_REGISTERS else (3, 5)  # other widths, in half vectors: for what is left over
+# Other widths of several rows, in half vectors: for what is left over.
+HALVES = () if _FEW_REGISTERS else (3, 5)
 DOT_SHAPES = ((TILE_ROWS, 1), (4, 1), (1, 1), (4, 2), (1, 2))  # of the other kind
 
 # What a tile does to its block of C before it is stored; `factor` is one more matrix.
@@ -51,12 +53,17 @@ def vector_length(dtype: Any) -> int:
 
 
 def padded(n: int, dtype: Any) -> int:
-    """Return the length of a row in memory that holds n elements and all a tile may touch."""
-    vector = vector_length(dtype)
-    width = 16 // np.dtype(dtype).itemsize
+    """Return the length of a row in memory that holds n elements and all a tile may touch.
+
+    It has a vector more where rows would lie whole kilobytes apart: some columns of many rows would
+    then have but a part of the cache, that which goes with the addresses' last digits.
+    """
+    vector, itemsize = vector_length(dtype), np.dtype(dtype).itemsize
+    width = 16 // itemsize
     while width < vector and width < n:
         width *= 2
-    return int(-(-n // width) * width)
+    length = int(-(-n // width) * width)
+    return length + vector if length * itemsize % KILOBYTE == 0 else length
 
 
 @intrinsic
@@ -67,6 +74,21 @@ def length_of_vector(typing_context: Any, pointer: Any) -> Any:
         return _i64(VECTOR_BYTES // _itemsize(pointer.dtype))
 
     return types.int64(pointer), codegen
+
+
+@intrinsic(prefer_literal=True)
+def stack_memory(typing_context: Any, pointer: Any, vectors: Any) -> Any:
+    """Memory for a constant number of vectors, on the stack; a pointer like the one given."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        element = scalar_type(pointer.dtype)
+        size = vectors.literal_value * VECTOR_BYTES // (pointer.dtype.bitwidth // 8)
+        with builder.goto_entry_block():
+            memory = builder.alloca(ir.ArrayType(element, size))
+        memory.align = VECTOR_BYTES
+        return builder.bitcast(memory, element.as_pointer())
+
+    return pointer(pointer, vectors), codegen
 
 
 def widths(element: Any, most: int) -> list[int]:
@@ -83,7 +105,7 @@ def shapes_of(element: Any, n_choices: int = len(ROW_CHOICES)) -> list[tuple[int
     choices = list(zip(ROW_CHOICES, MOST_VECTORS, strict=True))[:n_choices]
     shapes = [(rows, width) for rows, most in choices for width in widths(element, most)]
     half = VECTOR_BYTES // _itemsize(element) // 2
-    return shapes + [(rows, n * half) for rows, _ in choices for n in HALVES]
+    return shapes + [(rows, n * half) for rows, _ in choices if rows > 1 for n in HALVES]
 
 
 @intrinsic
@@ -291,7 +313,7 @@ def emit_sum(
     return totals
 
 
-def _finish(
+def finish(
     builder: Any, element: Any, epilogue: Any, places: Any, c: Any, factor: Any = None
 ) -> None:
     """Emit the epilogue of values at their places, and the stores.
@@ -299,12 +321,15 @@ def _finish(
     `places` are (value, offset in C, offset of its factor); `c` and `factor` are pointers. Without
     a factor the epilogue is one that needs none.
     """
-    stored = builder.append_basic_block("tile.stored")
-    switch = builder.switch(epilogue, stored)
+    lowest = builder.select(
+        builder.icmp_signed("==", epilogue, _i64(RELU)),
+        zero_of(scalar_type(element)),
+        ir.Constant(scalar_type(element), -np.inf),
+    )
 
-    def relu(x: Any, at: Any) -> Any:
-        zero = zero_of(x.type)
-        return builder.select(builder.fcmp_ordered("<", x, zero), zero, x)  # a NaN stays one
+    def bound(x: Any, at: Any) -> Any:  # ReLU, or C as it is: they share their code
+        least = broadcast(builder, lowest, x.type) if isinstance(x.type, ir.VectorType) else lowest
+        return builder.select(builder.fcmp_ordered("<", x, least), least, x)  # a NaN stays one
 
     def mask(x: Any, at: Any) -> Any:
         zero, other = zero_of(x.type), load_at(builder, x.type, element, factor, at)
@@ -313,16 +338,19 @@ def _finish(
     def scale(x: Any, at: Any) -> Any:
         return builder.fmul(x, load_at(builder, x.type, element, factor, at))
 
-    functions = {STORE: None, RELU: relu}
+    stored = builder.append_basic_block("tile.stored")
+    others = builder.append_basic_block("tile.bound")
+    functions = [(others, bound)]
+    switch = builder.switch(epilogue, others)
     if factor:
-        functions |= {MASK: mask, SCALE: scale}
-    for code, function in functions.items():
-        block = builder.append_basic_block(f"tile.epilogue{code}")
-        switch.add_case(_i64(code), block)
+        for code, function in ((MASK, mask), (SCALE, scale)):
+            block = builder.append_basic_block(f"tile.epilogue{code}")
+            switch.add_case(_i64(code), block)
+            functions.append((block, function))
+    for block, function in functions:
         builder.position_at_end(block)
         for value, c_at, factor_at in places:
-            result = function(value, factor_at) if function else value
-            store_at(builder, element, result, c, c_at)
+            store_at(builder, element, function(value, factor_at), c, c_at)
         builder.branch(stored)
     builder.position_at_end(stored)
 
@@ -375,7 +403,7 @@ def _emit_tile(
     finished = [
         (result, offset(c_row, r, at), offset(factor_row, r, at)) for r, at, result in results
     ]
-    _finish(builder, element, code, finished, c, factor)
+    finish(builder, element, code, finished, c, factor)
 
 
 def load_unless(builder: Any, afresh: Any, kind: Any, element: Any, base: Any, offset: Any) -> Any:
@@ -444,7 +472,7 @@ def _emit_dot_tile(builder: Any, element: Any, rows: int, columns: int, operands
         )
         for r, j, total in results
     ]
-    _finish(builder, element, epilogue, totals, c)
+    finish(builder, element, epilogue, totals, c)
 
 
 def _add_up(builder: Any, vector: Any) -> Any:

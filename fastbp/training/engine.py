@@ -23,11 +23,13 @@ from fastbp.kernels.arrays import (
     HALTED,
     LOSS_PARAMETER,
     N_SETTINGS,
+    NONZEROS,
     PATIENCE,
     PENALTY,
     SQUARES,
     TOLERANCE,
     WAITED,
+    WANTED,
     Bundles,
     Solver,
     no_run,
@@ -35,6 +37,7 @@ from fastbp.kernels.arrays import (
 from fastbp.kernels.plan import Plan
 from fastbp.kernels.shuffle import generator_addresses
 from fastbp.kernels.update import GRADIENT_ONLY
+from fastbp.matmul.nonzeros import nonzeros_address
 from fastbp.network import Weights, aligned_zeros, find_large, make_network, transpose_weights
 from fastbp.pool import Pool
 from fastbp.samples import NO_ADDRESSES, NO_ROWS, Samples
@@ -298,6 +301,8 @@ class Engine:
         if run.watch[HALTED]:
             per_epoch = -(-len(data.order) // self.batch_size) * self.chunks_per_batch
             last = int(run.watch[ENDED]) * per_epoch
+        if self.workspace.addresses[NONZEROS] == WANTED:
+            self.workspace.addresses[NONZEROS] = nonzeros_address(self.weights.dtype.name)
         self.pace.record(n_threads, last - first, seconds)
         self.seconds += seconds
         return last
