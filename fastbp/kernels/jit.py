@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ContextDecorator
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def revision() -> str:
     return digest.hexdigest()
 
 
-class _Turn:
+class _Turn(ContextDecorator):
     """Inside, processes take turns to compile: the next loads what the one before has saved.
 
     A turn is taken where something is in no cache, and ends with the outermost function. It is a
@@ -131,7 +132,7 @@ def _lock(file: Any) -> bool:
     return True
 
 
-_turn = _Turn()
+turn = _Turn()
 
 
 class _CacheFile(IndexDataCacheFile):  # type: ignore[misc]
@@ -163,7 +164,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         found = super().load_overload(sig, target_context)
-        if found is None and _turn.take(self._cache_path):
+        if found is None and turn.take(self._cache_path):
             found = super().load_overload(sig, target_context)
         if found is None:
             _announce()
@@ -193,7 +194,7 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
 
         @wraps(compile_alone)
         def compile_in_turn(signature: Any) -> Any:
-            with _turn:
+            with turn:
                 return compile_alone(signature)
 
         dispatcher.compile = compile_in_turn
@@ -277,7 +278,7 @@ def c_function(
     options = {"nopython": True, "_nrt": False, "error_model": "numpy", "fastmath": fastmath}
     compiled = CFunc(function, (arguments, types.void), {}, options)
     compiled._cache = _cache_for(function, f"c_function {as_written}")  # type: ignore[attr-defined]
-    with _turn:
+    with turn:
         if not compile_it and not _is_cached(compiled):
             return 0
         compiled.compile()

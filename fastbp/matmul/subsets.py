@@ -18,7 +18,6 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.kernels.jit import DISABLED, c_function, memory_view, shifted
-from fastbp.matmul.product import SMALLEST_PART
 from fastbp.matmul.tile import (
     VECTOR_BYTES,
     broadcast,
@@ -77,9 +76,7 @@ def multiply_subsets(
     units_at_a_time = n if n_groups <= MOST_GROUPS else MOST_UNITS
     i = 0
     while i < m:
-        width = vector
-        while width // 2 >= m - i and width * SMALLEST_PART > vector:
-            width //= 2
+        width = vector // 4 if 4 * (m - i) <= vector else vector
         for unit in range(0, n, units_at_a_time):
             for first in range(0, n_groups, MOST_GROUPS):
                 groups = min(MOST_GROUPS, n_groups - first)
@@ -121,6 +118,12 @@ def subset_addresses(dtype: str) -> tuple[int, int]:
         c_function(encode, f, i, codes, i, i, i, as_written=True),
         c_function(multiply_subsets, *kinds, as_written=True),
     )
+
+
+def _widths(element: Any) -> tuple[int, int]:
+    """Return the columns that are done at a time: a vector, or a quarter of one at the end."""
+    vector = VECTOR_BYTES // (int(element.bitwidth) // 8)
+    return vector, vector // 4
 
 
 @intrinsic
@@ -186,7 +189,7 @@ def _fill_table(
             strides = [builder.mul(row, _i64(GROUP)) for row in (x_row, d_row)]
             emit_sum(builder, groups, [], [*strides, _i64(SUBSETS * columns)], fill)
 
-        emit_shapes(builder, _i64(1), width, [(1, n) for n in widths(element, 1)], emit)
+        emit_shapes(builder, _i64(1), width, [(1, n) for n in _widths(element)], emit)
         return context.get_dummy_value()
 
     return types.void(i, x, i, d, i, i, table), codegen
@@ -273,7 +276,7 @@ def _look_up(
             builder.branch(done)
             builder.position_at_end(done)
 
-        shapes = [(m, n) for m in (vector, vector // 4) for n in widths(element, 1)]
+        shapes = [(m, n) for m in _widths(element) for n in _widths(element)]
         emit_shapes(builder, units, width, shapes, emit)
         return context.get_dummy_value()
 
@@ -321,7 +324,8 @@ def _sum_active(
                 before = load_unless(builder, afresh, kind, element, sums, _i64(at))
                 store_at(builder, element, builder.fadd(before, product), sums, _i64(at))
 
-        shapes = [(1, n) for n in widths(element, MOST_SUMMED)]
+        vector = VECTOR_BYTES // (element.bitwidth // 8)
+        shapes = [(1, n) for n in widths(element, MOST_SUMMED) if n >= vector]
         emit_shapes(builder, _i64(1), width, shapes, emit)
         return context.get_dummy_value()
 

@@ -34,6 +34,7 @@ from fastbp.kernels.arrays import (
     Solver,
     no_run,
 )
+from fastbp.kernels.jit import turn
 from fastbp.kernels.plan import Plan
 from fastbp.kernels.shuffle import generator_addresses
 from fastbp.kernels.update import GRADIENT_ONLY
@@ -146,6 +147,7 @@ class Engine:
         self.plan.set("run", batch_size=batch_size, seed=seed)
         transpose_weights(self.plan.network)
 
+    @turn
     def _prepare(
         self, rows: int, n_threads: int, kept: bool, patience: float
     ) -> tuple[Plan, int, Pace]:
