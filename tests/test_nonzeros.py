@@ -142,7 +142,8 @@ def test_a_network_has_the_same_bits_without(monkeypatch):
     assert memory.addresses[arrays.NONZEROS] == 0
     flat, memory = train(monkeypatch, has_it=True)
     np.testing.assert_array_equal(flat, by_tiles)
-    assert memory.densities == pytest.approx([0.3, 0.5, 0.5, 1.0], abs=0.15)
+    assert ((memory.densities[:3] > 0.2) & (memory.densities[:3] < 0.6)).all()
+    assert memory.densities[3] == 1  # of tanh
 
 
 def test_it_is_compiled_when_it_is_first_wanted(monkeypatch):

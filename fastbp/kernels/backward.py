@@ -9,7 +9,7 @@ import numpy as np
 from fastbp.kernels.activations import IDENTITY, RELU
 from fastbp.kernels.arrays import DIFFERENTIATE, ENCODE, MULTIPLY_SUBSETS
 from fastbp.kernels.forward import choose_path
-from fastbp.kernels.jit import address, call, part
+from fastbp.kernels.jit import address, call, inner_kernel, part
 from fastbp.kernels.plan import as_integer, bundles
 from fastbp.kernels.sharing import find_panel, most_rows
 from fastbp.matmul import product as p
@@ -143,12 +143,12 @@ def _multiply_subsets(network, workspace, panel, sample, k, gradient, bias_gradi
     call(workspace.addresses[MULTIPLY_SUBSETS], operands)
 
 
-@part
-def keep_weights_above(network, workspace):
+@inner_kernel
+def keep_weights_above(layers, parameters, above):
     """Copy the weights of a single output, for threads that need them while one updates them."""
-    above = network.layers[network.layers.size - 1].weights
-    for j in range(workspace.above.size):
-        workspace.above[j] = network.parameters[above + j]
+    place = layers[layers.size - 1].weights
+    for j in range(above.size):
+        above[j] = parameters[place + j]
 
 
 def differentiate_parts(plan, n_rows, gap, first, last):

@@ -44,7 +44,12 @@ def forward(plan, step, start, low, high):
             fused = layer.activation == RELU and i + 1 < n_layers
             now = step % STEPS_UNMEASURED == 0
             if now and low == 0 and high >= ROWS_MEASURED and fills_vectors(layer.n_in, itemsize):
-                _measure_density(layer, workspace, i)
+                density = _measure_density(
+                    workspace.activations, layer.input, layer.input_row, layer.n_in
+                )
+                # All threads read it, so it is written only where it has changed by much.
+                if abs(density - workspace.densities[i]) > DENSITIES_APART:
+                    workspace.densities[i] = density
             _multiply(network, workspace, i, fused, low, high)
         first = layer.output + low * layer.output_row
         last = layer.output + high * layer.output_row
@@ -57,16 +62,14 @@ def forward(plan, step, start, low, high):
             call(workspace.addresses[DROP], (as_integer(plan), step, start, low, high, i))
 
 
-@part
-def _measure_density(layer, workspace, i):
-    """How much of a layer's inputs is not 0, in some rows; noted where it has changed by much."""
-    a, found = workspace.activations, 0
-    for row in range(ROWS_MEASURED):
-        for j in range(0, layer.n_in, WORD):
-            found += count_nonzeros(a, layer.input + row * layer.input_row + j, layer.n_in - j)
-    density = found / (ROWS_MEASURED * layer.n_in)
-    if abs(density - workspace.densities[i]) > DENSITIES_APART:  # all threads read it
-        workspace.densities[i] = density
+@inner_kernel
+def _measure_density(a, offset, row, n):
+    """How much of rows of n elements from an offset on is not 0, in the first of them."""
+    found = 0
+    for r in range(ROWS_MEASURED):
+        for j in range(0, n, WORD):
+            found += count_nonzeros(a, offset + r * row + j, n - j)
+    return found / (ROWS_MEASURED * n)
 
 
 @part
