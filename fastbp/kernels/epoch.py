@@ -200,7 +200,8 @@ def train(plan, member, size, place):
             if data.indptr.size > 0 and mine.by_rows == 0:
                 call(addresses[SORT], (this, chunk.start, chunk.rows))
             _add_weights(data, workspace, chunk)
-            keep_weights_above(b.network.layers, b.network.parameters, workspace.above)
+            if workspace.above.size > 0:
+                keep_weights_above(b.network.layers, b.network.parameters, workspace.above)
         low, high = share_rows(member, size, chunk.rows, workspace.grain)
         shift = member * mine.gap  # of the rows in memory
         start, low, high = chunk.start - shift, low + shift, high + shift

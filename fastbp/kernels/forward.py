@@ -27,7 +27,8 @@ def forward(plan, step, start, low, high):
     """
     b = bundles(plan)
     network, data, workspace = b.network, b.data, b.workspace
-    sparse, itemsize = data.indptr.size > 0, workspace.one.itemsize
+    sparse = data.indptr.size > 0
+    measures = low == 0 and high >= ROWS_MEASURED and step % STEPS_UNMEASURED == 0
     if not sparse:
         layer = network.layers[0]
         row = layer.input_row
@@ -42,8 +43,7 @@ def forward(plan, step, start, low, high):
         else:
             # The slope of a hidden ReLU is read off its output, that of an output is not.
             fused = layer.activation == RELU and i + 1 < n_layers
-            now = step % STEPS_UNMEASURED == 0
-            if now and low == 0 and high >= ROWS_MEASURED and fills_vectors(layer.n_in, itemsize):
+            if measures and fills_vectors(layer.n_in, workspace.one.itemsize):
                 density = _measure_density(
                     workspace.activations, layer.input, layer.input_row, layer.n_in
                 )

@@ -37,6 +37,7 @@ from fastbp.matmul.tile import (
     zero_of,
 )
 
+MOST_DENSITY = 0.85  # of the left side, where the right has very many columns
 WORD = 64  # elements that are looked at together
 MOST_VECTORS = 8  # of a row of B at a time
 WORDS = WORD * 8 // VECTOR_BYTES  # vectors that hold as many words
@@ -98,13 +99,13 @@ def fills_vectors(n, itemsize):
 @part
 def is_sparse_enough(density, k, n, itemsize):
     """Tell whether it is worth it where so much of A, (m, k), is not 0, and B has n columns."""
-    if not (fills_vectors(k, itemsize) and fills_vectors(n, itemsize)):
+    if density > MOST_DENSITY or not (fills_vectors(k, itemsize) and fills_vectors(n, itemsize)):
         return False
     vector = VECTOR_BYTES // itemsize
     vectors = (n + vector - 1) // vector
     passes = (vectors + MOST_VECTORS - 1) // MOST_VECTORS
     # In loads of a vector: those of B and of an element of A, and what finding it costs.
-    return density * (vectors + 1.75 * passes) < 0.85 * n / vector
+    return density * (vectors + 1.75 * passes) < MOST_DENSITY * n / vector
 
 
 @cache

@@ -160,9 +160,9 @@ def choose_width(vector, left, rows):
         width = vector
         while width // 2 >= left and width * SMALLEST_PART > vector:
             width //= 2
-    elif rows == ROW_CHOICES[0] and len(HALVES) > 0 and 2 * left <= 3 * vector:
+    elif rows != ROW_CHOICES[1] and len(HALVES) > 0 and 2 * left <= 3 * vector:
         width = 3 * vector // 2
-    elif rows == ROW_CHOICES[0] and len(HALVES) > 0 and 4 * vector < 2 * left <= 5 * vector:
+    elif rows != ROW_CHOICES[1] and len(HALVES) > 0 and 4 * vector < 2 * left <= 5 * vector:
         width = 5 * vector // 2
     elif rows == ROW_CHOICES[0]:
         # 1.5 vectors and less: one vector, then what is left in a narrower one.

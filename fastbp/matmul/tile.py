@@ -34,7 +34,7 @@ KILOBYTE = 1024
 TILE_ROWS = 6 if _FEW_REGISTERS else 8
 ROW_CHOICES = (TILE_ROWS, 4, 1)
 MOST_VECTORS = (2, 2 if _FEW_REGISTERS else 4, 8)  # in a row of such a tile
-# Other widths of the tallest tiles, in half vectors: for what is left over.
+# Other widths, in half vectors, for what is left over; tiles of four rows may have four vectors.
 HALVES = () if _FEW_REGISTERS else (3, 5)
 DOT_SHAPES = ((TILE_ROWS, 1), (4, 1), (1, 1), (4, 2), (1, 2))  # of the other kind
 
@@ -105,7 +105,7 @@ def shapes_of(element: Any, n_choices: int = len(ROW_CHOICES)) -> list[tuple[int
     choices = list(zip(ROW_CHOICES, MOST_VECTORS, strict=True))[:n_choices]
     shapes = [(rows, width) for rows, most in choices for width in widths(element, most)]
     half = VECTOR_BYTES // _itemsize(element) // 2
-    return shapes + [(TILE_ROWS, n * half) for n in HALVES]
+    return shapes + [(rows, n * half) for rows, _ in choices if rows != 4 for n in HALVES]
 
 
 @intrinsic
