@@ -78,9 +78,11 @@ class Fits:
 
     def sample(self) -> float:
         """Return the seconds of a mini-batch."""
-        long = _median_seconds(self.fit, (1 + self.problem.epochs,), self.repeats)
-        short = _median_seconds(self.fit, (1,), self.repeats)
-        return (long - short) / (self.problem.epochs * self.problem.batches)
+        epochs, seconds = self.problem.epochs, []
+        for _ in range(self.repeats):  # in turn: what is done again and again is in the caches
+            seconds.append([_seconds(self.fit, (n,)) for n in (1 + epochs, 1)])
+        long, short = (median(column) for column in zip(*seconds, strict=True))
+        return (long - short) / (epochs * self.problem.batches)
 
 
 class Calls:
@@ -101,9 +103,10 @@ def _repeats(seconds: float) -> int:
 
 
 def _median_seconds(function: Callable[..., Any], arguments: Sequence[Any], repeats: int) -> float:
-    seconds = []
-    for _ in range(repeats):
-        began = perf_counter()
-        function(*arguments)
-        seconds.append(perf_counter() - began)
-    return median(seconds)
+    return median(_seconds(function, arguments) for _ in range(repeats))
+
+
+def _seconds(function: Callable[..., Any], arguments: Sequence[Any]) -> float:
+    began = perf_counter()
+    function(*arguments)
+    return perf_counter() - began

@@ -37,7 +37,7 @@ from fastbp.matmul.transpose import turn_over
 GROUP = 4  # rows in a group
 SUBSETS = 1 << GROUP
 CODE = 8  # a subset's code is its number times this: bytes in a table of rows of as many
-MOST_GROUPS = 25  # in the table: 25 KB of the nearest cache
+MOST_GROUPS = 13  # in the table: 13 KB of the nearest cache, which has room for X beside it
 TABLE = MOST_GROUPS * SUBSETS  # vectors in it
 MOST_UNITS = 256  # whose sums are kept while the table changes
 MOST_SUMMED = 4  # vectors of a row of sums
