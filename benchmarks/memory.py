@@ -42,9 +42,9 @@ def run(options: Options) -> dict[str, Any]:
 def measure(name: str, dtype: str, n_samples: int, n_inputs: int) -> float:
     """Return the peak beyond what was resident before a fit of two epochs, over the bytes of X.
 
-    A fit of few samples comes first: code and threads are then there.
+    A fit of few samples, but many epochs, comes first: code and threads are then there.
     """
-    few = Problem("few", 400, n_inputs, (100,), n_classes=10, batch_size=200, epochs=10)
+    few = Problem("few", 400, n_inputs, (100,), n_classes=10, batch_size=200, epochs=500)
     contender = load(name)(few, dtype, children.count_processors())
     contender.fit(few.epochs)
     contender.X = draw((n_samples, n_inputs), dtype, SEED)
