@@ -37,7 +37,7 @@ from fastbp.matmul.tile import (
     zero_of,
 )
 
-MOST_DENSITY = 0.85  # of the left side, where the right has very many columns
+MOST_DENSITY = 0.85  # of the left side that is worth it, where the right has very many columns
 WORD = 64  # elements that are looked at together
 MOST_VECTORS = 8  # of a row of B at a time
 WORDS = WORD * 8 // VECTOR_BYTES  # vectors that hold as many words
@@ -53,8 +53,8 @@ def multiply_nonzeros(
     """`fastbp.matmul.product.multiply` by the elements of A that are not 0.
 
     The rows of A are contiguous, or its columns; so are the rows of B. Columns of all are touched
-    up to whole vectors, and k or m is at least one. With columns of A the epilogue is STORE, and C
-    may be where `start` is.
+    up to whole vectors, and k is 1 at least. With columns of A the epilogue is STORE, and C may be
+    where `start` is.
     """
     so_far, words = stack_memory(c, SUMS), stack_memory(c, WORDS)
     if summing != KEEP and m < ROW_CHOICES[1]:

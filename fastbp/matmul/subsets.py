@@ -98,9 +98,8 @@ def multiply_subsets(
         while width > vector and width >= n - j + vector:
             width //= 2
         _sum_active(
-            width, shifted(a, j), a_row, d, d_row, k, shifted(w, j),
-            shifted(sums, j), afresh,
-        )  # fmt: skip
+            width, shifted(a, j), a_row, d, d_row, k, shifted(w, j), shifted(sums, j), afresh
+        )
         j += width
 
 
