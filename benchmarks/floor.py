@@ -1,6 +1,6 @@
 """The arithmetic floor: the multiply-adds of a mini-batch, at the rate of a large matrix product.
 
-No library that multiplies dense matrices in this precision can be faster, whatever it fuses. The
+No library that does them all, in this precision, can be faster, whatever it fuses. The
 rate is measured in `benchmarks.processors`.
 """
 

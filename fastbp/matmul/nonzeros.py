@@ -27,6 +27,7 @@ from fastbp.matmul.tile import (
     emit_shapes,
     emit_sum,
     finish,
+    join,
     length_of_vector,
     load_at,
     multiply_add,
@@ -325,13 +326,7 @@ def _emit_choice(builder: Any, condition: Any, yes: Any, no: Any) -> list[Any]:
         results.append((function(), builder.block))
         builder.branch(blocks[2])
     builder.position_at_end(blocks[2])
-    chosen = []
-    for pair in zip(*(values for values, _ in results), strict=True):
-        phi = builder.phi(pair[0].type)
-        for value, (_, block) in zip(pair, results, strict=True):
-            phi.add_incoming(value, block)
-        chosen.append(phi)
-    return chosen
+    return join(builder, results)
 
 
 def _emit_bits(builder: Any, word: Any, initial: list[Any], use: Any) -> list[Any]:
@@ -350,13 +345,7 @@ def _emit_bits(builder: Any, word: Any, initial: list[Any], use: Any) -> list[An
         phi.add_incoming(after, body)
     builder.cbranch(builder.icmp_unsigned("!=", following, _i64(0)), body, end)
     builder.position_at_end(end)
-    totals = []
-    for first, after in zip(initial, updated, strict=True):
-        total = builder.phi(first.type)
-        total.add_incoming(first, entry)
-        total.add_incoming(after, body)
-        totals.append(total)
-    return totals
+    return join(builder, [(initial, entry), (updated, body)])
 
 
 if DISABLED:

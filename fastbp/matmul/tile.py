@@ -304,13 +304,18 @@ def emit_sum(
         phi.add_incoming(following, body)
     builder.cbranch(builder.icmp_signed("<", following_step, steps), body, end)
     builder.position_at_end(end)
-    totals = []
-    for first, following in zip(initial, updated, strict=True):
-        total = builder.phi(first.type)
-        total.add_incoming(first, entry)
-        total.add_incoming(following, body)
-        totals.append(total)
-    return totals
+    return join(builder, [(initial, entry), (updated, body)])
+
+
+def join(builder: Any, sources: list[tuple[list[Any], Any]]) -> list[Any]:
+    """Emit the choice among lists of values by the block that control has come from."""
+    joined = []
+    for values in zip(*(values for values, _ in sources), strict=True):
+        phi = builder.phi(values[0].type)
+        for value, (_, block) in zip(values, sources, strict=True):
+            phi.add_incoming(value, block)
+        joined.append(phi)
+    return joined
 
 
 def finish(
