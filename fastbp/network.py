@@ -22,7 +22,6 @@ __all__ = [
     "Weights",
     "aligned_zeros",
     "draw_weights",
-    "find_large",
     "make_network",
     "plain",
     "transpose_weights",
@@ -78,7 +77,8 @@ class Weights:
 
     For each layer the vector holds W, of shape (n_in, n_out), or where that is narrow W.T, and
     below it b; each row is padded to the vectors of the processor. `coefs` and `intercepts` are
-    views of it: what is written into them is in the vector.
+    views of it: what is written into them is in the vector. `large` tells of each layer whether
+    BLAS multiplies in it.
 
     Parameters
     ----------
@@ -90,9 +90,8 @@ class Weights:
     def __init__(self, units: Sequence[int], dtype: DTypeLike) -> None:
         self.units = tuple(units)
         self.dtype = np.dtype(dtype)
-        self._matrices = _lay_out_matrices(
-            self.units, self.dtype, find_large(self.units, self.dtype)
-        )
+        self.large = tuple(uses_blas(n_in, n_out, dtype) for n_in, n_out in pairwise(self.units))
+        self._matrices = _lay_out_matrices(self.units, self.dtype, self.large)
         self.flat = self.zeros()
 
     @cached_property
@@ -181,11 +180,6 @@ def _lay_out_matrices(
     return matrices
 
 
-def find_large(units: Sequence[int], dtype: DTypeLike) -> tuple[bool, ...]:
-    """Tell of each layer whether BLAS multiplies in it."""
-    return tuple(uses_blas(n_in, n_out, dtype) for n_in, n_out in pairwise(units))
-
-
 def make_network(
     weights: Weights,
     names: Sequence[str],
@@ -211,10 +205,9 @@ def make_network(
         Whether X is.
     """
     dtype = weights.dtype.name
-    large = find_large(weights.units, dtype)
     dropped = tuple(map(choose_threshold, dropout))
     layers, n_transposed = _lay_out(
-        weights.units, tuple(names), dropped, dtype, large, rows, training, sparse
+        weights.units, tuple(names), dropped, dtype, weights.large, rows, training, sparse
     )
     network = Network(layers, weights.flat, aligned_zeros(n_transposed, weights.dtype))
     transpose_weights(network)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastbp.kernels import epoch
 from fastbp.kernels.arrays import N_SETTINGS, Bundles, Solver, no_run
 from fastbp.kernels.plan import Plan
-from fastbp.network import Weights, find_large, make_network
+from fastbp.network import Weights, make_network
 from fastbp.pool import Pool
 from fastbp.samples import NO_ROWS, Samples
 from fastbp.threads import choose_threads, run_on_threads, single_threaded_blas
@@ -49,7 +49,6 @@ class Predictor:
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
         self._work = float(count_weights(weights))
-        self._large = find_large(weights.units, weights.dtype)
 
     def __call__(
         self, names: Sequence[str], X: Any, n_jobs: int | None, order: Array | None = None
@@ -73,7 +72,7 @@ class Predictor:
         samples = Samples(X)
         n_threads = choose_threads(n_jobs, len(order) * self._work / CALLS)
         rows = FEW_ROWS if len(order) <= FEW_ROWS else CHUNK_ROWS
-        shape = self.weights.units, self.weights.dtype, self._large
+        shape = self.weights.units, self.weights.dtype, self.weights.large
         kind = (*shape, names, samples.kind(), rows, n_threads)
         prepared = _pool.take(kind, lambda: self._prepare(names, samples, rows, n_threads))
         out = self._run(prepared, samples, order, n_threads, compile_it=n_jobs is not None)
@@ -112,7 +111,7 @@ class Predictor:
         plan.set("data", **samples.stored(), order=order)
         plan.set("run", out=out)
         plan.workspace.team[:] = 0  # nobody has taken a piece
-        with single_threaded_blas() if any(self._large) else nullcontext():
+        with single_threaded_blas() if any(self.weights.large) else nullcontext():
             run_on_threads(prepared.address, plan, n_threads, compile_it)
         plan.forget_arrays()
         return out

@@ -1137,3 +1137,17 @@ def test_under_the_users_own_backend(name):
 def test_a_search_that_was_not_fitted_says_so():
     with pytest.raises(NotFittedError):
         OURS.GridSearchCV(CLASSIFIER, {"alpha": [0.1]}).predict([[0.0] * 4])
+
+
+def test_accuracy_asked_for_by_name_is_counted_without_scikit_learns_checks(monkeypatch):
+    def fail(*args, **kwargs):
+        raise AssertionError("scikit-learn's scorer was called")
+
+    X, y = small_iris()
+    arguments = clone(CLASSIFIER), {"alpha": [0.1, 0.01]}
+    expected = STOCK.GridSearchCV(*arguments, scoring="accuracy").fit(X, y)
+    monkeypatch.setattr(evaluation, "_score", fail)
+    search = OURS.GridSearchCV(*arguments, scoring="accuracy").fit(X, y)
+    np.testing.assert_array_equal(
+        search.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"]
+    )

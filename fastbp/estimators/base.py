@@ -26,6 +26,7 @@ from fastbp.estimators.checks import (
     check_weights,
     multiply_weights,
 )
+from fastbp.estimators.cloning import is_constant
 from fastbp.estimators.documentation import (
     SCORING,
     SHARED_ATTRIBUTES,
@@ -304,10 +305,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             for name in _OF_STOCHASTIC_SOLVERS:
                 self.__dict__.pop(name, None)
         else:
-            progress = stochastic.Progress()
-            if self.early_stopping:
-                progress = stochastic.Progress.for_validation()
-            self._keep_progress(progress)
+            self._keep_progress(self._fresh_progress())
 
     def _go_on_from(self, units: tuple[int, ...], dtype: np.dtype[Any]) -> Weights:
         """Return the weights that are there, whoever put them there."""
@@ -530,12 +528,14 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
 
     # The attributes of scikit-learn's estimators, and `Progress`, which holds them in training.
 
+    def _fresh_progress(self) -> stochastic.Progress:
+        return (
+            stochastic.Progress.for_validation() if self.early_stopping else stochastic.Progress()
+        )
+
     def _take_up_progress(self) -> stochastic.Progress:
-        fresh = stochastic.Progress()
-        if self.early_stopping:
-            fresh = stochastic.Progress.for_validation()
         if getattr(self, "loss_curve_", None) is None:
-            return fresh  # the first fit was by L-BFGS
+            return self._fresh_progress()  # the first fit was by L-BFGS
         progress = stochastic.Progress(
             loss_curve=self.loss_curve_,
             best_loss=getattr(self, "best_loss_", None),
@@ -547,6 +547,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         )
         if self.early_stopping != (progress.validation_scores is not None):
             # early_stopping was switched since: what is best is another question now
+            fresh = self._fresh_progress()
             fresh.loss_curve, fresh.samples_seen = progress.loss_curve, progress.samples_seen
             fresh.history = progress.history
             return fresh
@@ -673,6 +674,17 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         memo[id(self)] = twin
         twin.__setstate__(deepcopy(state, memo))
         return twin
+
+    def __sklearn_clone__(self) -> Self:
+        # scikit-learn's, without what there is nothing to do about before a fit; see cloning.py.
+        parameters = vars(self)
+        is_plain = all(map(is_constant, parameters.values()))
+        if is_plain and parameters.keys() == set(self._get_param_names()):
+            twin = type(self)(**parameters)
+            if vars(twin) == parameters:
+                return twin
+        copied: Self = super().__sklearn_clone__()
+        return copied
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -54,6 +54,12 @@ class Plan:
             for field, value in bundle._asdict().items():
                 self._places[name][field] = len(integers)
                 integers += _integers(value)
+        self._given: list[tuple[dict[str, Any], str]] = []  # arrays of others, from use to use
+        for bundle in (self.network, self.data, self.solver, self.run):
+            held = bundle.__dict__
+            for field, value in held.items():
+                if isinstance(value, np.ndarray) and field not in KEPT:
+                    self._given.append((held, field))
         self._memory = np.array(integers, np.int64)
         self.address = int(self._memory.ctypes.data)
         self.type = _number_of(tuple(_kind(v) for bundle in bundles for v in bundle))
@@ -74,10 +80,9 @@ class Plan:
 
     def forget_arrays(self) -> None:
         """Keep neither data nor weights alive; they are to be set anew."""
-        for bundle in (self.network, self.data, self.solver, self.run):
-            for field, value in vars(bundle).items():
-                if isinstance(value, np.ndarray) and value.size and field not in KEPT:
-                    setattr(bundle, field, None)
+        for held, field in self._given:
+            if held[field] is not None and held[field].size:  # an empty one is not made each time
+                held[field] = None
 
 
 def _integers(value: Any) -> list[int]:

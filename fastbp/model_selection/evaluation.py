@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 from sklearn.metrics import get_scorer
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
 from sklearn.model_selection._validation import _score
@@ -24,12 +23,15 @@ from sklearn.utils.validation import _check_method_params
 
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
+from fastbp.estimators.cloning import clone_parameters
 from fastbp.model_selection.fits import Fit, Kept, find_network
 from fastbp.model_selection.folds import Fold, FoldData, Table, retarget, transform_fold
 from fastbp.randomness import borrowed_random_state
 from fastbp.training.stochastic import State
 
 __all__ = ["Evaluator", "why_not"]
+
+_ACCURACY = get_scorer("accuracy")  # a copy, as each that is asked for
 
 
 def why_not(estimator: Any) -> str:
@@ -103,7 +105,7 @@ class Evaluator:
 
     def _evaluate(self, fit: Fit) -> dict[str, Any]:
         asked = fit.asked
-        estimator = _set(fit.estimator, clone(fit.parameters, safe=False))
+        estimator = _set(fit.estimator, clone_parameters(fit.parameters))
         network, reason = find_network(estimator), why_not(estimator)
         if network is None or reason:
             raise TypeError(reason)
@@ -228,10 +230,11 @@ def _judge(fit: Fit, network: BaseBP, fold: Fold, part: str, n_jobs: int | None)
     if part == "train" and fold.y_train is None:
         fold.y_train = _safe_indexing(fit.y, numbers)
     rows, y = (fold.test, fold.y_test) if part == "test" else (fold.train, fold.y_train)
-    score_params = fit.asked.get("score_params") or {}
-    params = _check_method_params(fit.X, params=score_params, indices=numbers)
+    params = fit.asked.get("score_params") or {}
     if not params and _is_accuracy(scorer, network) and type(y) is np.ndarray and y.ndim == 1:
-        return float(np.mean(network.predict(rows) == y))  # scikit-learn takes longer than the fit
+        # scikit-learn takes longer than the fit
+        return float(np.count_nonzero(network.predict(rows) == y) / len(y))
+    params = _check_method_params(fit.X, params=params, indices=numbers)
     estimator: Any = network
     X: Any = rows
     if not _asks_for_predictions_only(scorer):
@@ -252,7 +255,8 @@ def _asks_for_predictions_only(scorer: Any) -> bool:
 def _is_accuracy(scorer: Any, network: BaseBP) -> bool:
     if not isinstance(network, BPClassifier):
         return False
-    return isinstance(scorer, _PassthroughScorer) or scorer is get_scorer("accuracy")
+    is_scorer = isinstance(scorer, _BaseScorer) and vars(scorer) == vars(_ACCURACY)
+    return is_scorer or isinstance(scorer, _PassthroughScorer)
 
 
 def _set(estimator: Any, parameters: dict[str, Any]) -> Any:

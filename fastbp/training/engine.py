@@ -39,7 +39,7 @@ from fastbp.kernels.plan import Plan
 from fastbp.kernels.shuffle import generator_addresses
 from fastbp.kernels.update import GRADIENT_ONLY
 from fastbp.matmul.nonzeros import nonzeros_address
-from fastbp.network import Weights, aligned_zeros, find_large, make_network, transpose_weights
+from fastbp.network import Weights, aligned_zeros, make_network, transpose_weights
 from fastbp.pool import Pool
 from fastbp.samples import NO_ADDRESSES, NO_ROWS, Samples
 from fastbp.threads import (
@@ -127,12 +127,11 @@ class Engine:
         n_threads = choose_threads(n_jobs, self.work)
         patience = OWN_PATIENCE if n_jobs is None else ASKED_PATIENCE
         self.seconds = 0.0  # of compiled calls so far
-        large = find_large(weights.units, weights.dtype)
-        self._uses_blas = any(large)
+        self._uses_blas = any(weights.large)
         kept = keep_gradient or self.chunks_per_batch > 1
         self._kind: Any = None  # of what is made anew each time: room depends on more than shapes
         if not kept and not scipy.sparse.issparse(samples.X):
-            shape = weights.units, weights.dtype, large, tuple(names), self.dropout, loss
+            shape = weights.units, weights.dtype, weights.large, tuple(names), self.dropout, loss
             kind = samples.kind(), samples.labels is None
             self._kind = (*shape, *kind, rows, n_threads, patience)
         self.plan, self.address, self.pace = _pool.take(

@@ -269,9 +269,9 @@ class _Training:
 
         The best weights would be those from before the first epoch.
         """
-        scores = self._progress.validation_scores
-        finite_weights = np.isfinite(self._engine.weights.flat).all()
-        if self._judge and finite_weights and not np.isfinite(scores or []).any():
+        if self._judge is None or np.isfinite(self._progress.validation_scores or []).any():
+            return
+        if np.isfinite(self._engine.weights.flat).all():
             raise ValueError(
                 "scoring has given no finite number for the validation set in any epoch: "
                 "early_stopping has nothing to go by."

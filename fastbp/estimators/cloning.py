@@ -1,0 +1,26 @@
+"""Copies of parameters as scikit-learn's `clone` makes them, but not of what cannot change.
+
+A search clones an estimator and its parameters for each fit, which takes longer than to predict.
+"""
+
+from typing import Any
+
+from sklearn.base import clone
+
+__all__ = ["clone_parameters", "is_constant"]
+
+_CONSTANT = frozenset({bool, int, float, str, type(None)})
+
+
+def is_constant(value: Any) -> bool:
+    """Tell whether a value is a number, a word or None, or a tuple of these."""
+    kind = type(value)
+    return kind in _CONSTANT or (kind is tuple and all(type(item) in _CONSTANT for item in value))
+
+
+def clone_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return parameters, copied as far as they might change."""
+    return {
+        name: value if is_constant(value) else clone(value, safe=False)
+        for name, value in parameters.items()
+    }
