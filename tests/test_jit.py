@@ -50,6 +50,14 @@ def test_memory_view_is_the_memory(dtype):
     assert array[1, 1] == -1
 
 
+def test_others_functions_are_compiled_as_ever():
+    codegen = jit.cpu_target.target_context.codegen()
+    whole = codegen._function_pass_manager  # Numba has it, under this name
+    with jit.turn, jit.turn:
+        assert codegen._function_pass_manager != whole
+    assert codegen._function_pass_manager == whole
+
+
 def test_processes_that_compile_at_once_do_not_mix_their_code(tmp_path, monkeypatch):
     """Both have read the index before either wrote; the first to write it is the last with code."""
     first, second = (jit._CacheFile(str(tmp_path), "function", "stamp") for _ in range(2))

@@ -30,6 +30,7 @@ from numba.core import cgutils
 from numba.core.caching import FunctionCache, IndexDataCacheFile, NullCache
 from numba.core.ccallback import CFunc
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
@@ -82,6 +83,9 @@ class _Turn(ContextDecorator):
     A turn is taken where something is in no cache, and ends with the outermost function. It is a
     lock of the system's on a file, which goes with a process that dies; where a file cannot be
     locked, there are no turns.
+
+    Numba has LLVM go through each function three times: alone, then twice with all that is linked
+    in. Inside the first is left out: the code is as fast, and there sooner.
     """
 
     def __init__(self) -> None:
@@ -94,11 +98,13 @@ class _Turn(ContextDecorator):
         if self._depth == 0:
             self._collects = gc.isenabled()
             gc.disable()  # the compiler allocates much: looking through it took a tenth of the time
+            vars(_codegen())["_function_pass_manager"] = lambda: (_NoPasses(), None)
         self._depth += 1
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if self._depth == 0:
+            del vars(_codegen())["_function_pass_manager"]  # what others compile has them all
             if self._collects:
                 gc.enable()
             if self._file is not None:
@@ -130,6 +136,17 @@ def _lock(file: Any) -> bool:
     except (BlockingIOError, PermissionError):
         return False
     return True
+
+
+class _NoPasses:
+    """What Numba runs on each function in place of LLVM's passes."""
+
+    def run(self, function: Any, builder: Any) -> None:
+        """Leave the function as it is."""
+
+
+def _codegen() -> Any:
+    return cpu_target.target_context.codegen()
 
 
 turn = _Turn()
