@@ -63,14 +63,14 @@ def multiply(addresses, path, a, a_row, a_column, b, c, start, shape):
 
 
 @kernel
-def multiply_subsets(functions, a, codes, x, d, w, c, sums, shape):
+def multiply_subsets(functions, a, codes, x, d, slope, w, c, sums, shape):
     encode, multiply = functions
     k, m, n = shape
     call(encode, (address(a, 0), a.shape[1], address(codes, 0), codes.shape[1], k, n))
     operands = (
         address(x, 0), x.shape[1], address(d, 0), d.shape[1], address(codes, 0), codes.shape[1],
-        address(w, 0), m, k, n, address(c, 0), c.shape[1], 1, address(a, 0), a.shape[1],
-        address(sums, 0), 1,
+        address(slope, 0), address(w, 0), m, k, n, address(c, 0), c.shape[1], 1,
+        address(a, 0), a.shape[1], address(sums, 0), 1,
     )  # fmt: skip
     call(multiply, operands)
 
@@ -163,8 +163,8 @@ def test_gradient_below_one_output(benchmark: Any, measure: Any, dtype: str, pro
     w, sums = draw(1, n_out, dtype), draw(1, n_out, dtype)
     codes = np.zeros((rows // GROUP, a.shape[1]), np.uint8)
     c = draw(n_in, n_out, dtype)
-    functions = subset_addresses(dtype)
-    measure(multiply_subsets, functions, a, codes, x, d, w, c, sums, (batch, n_in, n_out))
+    functions, slope = subset_addresses(dtype), np.zeros(1, dtype)
+    measure(multiply_subsets, functions, a, codes, x, d, slope, w, c, sums, (batch, n_in, n_out))
     delta = np.where(a[:batch, :n_out] != 0, d[:batch, :1] * w[:, :n_out], 0)
     tolerance = 1e-3 if dtype == "float32" else 1e-10
     np.testing.assert_allclose(c[:, :n_out], x[:batch, :n_in].T @ delta, atol=tolerance)

@@ -63,10 +63,12 @@ def is_by_subsets(
 ) -> bool:
     """Tell whether the gradient of a layer is had by sums over subsets; see matmul/subsets.py.
 
-    It is one of ReLU below a single output, whose weights lie side by side; its matrix is W.
+    It is one below a single output, whose weights lie side by side; its matrix is W, and its
+    activation has a slope of 1 above zero and another that stays the same below.
     """
     last_hidden = tuple(units[layer + 2 :]) == (1,)
-    if not (last_hidden and activation == "relu" and rows >= GROUP):
+    has_two_slopes = activations.CODES[activation] in activations.SLOPES_BELOW_ZERO
+    if not (last_hidden and has_two_slopes and rows >= GROUP):
         return False
     n_in, n_out = units[layer : layer + 2]
     return is_narrow(layer + 1, n_out, 1, dtype) and not is_narrow(layer, n_in, n_out, dtype)

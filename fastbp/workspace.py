@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.kernels.activations import SLOPES_BELOW_ZERO
 from fastbp.kernels.arrays import (
     ENCODE,
     MULTIPLY_SUBSETS,
@@ -68,6 +69,7 @@ def make_workspace(
     n_partials = parts * weights.flat.size if parts > 1 and n_threads > 1 else 0
     by_subsets = layers[layers["by_subsets"] == 1]  # of one layer at the most
     units = int(by_subsets["output_row"].sum())
+    slopes_below_zero = [SLOPES_BELOW_ZERO[code] for code in by_subsets["activation"]]
     n_entries = 0
     if by_columns:
         stored = np.diff(sparse.indptr)
@@ -77,6 +79,7 @@ def make_workspace(
         slopes=aligned_zeros(size, dtype),
         deltas=aligned_zeros(size * training, dtype),
         codes=np.zeros(-(-rows_apart // GROUP) * units, np.uint8),
+        slope_below_zero=np.array(slopes_below_zero or [0.0], dtype),
         above=aligned_zeros(units if n_partials == 0 else 0, dtype),
         densities=np.ones(len(layers)),
         gradient=weights.zeros() if keep_gradient else np.empty(0, dtype),

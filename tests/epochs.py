@@ -55,7 +55,7 @@ def cases_below_one_output(draw):
     hidden = [*draw(st.lists(WIDTHS, max_size=1)), draw(st.integers(5, 70))]
     return make_case(
         (draw(st.integers(1, 50)), *hidden, 1),
-        [*["relu"] * len(hidden), output],
+        [*[draw(st.sampled_from(["relu", "leaky_relu", "identity"])) for _ in hidden], output],
         loss,
         n_samples=draw(st.integers(4, 60)),
         weighted=draw(st.booleans()),

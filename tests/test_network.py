@@ -122,6 +122,8 @@ def test_every_layer_has_the_rows_that_its_products_need():
         ((9, 40, 1), "relu", {"dropout": (0.5,)}, None),
         ((9, 30, 40, 1), "relu", {"dropout": (0.5, 0.0)}, 1),
         ((9, 40, 1), "relu", {"training": False}, None),
+        ((9, 40, 1), "leaky_relu", {}, 0),
+        ((9, 40, 1), "identity", {}, 0),
         ((9, 40, 1), "tanh", {}, None),
         ((9, 40, 2), "relu", {}, None),
         ((9, 40, 16, 1), "relu", {}, None),  # which is narrow

@@ -49,6 +49,7 @@ CODES = {
 }
 
 LEAKY_SLOPE = 0.01
+SLOPES_BELOW_ZERO = {RELU: 0.0, LEAKY_RELU: LEAKY_SLOPE, IDENTITY: 1.0}  # where it is 1 above
 # Klambauer et al. 2017, "Self-normalizing neural networks", arXiv:1706.02515, to double precision.
 SELU_SCALE = 1.0507009873554804934193349852946
 SELU_ALPHA = 1.6732632423543772848170429916717

@@ -84,6 +84,7 @@ class Workspace(NamedTuple):
     slopes: Any  # f'(z) where it is not read off the activation
     deltas: Any
     codes: Any  # (groups of rows, n) uint8: of the layer with sums over subsets, else (0,)
+    slope_below_zero: Any  # (1,) of that layer's activation
     above: Any  # (n,) the weights above that layer, where threads need a copy, else (0,)
     densities: Any  # (n_layers,) float64: how much of a layer's inputs is not 0, about
     gradient: Any  # like the parameters where it is kept, else (0,)

@@ -128,6 +128,7 @@ def _multiply_subsets(network, workspace, panel, sample, k, gradient, bias_gradi
         above.output_row,
         address(workspace.codes, sample // GROUP * units),
         units,
+        address(workspace.slope_below_zero, 0),
         w,
         panel.end - panel.row,
         k,

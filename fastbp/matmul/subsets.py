@@ -1,12 +1,13 @@
-"""The product of a matrix with one of zeros and ones, by sums over subsets looked up in a table.
+"""The product of a matrix with one of two different numbers, by sums looked up in a table.
 
-Four rows have sixteen sums over subsets of them. These are made once; then each output adds, for
-four rows, the one that its zeros and ones ask for: one addition in place of four multiply-adds. It
-is the method of the four Russians (Arlazarov, Dinic, Kronrod and Faradzhev 1970).
+Of zeros and ones: four rows have sixteen sums over subsets of them. These are made once; then each
+output adds, for four rows, the one that its zeros and ones ask for: one addition in place of four
+multiply-adds. It is the method of the four Russians (Arlazarov, Dinic, Kronrod and Faradzhev 1970).
 
 The gradient of a layer of ReLU with one output above it is such a product: with that output's
 weights w and deltas d, the deltas of the layer are ``d[i] * w[j]`` where unit j is active for
-sample i, and 0 elsewhere. So ``dJ/dW = ((d * X).T @ active) * w``.
+sample i, and 0 elsewhere. So ``dJ/dW = ((d * X).T @ active) * w``. Where units that are not active
+have a slope other than 0, it is in the sums of the table.
 """
 
 from functools import cache, partial
@@ -46,7 +47,7 @@ _i8, _i64 = ir.IntType(8), ir.IntType(64)
 
 
 def encode(a, a_row, codes, codes_row, m, n):
-    """The subsets, by their codes: which rows of each group of four are not 0 in a column of A.
+    """The subsets, by their codes: which rows of each group of four are above 0 in a column of A.
 
     A (m, n) lies at a pointer; of the last group rows may be missing. ``codes[g, j]`` is of group g
     and column j. Columns are read and written up to whole vectors.
@@ -61,14 +62,15 @@ def encode(a, a_row, codes, codes_row, m, n):
 
 
 def multiply_subsets(
-    x, x_row, d, d_row, codes, codes_row, w, m, k, n, c, c_row, afresh, a, a_row, sums, summing,
+    x, x_row, d, d_row, codes, codes_row, slope, w, m, k, n, c, c_row, afresh, a, a_row, sums,
+    summing,
 ):  # fmt: skip
-    """``C := ((d * X).T @ (A != 0)) * w``, or that added to C, and the same for a column of ones.
+    """``C := ((d * X).T @ S) * w``, or that added to C, and the same for a column of ones.
 
-    X is (k, m), d (k, 1), C (m, n), w (n,), all at pointers; A is given by its codes. Columns are
-    touched up to whole vectors, and rows of X and d read up to a whole group. With `summing`,
-    ``sums := (d.T @ (A != 0)) * w`` or that added, from A itself. They begin from 0 where `afresh`
-    is 1.
+    S is 1 where A is above 0, and the number at `slope` elsewhere. X is (k, m), d (k, 1), C (m, n),
+    w (n,), all at pointers; A is given by its codes. Columns are touched up to whole vectors, and
+    rows of X and d read up to a whole group. With `summing`, ``sums := (d.T @ S) * w`` or that
+    added, from A itself. They begin from 0 where `afresh` is 1.
     """
     table, sums_so_far = stack_memory(x, TABLE), stack_memory(x, MOST_UNITS)
     vector = length_of_vector(x)
@@ -82,7 +84,9 @@ def multiply_subsets(
                 groups = min(MOST_GROUPS, n_groups - first)
                 x_at = shifted(x, GROUP * first * x_row + i)
                 d_at = shifted(d, GROUP * first * d_row)
-                _fill_table(width, x_at, x_row, d_at, d_row, groups, table)
+                _fill_table(
+                    width, x_at, x_row, d_at, d_row, k - GROUP * first, slope, groups, table
+                )
                 begins, ends = np.int64(first == 0), np.int64(first + groups == n_groups)
                 for j in range(unit, min(unit + units_at_a_time, n), vector):
                     units = vector // 4 if 4 * (n - j) <= vector else vector
@@ -98,7 +102,7 @@ def multiply_subsets(
         while width > vector and width >= n - j + vector:
             width //= 2
         _sum_active(
-            width, shifted(a, j), a_row, d, d_row, k, shifted(w, j), shifted(sums, j), afresh
+            width, shifted(a, j), a_row, d, d_row, slope, k, shifted(w, j), shifted(sums, j), afresh
         )
         j += width
 
@@ -112,7 +116,7 @@ def subset_addresses(dtype: str) -> tuple[int, int]:
             c_function(partial(_multiply_in_python, np.dtype(dtype))),
         )
     f, i, codes = types.CPointer(getattr(types, dtype)), types.int64, types.CPointer(types.uint8)
-    kinds = f, i, f, i, codes, i, f, i, i, i, f, i, i, f, i, f, i
+    kinds = f, i, f, i, codes, i, f, f, i, i, i, f, i, i, f, i, f, i
     return (
         c_function(encode, f, i, codes, i, i, i, as_written=True),
         c_function(multiply_subsets, *kinds, as_written=True),
@@ -140,7 +144,7 @@ def _encode_group(typing_context: Any, a: Any, a_row: Any, left: Any, codes: Any
             there = builder.icmp_signed("<", _i64(r), left)
             offset = builder.select(there, builder.mul(a_row, _i64(r)), _i64(0))
             row = load_at(builder, kind, element, a, offset)
-            active = builder.fcmp_unordered("!=", row, zero_of(kind))
+            active = builder.fcmp_unordered(">", row, zero_of(kind))
             bit = builder.select(there, _i8(CODE << r), _i8(0))
             bits = broadcast(builder, bit, bytes_)
             bits = builder.select(active, bits, ir.Constant(bytes_, [0] * kind.count))
@@ -153,45 +157,64 @@ def _encode_group(typing_context: Any, a: Any, a_row: Any, left: Any, codes: Any
 
 @intrinsic
 def _fill_table(
-    typing_context: Any, width: Any, x: Any, x_row: Any, d: Any, d_row: Any, groups: Any, table: Any
+    typing_context: Any,
+    width: Any,
+    x: Any,
+    x_row: Any,
+    d: Any,
+    d_row: Any,
+    left: Any,
+    slope: Any,
+    groups: Any,
+    table: Any,
 ) -> Any:
-    """The sums over the subsets of so many groups of rows of ``d * X``, of so many columns."""
+    """The sums over the subsets of so many groups of rows of ``d * X``, of so many columns.
+
+    Of the rows, so many are left, those that are not in a subset count `slope` times.
+    """
     element, i = x.dtype, types.int64
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        width, x, x_row, d, d_row, groups, table = arguments
+        width, x, x_row, d, d_row, left, slope, groups, table = arguments
         load = partial(load_at, builder)
 
         def emit(_: int, columns: int) -> None:
             ((_, kind),) = vectors_of(element, columns)
+            outside = load(kind.element, element, slope, _i64(0))
+            inside = broadcast(builder, builder.fsub(kind.element(1), outside), kind)
 
             def fill(offsets: Any, sums: Any) -> Any:
-                at_x, at_d, at_table = offsets
-                totals = [zero_of(kind)]
+                at_x, at_d, at_table, first = offsets
+                rows = []
                 for r in range(GROUP):
                     row = builder.add(at_x, builder.mul(x_row, _i64(r)))
                     factor = load(
                         kind.element, element, d, builder.add(at_d, builder.mul(d_row, _i64(r)))
                     )
-                    x_times_d = builder.fmul(
-                        load(kind, element, x, row), broadcast(builder, factor, kind)
+                    rows.append(
+                        builder.fmul(load(kind, element, x, row), broadcast(builder, factor, kind))
                     )
-                    totals += [
-                        x_times_d if s == 0 else builder.fadd(total, x_times_d)
-                        for s, total in enumerate(totals)
-                    ]
+                whole = zero_of(kind)
+                for r, row in enumerate(rows):
+                    there = builder.icmp_signed("<", builder.add(first, _i64(r)), left)
+                    whole = builder.fadd(whole, builder.select(there, row, zero_of(kind)))
+                totals = [_times_slope(builder, whole, outside)]
+                for row in rows:
+                    row = builder.fmul(row, inside)
+                    totals += [builder.fadd(total, row) for total in totals]
                 for s, total in enumerate(totals):
                     place = builder.add(at_table, _i64(s * columns))
                     store_at(builder, element, total, table, place)
                 return sums
 
             strides = [builder.mul(row, _i64(GROUP)) for row in (x_row, d_row)]
-            emit_sum(builder, groups, [], [*strides, _i64(SUBSETS * columns)], fill)
+            strides += [_i64(SUBSETS * columns), _i64(GROUP)]
+            emit_sum(builder, groups, [], strides, fill)
 
         emit_shapes(builder, _i64(1), width, [(1, n) for n in _widths(element)], emit)
         return context.get_dummy_value()
 
-    return types.void(i, x, i, d, i, i, table), codegen
+    return types.void(i, x, i, d, i, i, slope, i, table), codegen
 
 
 @intrinsic
@@ -290,31 +313,34 @@ def _sum_active(
     a_row: Any,
     d: Any,
     d_row: Any,
+    slope: Any,
     k: Any,
     w: Any,
     sums: Any,
     afresh: Any,
 ) -> Any:
-    """``sums := (d.T @ (A != 0)) * w``, or that added, for a strip of so many columns."""
+    """``sums := (d.T @ S) * w``, or that added, for a strip of so many columns."""
     element, i = a.dtype, types.int64
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        width, a, a_row, d, d_row, k, w, sums, afresh = arguments
+        width, a, a_row, d, d_row, slope, k, w, sums, afresh = arguments
         load = partial(load_at, builder)
 
         def emit(_: int, columns: int) -> None:
             vectors = vectors_of(element, columns)
             zero = zero_of(vectors[0][1])
+            outside = load(zero.type.element, element, slope, _i64(0))
 
             def add(offsets: Any, totals: Any) -> Any:
                 factor = broadcast(
                     builder, load(zero.type.element, element, d, offsets[1]), zero.type
                 )
+                rest = _times_slope(builder, factor, outside)
                 updated = []
                 for (at, kind), total in zip(vectors, totals, strict=True):
                     row = load(kind, element, a, builder.add(offsets[0], _i64(at)))
-                    active = builder.fcmp_unordered("!=", row, zero)
-                    updated.append(builder.select(active, builder.fadd(total, factor), total))
+                    active = builder.fcmp_unordered(">", row, zero)
+                    updated.append(builder.fadd(total, builder.select(active, factor, rest)))
                 return updated
 
             totals = emit_sum(builder, k, [zero for _ in vectors], [a_row, d_row], add)
@@ -328,12 +354,19 @@ def _sum_active(
         emit_shapes(builder, _i64(1), width, shapes, emit)
         return context.get_dummy_value()
 
-    return types.void(i, a, i, d, i, i, w, sums, i), codegen
+    return types.void(i, a, i, d, i, slope, i, w, sums, i), codegen
+
+
+def _times_slope(builder: Any, vector: Any, slope: Any) -> Any:
+    """A vector times a number: 0 where that is 0, whatever the vector."""
+    zero = zero_of(vector.type)
+    product = builder.fmul(vector, broadcast(builder, slope, vector.type))
+    return builder.select(builder.fcmp_unordered("==", slope, slope.type(0)), zero, product)
 
 
 def _encode_in_python(dtype, a, a_row, codes, codes_row, m, n):
     """`encode`, by NumPy and on addresses."""
-    active = memory_view(a, dtype, (m, n), (a_row * dtype.itemsize, dtype.itemsize)) != 0
+    active = memory_view(a, dtype, (m, n), (a_row * dtype.itemsize, dtype.itemsize)) > 0
     n_groups = -(-m // GROUP)
     bits = np.zeros((n_groups * GROUP, n), np.uint8)
     bits[:m] = active
@@ -343,8 +376,8 @@ def _encode_in_python(dtype, a, a_row, codes, codes_row, m, n):
 
 
 def _multiply_in_python(
-    dtype, x, x_row, d, d_row, codes, codes_row, w, m, k, n, c, c_row, afresh, a, a_row, sums,
-    summing,
+    dtype, x, x_row, d, d_row, codes, codes_row, slope, w, m, k, n, c, c_row, afresh, a, a_row,
+    sums, summing,
 ):  # fmt: skip
     """`multiply_subsets`, by NumPy and on addresses."""
 
@@ -354,7 +387,8 @@ def _multiply_in_python(
     groups = memory_view(codes, np.uint8, (-(-k // GROUP), n), (codes_row, 1))
     bits = groups[:, None, :] & (CODE << np.arange(GROUP))[:, None]
     active = bits.reshape(-1, n)[:k] != 0
-    deltas = np.where(active, view(d, k, d_row, 1), 0)
+    column, outside = view(d, k, d_row, 1), view(slope, 1, 1, 1)
+    deltas = np.where(active, column, column * outside if outside else 0)
     factors, result = view(w, 1, 0, n), view(c, m, c_row, n)
     result[...] = (view(x, k, x_row, m).T @ deltas) * factors + (0 if afresh else result)
     if summing:
