@@ -1,6 +1,7 @@
 """Draws what the sections measured: one function for each that has a figure, of the same name."""
 
 import textwrap
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ STYLES = {
     "scikit-learn": ("#0072B2", "s", 0.21),
 }
 FIRST_LINE_INCHES, ROW_INCHES, PANEL_INCHES = 0.6, 0.45, 5.2
-SMALL_PANEL_INCHES = 3.2
+SMALL_PANEL_INCHES, PANELS_ACROSS = 3.2, 4
 SIZES = {
     "samples": "samples, networks of 20-50-1",
     "features": "features",
@@ -58,23 +59,26 @@ def ladder(results: Result, path: Path) -> None:
 
 
 def threads(results: Result, path: Path) -> None:
-    """Draw how many times faster more threads are, a panel for each dtype (down) and row."""
+    """Draw how many times faster more threads are, a panel for each dtype and row."""
     cells = results["cells"]
     dtypes, rows = (_different(cells, key) for key in ("dtype", "row"))
-    figure, axes = _small_panels(len(dtypes), len(rows))
-    for i, dtype in enumerate(dtypes):
-        for j, row in enumerate(rows):
-            axis = axes[i, j]
-            chosen = [c for c in cells if (c["dtype"], c["row"]) == (dtype, row)]
-            for cell in chosen:
-                _draw_scaling(axis, cell)
-            counts = [int(n) for n in chosen[0]["summary"]]
-            axis.plot(counts, [n / counts[0] for n in counts], ":", color="black", label="ideal")
-            axis.set_xticks(counts, [str(n) for n in counts])
-            axis.xaxis.set_minor_formatter(NullFormatter())
-            axis.set_title(f"{row}, {dtype}", loc="left", fontsize=11)
-            axis.set_xlabel("threads", fontsize=10)
-        axes[i, 0].set_ylabel("times faster than on the fewest", fontsize=10)
+    panels = list(product(dtypes, rows))
+    across = min(len(panels), PANELS_ACROSS)
+    figure, axes = _small_panels(-(-len(panels) // across), across)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_axis_off()
+    for axis, (dtype, row) in zip(axes.flat, panels, strict=False):
+        chosen = [c for c in cells if (c["dtype"], c["row"]) == (dtype, row)]
+        for cell in chosen:
+            _draw_scaling(axis, cell)
+        counts = [int(n) for n in chosen[0]["summary"]]
+        axis.plot(counts, [n / counts[0] for n in counts], ":", color="black", label="ideal")
+        axis.set_xticks(counts, [str(n) for n in counts])
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.set_title(f"{row}, {dtype}", loc="left", fontsize=11)
+        axis.set_xlabel("threads", fontsize=10)
+    for axis in axes[:, 0]:
+        axis.set_ylabel("times faster than on the fewest", fontsize=10)
     _finish(figure, axes[0, 0], results, path)
 
 
