@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from time import perf_counter
 from typing import Any
 
 import numba
@@ -141,8 +142,10 @@ class Pace:
     A call lasts a tenth of a second, so that Ctrl-C is heard between two. Threads wait for one
     another twice a mini-batch: where another process has one of the cores, that can cost far more
     than the work. Results are the same bits either way, so one thread and several are both timed,
-    and the slower is tried again from time to time, in short calls. What is over sooner than a
-    thread that sleeps would come, some 50 microseconds, is done on one, and tells nothing.
+    and the slower is tried again from time to time, in short calls. Several must be faster by a
+    tenth. What is over sooner than a thread that sleeps would come, some 50 microseconds, is done
+    on one, and tells nothing. So is what comes first after a pause: threads that have gone to sleep
+    are woken on the first one's processor, and share it for some milliseconds.
 
     Parameters
     ----------
@@ -157,6 +160,8 @@ class Pace:
     CALL_SECONDS = 0.1
     LEAST_SECONDS = 0.0002  # of a call for which others are started
     TRIAL_SECONDS = 0.005
+    WORTHWHILE = 0.9  # of the time on one
+    PAUSE_SECONDS, ALONE_SECONDS = 0.1, 0.01  # after so long a pause, so long on one
     TRIAL_CALLS = 3  # each as long as the one before lets hope; the best counts
     # The slower is tried again after so many times what a trial costs: soon at first, and after the
     # faster has become slower, which may be a disturbance; less and less often while that stays.
@@ -168,6 +173,7 @@ class Pace:
         self._guess = unit_seconds
         # Seconds of a unit in the last calls, by number of threads.
         self._timed: dict[int, deque[float]] = {n: deque(maxlen=3) for n in (1, n_threads)}
+        self._ended, self._alone = perf_counter(), 0.0
         self._since_trial = 0.0
         self._retry = self.LEAST_RETRY
         self._trials: list[int] = []  # calls to come, as numbers of threads
@@ -178,6 +184,10 @@ class Pace:
             return 1, max(1, min(remaining, int(self.CALL_SECONDS / self._expected(1))))
         if self._is_short(remaining):
             return 1, remaining
+        if perf_counter() - self._ended > self.PAUSE_SECONDS:
+            self._alone = self.ALONE_SECONDS
+        if self._alone > 0 and self._timed[1]:
+            return 1, max(1, min(remaining, int(self._alone / self._expected(1))))
         if not self._trials and self._since_trial > self._patience():
             slower = self._ranked()[1]
             self._trials = [slower] * self.TRIAL_CALLS
@@ -193,7 +203,10 @@ class Pace:
     def record(self, n_threads: int, units: int, seconds: float) -> None:
         """Learn how long such a call took."""
         timed, fastest = self._timed[n_threads], self._ranked()[0]
-        if n_threads == 1 and self._is_short(units):
+        self._ended = perf_counter()
+        is_alone = self._alone > 0 and n_threads == 1 and len(timed) > 0
+        self._alone -= seconds
+        if is_alone or (n_threads == 1 and self._is_short(units)):
             return
         if len(self._trials) == self.TRIAL_CALLS:
             timed.clear()
@@ -228,7 +241,8 @@ class Pace:
     def _ranked(self) -> tuple[int, int]:
         """The numbers of threads to choose from, the faster first as far as is known."""
         if self._timed[self.n_threads] and (
-            self._expected(self.n_threads) < self._expected(1) or not self._timed[1]
+            not self._timed[1]
+            or self._expected(self.n_threads) < self.WORTHWHILE * self._expected(1)
         ):
             return self.n_threads, 1
         return 1, self.n_threads

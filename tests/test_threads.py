@@ -312,6 +312,29 @@ def test_pace_learns_nothing_from_calls_that_are_over_at_once():
     assert pace.plan(1000)[0] == 2
 
 
+def test_pace_does_not_take_threads_that_are_hardly_faster():
+    seconds = {1: 1e-3, 2: 9.5e-4}
+    chosen = follow(Pace(2, 0.0, 1e-3), 300, seconds, remaining=100)
+    time_of = {n: sum(units * seconds[n] for m, units in chosen if m == n) for n in (1, 2)}
+    assert 0 < time_of[2] < 0.1 * time_of[1]
+
+
+def test_pace_begins_on_one_thread_after_a_pause(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(threads, "perf_counter", lambda: now)
+    pace, seconds = Pace(2, 0.0, 1e-3), {1: 1e-3, 2: 6e-4}
+    assert {n for n, _ in follow(pace, 10, seconds)[4:]} == {2}
+    now += 0.05
+    assert {n for n, _ in follow(pace, 2, seconds)} == {2}
+    for _ in range(5):
+        now += 1.0
+        # What is timed then tells nothing: else two threads would no longer seem faster.
+        chosen = follow(pace, 10, {1: 5e-4, 2: 6e-4}, remaining=20)
+        assert chosen[0] == (1, 10)
+        assert [n for n, _ in chosen] == sorted(n for n, _ in chosen)
+        assert chosen[-1] == (2, 20)
+
+
 def test_a_call_is_short_enough_to_hear_ctrl_c():
     for seconds in (1e-5, 1e-3, 0.05, 3.0):
         chosen = follow(Pace(1, 0.0, 1e-3), 10, {1: seconds}, remaining=10**6)
