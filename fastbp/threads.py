@@ -206,6 +206,8 @@ class Pace:
         self._ended = perf_counter()
         is_alone = self._alone > 0 and n_threads == 1 and len(timed) > 0
         self._alone -= seconds
+        if self._alone < self.LEAST_SECONDS:
+            self._alone = 0.0
         if is_alone or (n_threads == 1 and self._is_short(units)):
             return
         if len(self._trials) == self.TRIAL_CALLS:

@@ -22,6 +22,7 @@ def asking_for_weights():
 
 ESTIMATORS = {
     "plain": lambda: BPClassifier(hidden_layer_sizes=(3, 4), alpha=0.1, random_state=3),
+    "NumPy's numbers": lambda: BPClassifier(alpha=np.float64(0.1), batch_size=np.int64(7)),
     "an array": lambda: BPClassifier(hidden_layer_sizes=np.array([3, 4])),
     "a dict": lambda: BPClassifier(class_weight={0: 1.0, 1: 2.0}),
     "a generator": lambda: BPRegressor(random_state=np.random.RandomState(0)),

@@ -5,17 +5,19 @@ A search clones an estimator and its parameters for each fit, which takes longer
 
 from typing import Any
 
+import numpy as np
 from sklearn.base import clone
 
 __all__ = ["clone_parameters", "is_constant"]
 
-_CONSTANT = frozenset({bool, int, float, str, type(None)})
+_CONSTANT = (bool, int, float, str, type(None), np.number, np.bool_)
 
 
 def is_constant(value: Any) -> bool:
     """Tell whether a value is a number, a word or None, or a tuple of these."""
-    kind = type(value)
-    return kind in _CONSTANT or (kind is tuple and all(type(item) in _CONSTANT for item in value))
+    if type(value) is tuple:
+        return all(isinstance(item, _CONSTANT) for item in value)
+    return isinstance(value, _CONSTANT)
 
 
 def clone_parameters(parameters: dict[str, Any]) -> dict[str, Any]:

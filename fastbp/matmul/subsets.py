@@ -1,6 +1,6 @@
-"""The product of a matrix with one of two different numbers, by sums looked up in a table.
+"""Products with a matrix that holds two different numbers only, by sums looked up in a table.
 
-Of zeros and ones: four rows have sixteen sums over subsets of them. These are made once; then each
+Be they 0 and 1: four rows have sixteen sums over subsets of them. These are made once; then each
 output adds, for four rows, the one that its zeros and ones ask for: one addition in place of four
 multiply-adds. It is the method of the four Russians (Arlazarov, Dinic, Kronrod and Faradzhev 1970).
 
@@ -170,7 +170,7 @@ def _fill_table(
 ) -> Any:
     """The sums over the subsets of so many groups of rows of ``d * X``, of so many columns.
 
-    Of the rows, so many are left, those that are not in a subset count `slope` times.
+    So many rows are left; those of them that are not in a subset count `slope` times.
     """
     element, i = x.dtype, types.int64
 
