@@ -144,8 +144,9 @@ class Pace:
     than the work. Results are the same bits either way, so one thread and several are both timed,
     and the slower is tried again from time to time, in short calls. Several must be faster by a
     tenth. What is over sooner than a thread that sleeps would come, some 50 microseconds, is done
-    on one, and tells nothing. So is what comes first after a pause: threads that have gone to sleep
-    are woken on the first one's processor, and share it for some milliseconds.
+    on one, and tells nothing. So is what comes first after a pause, where units are brief: threads
+    that have gone to sleep are woken on the first one's processor, and share it for some
+    milliseconds, in which each wait for another costs a change of threads.
 
     Parameters
     ----------
@@ -159,9 +160,11 @@ class Pace:
 
     CALL_SECONDS = 0.1
     LEAST_SECONDS = 0.0002  # of a call for which others are started
+    TELLING_SECONDS = 0.002  # of a call that counts, beside trials: a region has its cost
     TRIAL_SECONDS = 0.005
     WORTHWHILE = 0.9  # of the time on one
     PAUSE_SECONDS, ALONE_SECONDS = 0.1, 0.01  # after so long a pause, so long on one
+    BRIEF_SECONDS = 3e-5  # ... where a unit takes less than that
     TRIAL_CALLS = 3  # each as long as the one before lets hope; the best counts
     # The slower is tried again after so many times what a trial costs: soon at first, and after the
     # faster has become slower, which may be a disturbance; less and less often while that stays.
@@ -184,11 +187,14 @@ class Pace:
             return 1, max(1, min(remaining, int(self.CALL_SECONDS / self._expected(1))))
         if self._is_short(remaining):
             return 1, remaining
-        if perf_counter() - self._ended > self.PAUSE_SECONDS:
+        is_brief = self._expected(1) < self.BRIEF_SECONDS
+        if is_brief and perf_counter() - self._ended > self.PAUSE_SECONDS:
             self._alone = self.ALONE_SECONDS
         if self._alone > 0 and self._timed[1]:
             return 1, max(1, min(remaining, int(self._alone / self._expected(1))))
-        if not self._trials and self._since_trial > self._patience():
+        if remaining * self._expected(1) < self.TRIAL_SECONDS:
+            self._trials = []  # too little is left to tell
+        elif not self._trials and self._since_trial > self._patience():
             slower = self._ranked()[1]
             self._trials = [slower] * self.TRIAL_CALLS
         if self._trials:
@@ -204,11 +210,13 @@ class Pace:
         """Learn how long such a call took."""
         timed, fastest = self._timed[n_threads], self._ranked()[0]
         self._ended = perf_counter()
-        is_alone = self._alone > 0 and n_threads == 1 and len(timed) > 0
+        tells_little = self._alone > 0 or seconds < self.TELLING_SECONDS
         self._alone -= seconds
         if self._alone < self.LEAST_SECONDS:
             self._alone = 0.0
-        if is_alone or (n_threads == 1 and self._is_short(units)):
+        if n_threads == 1 and self._is_short(units):
+            return
+        if tells_little and timed and not self._trials:
             return
         if len(self._trials) == self.TRIAL_CALLS:
             timed.clear()

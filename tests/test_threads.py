@@ -322,17 +322,43 @@ def test_pace_does_not_take_threads_that_are_hardly_faster():
 def test_pace_begins_on_one_thread_after_a_pause(monkeypatch):
     now = 0.0
     monkeypatch.setattr(threads, "perf_counter", lambda: now)
-    pace, seconds = Pace(2, 0.0, 1e-3), {1: 1e-3, 2: 6e-4}
-    assert {n for n, _ in follow(pace, 10, seconds)[4:]} == {2}
+    pace, seconds = Pace(2, 0.0, 1e-5), {1: 1e-5, 2: 6e-6}
+    assert {n for n, _ in follow(pace, 10, seconds, remaining=1000)[4:]} == {2}
     now += 0.05
-    assert {n for n, _ in follow(pace, 2, seconds)} == {2}
+    assert {n for n, _ in follow(pace, 2, seconds, remaining=1000)} == {2}
     for _ in range(5):
         now += 1.0
         # What is timed then tells nothing: else two threads would no longer seem faster.
-        chosen = follow(pace, 10, {1: 5e-4, 2: 6e-4}, remaining=20)
-        assert chosen[0] == (1, 10)
+        chosen = follow(pace, 10, {1: 5e-6, 2: 6e-6}, remaining=2000)
+        assert 990 <= chosen[0][1] <= 1000
+        assert chosen[0][0] == 1
         assert [n for n, _ in chosen] == sorted(n for n, _ in chosen)
-        assert chosen[-1] == (2, 20)
+        assert chosen[-1] == (2, 2000)
+
+
+def test_pace_of_long_mini_batches_has_all_threads_after_a_pause(monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(threads, "perf_counter", lambda: now)
+    pace, seconds = Pace(2, 0.0, 1e-3), {1: 1e-3, 2: 6e-4}
+    follow(pace, 10, seconds)
+    now += 1.0
+    assert {n for n, _ in follow(pace, 2, seconds)} == {2}
+
+
+def test_pace_learns_little_from_short_calls():
+    """Where a region's own cost is much of theirs."""
+    pace = Pace(2, 0.0, 1e-4)
+    follow(pace, 10, {1: 1e-4, 2: 6e-5}, remaining=200)
+    follow(pace, 5, {1: 1e-4, 2: 2e-4}, remaining=9)
+    assert pace.plan(200)[0] == 2
+
+
+def test_pace_begins_no_trial_that_would_be_cut_short():
+    pace, seconds = Pace(2, 0.0, 1e-3), {1: 1e-3, 2: 6e-4}
+    assert {n for n, _ in follow(pace, 20, seconds, remaining=4)} == {1}
+    assert follow(pace, 1, seconds, remaining=10) == [(2, 1)]
+    assert {n for n, _ in follow(pace, 3, seconds, remaining=4)} == {2}  # as far as is known
+    assert [n for n, _ in follow(pace, 30, seconds, remaining=10)][-1] == 2
 
 
 def test_a_call_is_short_enough_to_hear_ctrl_c():
