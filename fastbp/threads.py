@@ -144,9 +144,8 @@ class Pace:
     than the work. Results are the same bits either way, so one thread and several are both timed,
     and the slower is tried again from time to time, in short calls. Several must be faster by a
     tenth. What is over sooner than a thread that sleeps would come, some 50 microseconds, is done
-    on one, and tells nothing. So is what comes first after a pause, where units are brief: threads
-    that have gone to sleep are woken on the first one's processor, and share it for some
-    milliseconds, in which each wait for another costs a change of threads.
+    on one, and tells nothing. So is what comes first after a pause: threads that have gone to sleep
+    are woken on the first one's processor, and share it for some milliseconds.
 
     Parameters
     ----------
@@ -164,7 +163,6 @@ class Pace:
     TRIAL_SECONDS = 0.005
     WORTHWHILE = 0.9  # of the time on one
     PAUSE_SECONDS, ALONE_SECONDS = 0.1, 0.01  # after so long a pause, so long on one
-    BRIEF_SECONDS = 3e-5  # ... where a unit takes less than that
     TRIAL_CALLS = 3  # each as long as the one before lets hope; the best counts
     # The slower is tried again after so many times what a trial costs: soon at first, and after the
     # faster has become slower, which may be a disturbance; less and less often while that stays.
@@ -187,8 +185,7 @@ class Pace:
             return 1, max(1, min(remaining, int(self.CALL_SECONDS / self._expected(1))))
         if self._is_short(remaining):
             return 1, remaining
-        is_brief = self._expected(1) < self.BRIEF_SECONDS
-        if is_brief and perf_counter() - self._ended > self.PAUSE_SECONDS:
+        if perf_counter() - self._ended > self.PAUSE_SECONDS:
             self._alone = self.ALONE_SECONDS
         if self._alone > 0 and self._timed[1]:
             return 1, max(1, min(remaining, int(self._alone / self._expected(1))))
