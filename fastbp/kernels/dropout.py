@@ -10,7 +10,7 @@ same for any number of threads, and after a break.
 import numpy as np
 
 from fastbp.kernels.activations import IDENTITY, RELU
-from fastbp.kernels.jit import part
+from fastbp.kernels.jit import optimised_alone, part
 from fastbp.kernels.plan import bundles
 
 _LOW = np.uint64(0xFFFFFFFF)
@@ -36,6 +36,7 @@ def philox(c0, c1, c2, c3, k0, k1):
     return c0, c1, c2, c3
 
 
+@optimised_alone
 def drop(plan, step, start, low, high, i):
     """a[i] and f'(z[i]) := themselves times the mask, for rows low..high of the chunk at `start`.
 

@@ -16,8 +16,8 @@ import hashlib
 import sys
 import threading
 import time
-from collections.abc import Callable
-from contextlib import ContextDecorator
+from collections.abc import Callable, Iterator
+from contextlib import ContextDecorator, contextmanager, nullcontext
 from functools import cache, wraps
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,8 @@ class _Turn(ContextDecorator):
     locked, there are no turns.
 
     Numba has LLVM go through each function three times: alone, then twice with all that is linked
-    in. Inside the first is left out: the code is as fast, and there sooner.
+    in. Inside the first is left out: the code is as fast, and there sooner; `optimised_alone` says
+    where it is not.
     """
 
     def __init__(self) -> None:
@@ -147,6 +148,15 @@ class _NoPasses:
 
 def _codegen() -> Any:
     return cpu_target.target_context.codegen()
+
+
+@contextmanager
+def _all_passes() -> Iterator[None]:
+    left_out = vars(_codegen()).pop("_function_pass_manager")
+    try:
+        yield
+    finally:
+        vars(_codegen())["_function_pass_manager"] = left_out
 
 
 turn = _Turn()
@@ -276,6 +286,18 @@ def is_ready(kernel: Any, arguments: tuple[Any, ...], compile_it: bool) -> bool:
 # in as arguments: a kernel that held an address itself could not be cached.
 
 
+_optimised_alone: set[Callable[..., Any]] = set()
+
+
+def optimised_alone(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Have LLVM optimise a function alone, too, before what is linked in.
+
+    A loop of so many rounds is then unrolled before the loop around it could be vectorised.
+    """
+    _optimised_alone.add(function)
+    return function
+
+
 def c_function(
     function: Callable[..., Any],
     *arguments: Any,
@@ -298,7 +320,8 @@ def c_function(
     with turn:
         if not compile_it and not _is_cached(compiled):
             return 0
-        compiled.compile()
+        with _all_passes() if function in _optimised_alone else nullcontext():
+            compiled.compile()
     _c_functions.append(compiled)
     address: Any = compiled.address
     return int(address)
