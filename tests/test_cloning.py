@@ -12,7 +12,7 @@ from fastbp.estimators.cloning import clone_parameters
 
 def fitted():
     X = np.arange(20.0).reshape(10, 2)
-    return BPClassifier(solver="lbfgs", alpha=1).fit(X, X[:, 0] > 8)
+    return BPClassifier().partial_fit(X, X[:, 0] > 8, classes=[False, True])
 
 
 def asking_for_weights():
