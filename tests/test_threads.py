@@ -336,6 +336,14 @@ def test_pace_begins_on_one_thread_after_a_pause(monkeypatch):
         assert chosen[-1] == (2, 2000)
 
 
+def test_pace_learns_little_from_short_calls():
+    """Where a region's own cost is much of theirs."""
+    pace = Pace(2, 0.0, 1e-4)
+    follow(pace, 10, {1: 1e-4, 2: 6e-5}, remaining=200)
+    follow(pace, 5, {1: 1e-4, 2: 2e-4}, remaining=9)
+    assert pace.plan(200)[0] == 2
+
+
 def test_pace_begins_no_trial_that_would_be_cut_short():
     pace, seconds = Pace(2, 0.0, 1e-3), {1: 1e-3, 2: 6e-4}
     assert {n for n, _ in follow(pace, 20, seconds, remaining=4)} == {1}

@@ -105,7 +105,8 @@ def shapes_of(element: Any, n_choices: int = len(ROW_CHOICES)) -> list[tuple[int
     choices = list(zip(ROW_CHOICES, MOST_VECTORS, strict=True))[:n_choices]
     shapes = [(rows, width) for rows, most in choices for width in widths(element, most)]
     half = VECTOR_BYTES // _itemsize(element) // 2
-    return shapes + [(rows, n * half) for rows, _ in choices if rows != 4 for n in HALVES]
+    with_halves = [rows for rows, _ in choices if rows != ROW_CHOICES[1]]
+    return shapes + [(rows, n * half) for rows in with_halves for n in HALVES]
 
 
 @intrinsic
