@@ -91,6 +91,7 @@ def take_step(addresses, solver, parameters, one, gradient, weight, squares):
         address(gradient, 0),
         1,
         gradient.size,
+        address(solver.settings, 0),
         address(solver.steps, 0),
         address(weight, 0),
         1,
@@ -211,8 +212,7 @@ def test_step(
     )
     optimizer.begin(weights)
     one, weight, squares = np.ones(1, dtype), np.array([200.0]), np.zeros(1)
-    steps, steps_from = optimizer.next_steps(1)
-    bundle = Solver(**optimizer.rule(), steps=steps, steps_from=steps_from)
+    bundle = Solver(**optimizer.rule(), **optimizer.next_steps(1))
     measure(take_step, addresses, bundle, weights.flat, one, gradient, weight, squares)
     assert weights.flat.any()
     assert np.isfinite(weights.flat).all()

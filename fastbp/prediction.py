@@ -9,11 +9,11 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from fastbp.kernels import epoch
-from fastbp.kernels.arrays import N_SETTINGS, Bundles, Solver, no_run
+from fastbp.kernels.arrays import N_SETTINGS, OF_STEP, Bundles, Solver, no_run
 from fastbp.kernels.plan import Plan
 from fastbp.network import Weights, make_network
 from fastbp.pool import Pool
-from fastbp.samples import NO_ROWS, Samples
+from fastbp.samples import Samples, as_rows, number_rows
 from fastbp.threads import choose_threads, run_on_threads, single_threaded_blas
 from fastbp.workspace import count_weights, make_workspace
 
@@ -61,14 +61,15 @@ class Predictor:
             The activation of each layer.
         X : ndarray or CSR matrix of shape (n_samples, n_features)
         n_jobs : int or None
-        order : ndarray of int64, default=None
+        order : ndarray of int, default=None
             Row numbers.
 
         Returns
         -------
         ndarray of shape (n_rows, n_outputs), of the weights' dtype
         """
-        order = np.arange(X.shape[0]) if order is None else order
+        n_samples = X.shape[0]
+        order = number_rows(n_samples) if order is None else as_rows(order, n_samples)
         samples = Samples(X)
         n_threads = choose_threads(n_jobs, len(order) * self._work / CALLS)
         rows = FEW_ROWS if len(order) <= FEW_ROWS else CHUNK_ROWS
@@ -94,8 +95,8 @@ class Predictor:
         plan = Plan(
             Bundles(
                 network,
-                samples.bundle(NO_ROWS, dtype),
-                Solver(0, np.zeros((1, N_SETTINGS)), 0, empty, empty),
+                samples.bundle(dtype),
+                Solver(0, np.zeros(N_SETTINGS), np.zeros((1, OF_STEP)), 0, empty, empty),
                 workspace._replace(rows=rows),
                 no_run(dtype),
             )

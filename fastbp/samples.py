@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from fastbp.kernels.arrays import Data
 
-__all__ = ["NO_ADDRESSES", "NO_ROWS", "Rows", "Samples", "digest_rows"]
+__all__ = ["NO_ADDRESSES", "Rows", "Samples", "as_rows", "digest_rows", "number_rows", "row_type"]
 
 Array = NDArray[Any]
 
 NO_ADDRESSES = np.empty(0, np.int64)  # of a generator: the order is not shuffled
-NO_ROWS = np.empty(0, np.int64)
 MOST_ROWS, MOST_ELEMENTS = 2_048, 4_194_304  # that a digest is made of
 _NO_INDICES = np.empty(0, np.int32)
 _NO_WEIGHTS = np.empty(0)
@@ -26,6 +25,21 @@ _NO_WEIGHTS = np.empty(0)
 def _none(dtype: np.dtype[Any], *columns: int) -> Array:
     """Return the empty array, always the same one: a plan need not look up its address again."""
     return np.empty((0, *columns), dtype)
+
+
+def row_type(n_samples: int) -> np.dtype[Any]:
+    """Return the integers by which kernels know the rows of so many samples: the shortest."""
+    return np.dtype(np.int32 if n_samples <= 2**31 else np.int64)
+
+
+def number_rows(n_samples: int) -> Array:
+    """Return the numbers of all rows of so many samples."""
+    return np.arange(n_samples, dtype=row_type(n_samples))
+
+
+def as_rows(numbers: Array, n_samples: int) -> Array:
+    """Return numbers of some rows of so many samples, as kernels take them."""
+    return np.ascontiguousarray(numbers, row_type(n_samples))
 
 
 @dataclass(frozen=True)
@@ -65,33 +79,33 @@ class Samples:
         }
 
     def kind(self) -> tuple[Any, ...]:
-        """Return the dtypes of what is stored: functions are compiled for them."""
-        X = self.X
-        return (
-            (X.dtype, X.indices.dtype, X.indptr.dtype) if scipy.sparse.issparse(X) else (X.dtype,)
-        )
+        """Return the dtypes of what is stored, and of rows: functions are compiled for them."""
+        X, rows = self.X, row_type(self.X.shape[0])
+        if scipy.sparse.issparse(X):
+            return X.dtype, X.indices.dtype, X.indptr.dtype, rows
+        return X.dtype, rows
 
-    def bundle(self, order: Array, dtype: np.dtype[Any]) -> Data:
-        """Return what the kernels need, the samples in this order."""
+    def bundle(self, dtype: np.dtype[Any]) -> Data:
+        """Return what the kernels need, but for the order of the samples."""
         return Data(
             **self.stored(),
             targets=_none(dtype, 1) if self.targets is None else _plain(self.targets),
             labels=_NO_INDICES if self.labels is None else _plain(self.labels),
             sample_weight=_NO_WEIGHTS if self.sample_weight is None else _plain(self.sample_weight),
-            order=order,
+            order=_none(row_type(self.X.shape[0])),
             generator=NO_ADDRESSES,
         )
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of data that have been checked, for an estimator to predict without a copy."""
+    """Rows of data that have been checked, all or some, to predict for without a copy."""
 
     X: Any
-    numbers: Array
+    numbers: Array | None = None
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return int(self.X.shape[0]) if self.numbers is None else len(self.numbers)
 
 
 def digest_rows(array: Any) -> str | None:

@@ -14,7 +14,7 @@ from fastbp.matmul.product import product_addresses
 from fastbp.matmul.subsets import subset_addresses
 from fastbp.network import draw_weights
 from fastbp.prediction import Predictor
-from fastbp.samples import Samples
+from fastbp.samples import Samples, number_rows
 from fastbp.training.engine import Engine
 from fastbp.training.solvers import Optimizer
 
@@ -48,7 +48,7 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
         optimizer = Optimizer("adam", 0.001, 0.0, "constant", 0.5, 0.9, True, 0.9, 0.999, 1e-8)
         optimizer.begin(weights)
         engine = Engine(weights, _NAMES, "log_loss", samples, len(X), n_jobs=1)
-        list(engine.train(np.arange(len(X)), 1, optimizer))
+        list(engine.train(number_rows(len(X)), 1, optimizer))
         Predictor(weights)(_NAMES, X, n_jobs=1)
         product_addresses(dtype)
         subset_addresses(dtype)

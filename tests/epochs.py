@@ -6,6 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from networks import SEED, make_case, make_optimizer
 
+from fastbp.samples import as_rows
+
 few = settings(max_examples=30)
 
 # Around the widths of tiles and vectors, where tails are.
@@ -88,7 +90,7 @@ def check_epochs(case, solver, batch_size, dtype=np.float64, **parameters):
         return naive.dropout_masks(case.dropout, engine.weights.units, SEED, step, places)
 
     for _ in range(2):
-        order = rng.permutation(len(case.X))
+        order = as_rows(rng.permutation(len(case.X)), len(case.X))
         (epochs,) = engine.train(order, 1, optimizer)
         (loss,) = epochs.losses
         expected = naive.train_epoch(

@@ -13,7 +13,7 @@ from networks import make_case, make_optimizer
 from fastbp import workspace
 from fastbp.network import Weights
 from fastbp.prediction import Predictor
-from fastbp.samples import Samples
+from fastbp.samples import Samples, as_rows, number_rows
 from fastbp.training import engine as engine_module
 from fastbp.training.solvers import STOCHASTIC_SOLVERS
 
@@ -66,9 +66,9 @@ def test_a_batch_whose_weights_are_all_zero_changes_nothing():
     optimizer = make_optimizer("sgd", momentum=0)
     optimizer.begin(engine.weights)
     before = engine.weights.flat.copy()
-    list(engine.train(np.arange(8), 1, optimizer))
+    list(engine.train(number_rows(8), 1, optimizer))
     np.testing.assert_array_equal(engine.weights.flat, before)
-    list(engine.train(np.arange(11), 1, optimizer))
+    list(engine.train(number_rows(11), 1, optimizer))
     assert np.isfinite(engine.weights.flat).all()
     assert (engine.weights.flat != before).any()
 
@@ -83,7 +83,7 @@ def test_calls_are_cut_short_without_a_trace():
         optimizer = make_optimizer()
         optimizer.begin(engine.weights)
         generator = np.random.RandomState(5)
-        epochs = engine.train(np.arange(40), 3, optimizer, generator)
+        epochs = engine.train(number_rows(40), 3, optimizer, generator)
         losses = list(chain.from_iterable(e.losses for e in epochs))
         results.append((losses, engine.weights.flat.copy(), optimizer.steps_taken))
     for losses, flat, steps in results[1:]:
@@ -99,7 +99,7 @@ def test_padding_stays_zero():
     optimizer = make_optimizer("adamw")
     optimizer.begin(engine.weights)
     for _ in range(3):
-        list(engine.train(np.arange(20), 1, optimizer))
+        list(engine.train(number_rows(20), 1, optimizer))
     for vector in (engine.weights.flat, optimizer.first.flat, optimizer.second.flat):
         kept = engine.weights.with_padding(engine.weights.without_padding(vector))
         np.testing.assert_array_equal(vector, kept)
@@ -117,9 +117,9 @@ def test_rows_beyond_two_to_the_31_elements(tmp_path):
         pytest.skip(f"temporary files cannot be sparse ones of 8.6 GB here: {error}")
     case = make_case((n_columns, 5, 1), ["relu", "logistic"], "log_loss", n_last)
     X[-n_last:] = case.X
-    rows = np.arange(shape[0] - n_last, shape[0])
+    rows = as_rows(np.arange(shape[0] - n_last, shape[0]), shape[0])
     results = []
-    for data, order in ((X, rows), (case.X.astype(np.float32), np.arange(n_last))):
+    for data, order in ((X, rows), (case.X.astype(np.float32), number_rows(n_last))):
         targets = np.zeros((len(data), 1), np.float32)
         targets[-n_last:] = case.y
         weights = Weights.of(case.coefs, case.intercepts, np.float32)
@@ -145,6 +145,6 @@ def test_sparse_x_row_by_row_gives_the_same_bits_as_column_by_column(batch_size,
         assert engine.workspace.by_rows == (most > 0)
         optimizer = make_optimizer()
         optimizer.begin(engine.weights)
-        losses = [epochs.losses for epochs in engine.train(np.arange(40), 3, optimizer)]
+        losses = [epochs.losses for epochs in engine.train(number_rows(40), 3, optimizer)]
         results.append((losses, engine.weights.flat.tolist()))
     assert results[0] == results[1]

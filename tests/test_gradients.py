@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from networks import make_case
 
+from fastbp.samples import number_rows
+
 HIDDEN = sorted(set(naive.SLOPES) - {"exp"})
 DEPTHS = [(4, 3), (4, 6, 3), (4, 5, 7, 3)]
 
@@ -50,7 +52,7 @@ def used(weights):
 
 def check(case, alpha):
     engine = case.engine()
-    rows = np.arange(len(case.X))
+    rows = number_rows(len(case.X))
     _, gradient, loss = engine.gradient(rows, alpha)
     gradient = gradient.copy()
     value, by_w, by_b = naive.loss_and_gradients(

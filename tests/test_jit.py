@@ -100,6 +100,31 @@ def test_of_two_processes_one_compiles(tmp_path):
         assert sorted(process.stdout for process in finished) == ["0 1\n", "1 0\n"]
 
 
+FITTED = """
+import numpy as np
+from common import make_data
+from fastbp import BPClassifier, BPRegressor
+for kind, target in ((BPClassifier, "multiclass"), (BPRegressor, "regression")):
+    X, y = make_data(target)
+    for weight in (None, 0.1 + np.linspace(0, 1, len(y))):
+        model = kind(hidden_layer_sizes=(300, 30), max_iter=40, tol=0, random_state=0)
+        model.fit(X, y, sample_weight=weight)
+        print(model.loss_curve_, model.coefs_[0].sum())
+"""
+
+
+def test_what_is_loaded_computes_as_what_was_compiled(tmp_path):
+    """Of a function there may be two codes in a process that compiles, in one that loads one."""
+    environment = {
+        "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]),
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
+    compiled, loaded = (run_python(FITTED, **environment) for _ in range(2))
+    assert "compiling" in compiled.stderr
+    assert "compiling" not in loaded.stderr
+    assert compiled.stdout == loaded.stdout
+
+
 def test_the_kernels_as_plain_python():
     """The oracle tests again, with the compiler off, on the smallest of their cases."""
     chosen = (

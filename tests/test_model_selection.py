@@ -423,7 +423,8 @@ def large_data(dtype=np.float32):
 
 def copies_of_x(estimator, grid, X, y, **parameters):
     """Return how many times X would fit into the memory of a search, at the peak and afterwards."""
-    search = OURS.GridSearchCV(estimator, grid, cv=5, **{"refit": False, "n_jobs": 2, **parameters})
+    parameters = {"cv": 5, "refit": False, "n_jobs": 2, **parameters}
+    search = OURS.GridSearchCV(estimator, grid, **parameters)
     search.fit(X, y)
     gc.collect()
     gc.disable()  # what is freed is freed at once
@@ -440,6 +441,13 @@ def test_x_is_not_copied(tmp_path):
     np.save(tmp_path / "X.npy", X)
     for given in (X, np.load(tmp_path / "X.npy", mmap_mode="r")):
         assert copies_of_x(TINY, {"alpha": [0.1, 1.0]}, given, y)[0] < 0.12
+
+
+def test_rows_of_folds_are_not_kept_as_numbers():
+    """Those of each of 20 folds would take as much as X."""
+    X, y = large_data()
+    pipeline = make_pipeline(StandardScaler(), TINY)
+    assert copies_of_x(pipeline, {"bpclassifier__alpha": [0.1, 1.0]}, X[:, :2], y, cv=20)[0] < 20
 
 
 @pytest.mark.parametrize("refit", [False, True])
@@ -460,13 +468,14 @@ def test_x_of_a_pipeline_is_there_once_at_a_time(grid, n_jobs, most):
     assert held < 0.1
 
 
-def test_row_numbers_of_a_pipelines_fold_are_there_once():
+def test_a_pipelines_fold_has_no_row_numbers():
+    """All that the steps have made is taken."""
     X, y = load_iris(return_X_y=True)
     train, test = np.arange(0, 150, 3), np.arange(1, 150, 2)
     fold = transform_fold(scaled(TINY), X, y, None, train, test, is_train_judged=True)
-    for numbers in (fold.train.numbers, fold.test.numbers):
-        assert np.shares_memory(fold.rows, numbers)
-    assert (len(fold.rows), len(fold.train), len(fold.test)) == (50, 50, 75)
+    assert [fold.rows, fold.train.rows.numbers, fold.test.rows.numbers] == [None] * 3
+    assert [len(fold.train.rows), len(fold.test.rows)] == [50, 75]
+    np.testing.assert_array_equal(fold.order(), np.arange(50))
 
 
 def test_what_a_step_makes_is_freed_as_it_is_converted():

@@ -22,6 +22,7 @@ from fastbp.matmul.product import (
     product_addresses,
 )
 from fastbp.matmul.tile import padded, vector_length
+from fastbp.samples import number_rows
 from fastbp.training import engine as engine_module
 
 
@@ -133,7 +134,7 @@ def train(monkeypatch, has_it, at_first=True):
     optimizer = make_optimizer()
     optimizer.begin(engine.weights)
     for _ in range(2):
-        list(engine.train(np.arange(300), 1, optimizer))
+        list(engine.train(number_rows(300), 1, optimizer))
     return engine.weights.flat, engine.workspace
 
 

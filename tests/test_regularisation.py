@@ -12,6 +12,7 @@ from networks import SEED, make_case, make_optimizer
 
 from fastbp.kernels.dropout import philox
 from fastbp.kernels.jit import kernel
+from fastbp.samples import number_rows
 from fastbp.training import engine as engine_module
 from fastbp.training.solvers import STOCHASTIC_SOLVERS
 
@@ -105,7 +106,7 @@ def test_the_norm_that_is_told_is_that_of_the_last_batch(solver):
         engine = case.engine(batch_size=20, keep_gradient=clip_norm is not None)
         optimizer = make_optimizer(solver, alpha=0.3, clip_norm=clip_norm)
         optimizer.begin(engine.weights)
-        (epochs,) = engine.train(np.arange(20), 1, optimizer)
+        (epochs,) = engine.train(number_rows(20), 1, optimizer)
         alpha = 0 if solver == "adamw" else 0.3
         _, by_w, by_b = naive.loss_and_gradients(
             case.coefs, case.intercepts, case.names, case.loss, case.X, case.y, alpha=alpha
@@ -120,7 +121,7 @@ def test_padding_stays_zero():
     engine = case.engine(batch_size=6)
     optimizer = make_optimizer("adamw", l1=0.1, clip_norm=0.5)
     optimizer.begin(engine.weights)
-    list(engine.train(np.arange(20), 3, optimizer))
+    list(engine.train(number_rows(20), 3, optimizer))
     for vector in (engine.weights.flat, optimizer.first.flat, optimizer.second.flat):
         kept = engine.weights.with_padding(engine.weights.without_padding(vector))
         np.testing.assert_array_equal(vector, kept)

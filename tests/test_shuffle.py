@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastbp.kernels.jit import kernel
-from fastbp.kernels.shuffle import generator_addresses, shuffle
+from fastbp.kernels.shuffle import AHEAD, FAR, generator_addresses, shuffle
 
 
 @kernel
@@ -21,6 +21,18 @@ def test_numpys_order(n, bit_generator):
         run_shuffle(order, generator_addresses(mine))
         theirs.shuffle(expected)
         np.testing.assert_array_equal(order, expected)
+    assert mine.randint(1 << 30) == theirs.randint(1 << 30)
+
+
+@pytest.mark.parametrize("n", [FAR - 1, FAR, FAR + 1, FAR + AHEAD, 3 * FAR])
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_numpys_order_of_many(n, index):
+    """Numbers are drawn before they are used."""
+    mine, theirs = (np.random.RandomState(5) for _ in range(2))
+    order, expected = np.arange(n, dtype=index), np.arange(n)
+    run_shuffle(order, generator_addresses(mine))
+    theirs.shuffle(expected)
+    np.testing.assert_array_equal(order, expected)
     assert mine.randint(1 << 30) == theirs.randint(1 << 30)
 
 

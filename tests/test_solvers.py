@@ -7,6 +7,7 @@ import pytest
 from networks import make_case, make_optimizer
 
 from fastbp.network import Weights
+from fastbp.samples import number_rows
 from fastbp.training.solvers import STOCHASTIC_SOLVERS
 
 
@@ -16,7 +17,7 @@ def train(solver, n_steps, **parameters):
     optimizer = make_optimizer(solver, **parameters)
     optimizer.begin(engine.weights)
     for _ in range(n_steps):
-        list(engine.train(np.arange(11), 1, optimizer))
+        list(engine.train(number_rows(11), 1, optimizer))
     return case, engine.weights, optimizer
 
 
@@ -31,7 +32,7 @@ def test_state_survives_a_pickle(solver):
     for state, start in ((optimizer, weights), (copy, twin)):
         engine = case.engine(keep_gradient=False)
         engine.weights.flat[...] = start.flat
-        list(engine.train(np.arange(11), 1, state))
+        list(engine.train(number_rows(11), 1, state))
         results.append(engine.weights.flat.copy())
     np.testing.assert_array_equal(*results)
 

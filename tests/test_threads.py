@@ -15,6 +15,7 @@ from fastbp.kernels.plan import run
 from fastbp.kernels.team import make_team, run_team
 from fastbp.matmul import product
 from fastbp.matmul.subsets import GROUP, MOST_GROUPS, MOST_UNITS
+from fastbp.samples import as_rows, number_rows
 from fastbp.threads import Pace, choose_threads
 from fastbp.training import engine as engine_module
 
@@ -60,7 +61,7 @@ def train(
     engine.pace.plan = lambda remaining: (n_threads, remaining)
     optimizer = make_optimizer(clip_norm=clip_norm)
     optimizer.begin(engine.weights)
-    order = np.random.default_rng(0).permutation(len(case.X))
+    order = as_rows(np.random.default_rng(0).permutation(len(case.X)), len(case.X))
     losses = list(chain.from_iterable(e.losses for e in engine.train(order, n_epochs, optimizer)))
     predictor = prediction.Predictor(engine.weights)
     outputs = predictor(engine.names, engine.samples.X, n_threads)
@@ -166,7 +167,7 @@ def test_a_team_is_started(eager_threads, monkeypatch):
     engine.pace.plan = lambda remaining: (2, remaining)
     optimizer = make_optimizer()
     optimizer.begin(engine.weights)
-    list(engine.train(np.arange(203), 2, optimizer))
+    list(engine.train(number_rows(203), 2, optimizer))
     assert is_ready(run_team, (0, 0, make_team(), 2, 0), compile_it=False)
     assert asked == [2]
     assert not engine.workspace.team.any()  # for the next call

@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import compute_sample_weight
 
 from fastbp import BPClassifier, BPRegressor
+from fastbp.samples import number_rows
 from fastbp.training.solvers import STOCHASTIC_SOLVERS
 from fastbp.training.validation import loss_on
 
@@ -94,7 +95,7 @@ def test_the_loss_of_outputs_is_the_engines():
     ]:
         case = make_case((6, 5, 3), names, loss, 40, weighted=True)
         engine = case.engine(np.float64)
-        expected = engine.gradient(np.arange(40), alpha=0.0)[2]
+        expected = engine.gradient(number_rows(40), alpha=0.0)[2]
         from fastbp.prediction import Predictor
 
         outputs = Predictor(engine.weights)(names, engine.samples.X, 1)

@@ -42,7 +42,7 @@ from fastbp.files import read
 from fastbp.network import INITS, Weights, draw_weights
 from fastbp.prediction import Predictor
 from fastbp.randomness import borrowed_random_state
-from fastbp.samples import Samples
+from fastbp.samples import Samples, number_rows
 from fastbp.training import lbfgs, stochastic
 from fastbp.training.engine import Engine
 from fastbp.training.history import History
@@ -186,8 +186,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         with borrowed_random_state(self.random_state) as random_state:
             if resume_from is None:
                 weights = self._begin(samples, random_state, first_pass, coef_init, intercept_init)
-                rows = np.arange(samples.X.shape[0])
-                state = stochastic.State(rows, random_state, one_epoch=incremental, data=data)
+                order = number_rows(samples.X.shape[0])
+                state = stochastic.State(order, random_state, one_epoch=incremental, data=data)
                 if not (incremental and self.early_stopping):
                     self.stopped_, self._best = False, None
             else:
@@ -351,7 +351,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             if samples.targets is not None:
                 targets = samples.targets.astype(np.float64)
                 samples = Samples(samples.X, targets, None, samples.sample_weight)
-        engine = self._make_engine(exact, names, samples, len(state.rows), keep_gradient=True)
+        engine = self._make_engine(exact, names, samples, state.n_samples, keep_gradient=True)
 
         def publish() -> dict[str, Any]:
             weights.flat[...] = weights.with_padding(exact.without_padding(exact.flat))
@@ -404,14 +404,13 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         judge = self._choose_judge(samples, names, state, validation)
         if incremental and judge:
             state.best = getattr(self, "_best", None)
-        order = state.rows if state.order is None else state.order
         if state.latest is not None:
             weights.flat[...] = state.latest
         engine = self._make_engine(
             weights,
             names,
             samples,
-            self._choose_batch_size(len(order)),
+            self._choose_batch_size(len(state.order)),
             keep_gradient=self.clip_norm is not None,
             dropout=dropout,
             seed=state.dropout_seed,
@@ -484,9 +483,9 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             return None
         if validation is not None:
             state.n_val = validation.X.shape[0]
-            return Judge(self, validation, np.arange(state.n_val), names)
+            return Judge(self, validation, number_rows(state.n_val), names)
         if state.held_out is None:
-            split = self._split(samples, state.rows, state.random_state)
+            split = self._split(samples, state.order, state.random_state)
             state.order, state.held_out = split
         return Judge(self, samples, state.held_out, names)
 

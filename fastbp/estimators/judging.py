@@ -24,7 +24,7 @@ class Judge:
     model : BaseBP
         In training.
     samples : Samples
-    rows : ndarray of int64
+    rows : ndarray of int
     names : tuple of str
         The activation of each layer.
     """

@@ -17,7 +17,7 @@ from fastbp.estimators.checks import check_layers, check_weights
 from fastbp.files import from_json, to_json
 from fastbp.kernels import activations
 from fastbp.network import Weights
-from fastbp.samples import Samples, digest_rows
+from fastbp.samples import Samples, as_rows, digest_rows, number_rows
 from fastbp.training.history import History
 from fastbp.training.limited_memory import LimitedMemory
 from fastbp.training.schedules import needs_length
@@ -246,10 +246,10 @@ def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     if state.best is not None:
         arrays["training.latest"] = weights.without_padding(weights.flat)
     contents["training"] = {name: to_json(name, getattr(state, name)) for name in _STATE}
-    contents["training"]["n_samples"] = len(state.rows)
+    contents["training"]["n_samples"] = state.n_samples
     contents["training"]["data"] = state.data
     for name in _STATE_ROWS:
-        if getattr(state, name) is not None:
+        if model.solver != "lbfgs" and getattr(state, name) is not None:
             arrays[f"training.{name}"] = getattr(state, name).copy()
     if state.memory is not None:
         contents["training"]["lbfgs"], kept = state.memory.describe()
@@ -360,8 +360,14 @@ def restore_training(
             _check_types(kept, _STATE)
             _check_progress(model)
             of_callbacks = {n: from_json(value) for n, value in training["callbacks"].items()}
-        rows: dict[str, Any] = {name: arrays.get(f"training.{name}") for name in _STATE_ROWS}
-        state = State(np.arange(samples.X.shape[0]), memory=memory, data=data, **kept, **rows)
+        n_samples = samples.X.shape[0]
+        rows: dict[str, Any] = {
+            name: as_rows(arrays[f"training.{name}"], n_samples)
+            for name in _STATE_ROWS
+            if f"training.{name}" in arrays
+        }
+        rows.setdefault("order", number_rows(n_samples))
+        state = State(memory=memory, data=data, **kept, **rows)
         if "training.latest" in arrays:
             latest = arrays["training.latest"]
             _check_elements("resume_from must hold training.latest", latest, model._weights)
@@ -462,6 +468,6 @@ def _check_training(
         raise ValueError(f"resume_from holds no training of units {units}.")
     for name in _STATE_ROWS:
         rows = arrays.get(f"training.{name}", np.arange(1))
-        are_numbers = rows.ndim == 1 and rows.dtype == np.int64 and rows.size > 0
+        are_numbers = rows.ndim == 1 and rows.dtype.kind == "i" and rows.size > 0
         if not (are_numbers and rows.min() >= 0 and rows.max() < samples.X.shape[0]):
             raise ValueError(f"resume_from must hold rows of X as training.{name}.")

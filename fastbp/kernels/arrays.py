@@ -64,14 +64,15 @@ class Data(NamedTuple):
     labels: Any  # (n_samples,) class numbers, or (0,)
     sample_weight: Any  # (n_samples,) float64, or (0,) for weights of 1
     order: Any  # (n_samples,) the order in which the samples come, shuffled in place
-    generator: Any  # (2,) addresses of what shuffle.py draws from, or (0,) for the order as it is
+    generator: Any  # what shuffle.py draws from, or (0,) for the order as it is
 
 
 class Solver(NamedTuple):
     """The rule of the update, and its state."""
 
     code: int  # update.py
-    steps: Any  # (n_steps, N_SETTINGS) float64: what each step goes by; or one row, for all
+    settings: Any  # (7,) float64: what all steps go by, by the names below
+    steps: Any  # (n_steps, OF_STEP) float64: what each goes by; or one row, for all
     steps_from: int  # the number of the step that the first row is for
     first: Any  # velocity or first moment, like the parameters, or (0,)
     second: Any  # second moment, like the parameters, or (0,)
@@ -190,18 +191,21 @@ PATIENCE = 3
 ENDED = 4  # epochs since the order was set
 HALTED = 5  # 1 after a halt
 
-# The columns of `Solver.steps`.
+# The entries of `Solver.settings`.
 PENALTY = 0  # alpha of the L2 penalty in the loss
 BETA_1 = 1
 REST_1 = 2  # 1 - beta_1, rounded once
 BETA_2 = 3
 REST_2 = 4  # 1 - beta_2, or 1 where the squares are summed
-RATE = 5
-EPSILON = 6
-DECAY = 7  # factor of the weights
-L1 = 8  # strength of the L1 penalty in the loss
-CLIP = 9  # the largest norm of a gradient, 0 for any
-N_SETTINGS = 10
+L1 = 5  # strength of the L1 penalty in the loss
+CLIP = 6  # the largest norm of a gradient, 0 for any
+N_SETTINGS = 7
+
+# The columns of `Solver.steps`.
+RATE = 0
+EPSILON = 1
+DECAY = 2  # factor of the weights
+OF_STEP = 3
 
 # What `update_panels` does, as the sum of these.
 TAKE_STEP = 1  # after the gradients

@@ -58,7 +58,7 @@ from fastbp.kernels.backward import (
 )
 from fastbp.kernels.dropout import drop
 from fastbp.kernels.forward import forward, multiply_sparse
-from fastbp.kernels.jit import call, inner_kernel, part
+from fastbp.kernels.jit import call, inner_kernel, part, summing_kernel
 from fastbp.kernels.plan import Plan, as_integer, bundles, plan_function
 from fastbp.kernels.sharing import choose_shares, most_rows, share_rows
 from fastbp.kernels.shuffle import shuffle
@@ -102,7 +102,7 @@ def _add_weights(data, workspace, chunk):
     workspace.totals[WEIGHT] += weight
 
 
-@inner_kernel
+@summing_kernel
 def _sum_losses(losses, weights, order, start, n_rows, parts, grain, gap):
     """Losses of the chunk at `start`, each times the sample's weight, always in the same order."""
     loss = 0.0
@@ -118,7 +118,7 @@ def _sum_losses(losses, weights, order, start, n_rows, parts, grain, gap):
     return loss
 
 
-@inner_kernel
+@summing_kernel
 def _sum(values):
     """The sum of a vector; Numba's own takes longer to compile."""
     total = 0.0
@@ -139,9 +139,9 @@ def _finish_batch(solver, workspace, chunk, n_samples, run):
     end = chunk.start + chunk.rows
     size = end % batch_size if end % batch_size > 0 else batch_size
     if totals[WEIGHT] > 0:
-        loss = totals[BATCH_LOSS] + 0.5 * solver.steps[0, PENALTY] * totals[SQUARES]
-        if solver.steps[0, L1] > 0:
-            loss += solver.steps[0, L1] * _sum(workspace.sizes)
+        loss = totals[BATCH_LOSS] + 0.5 * solver.settings[PENALTY] * totals[SQUARES]
+        if solver.settings[L1] > 0:
+            loss += solver.settings[L1] * _sum(workspace.sizes)
         totals[EPOCH_LOSS] += loss / totals[WEIGHT] * size
         totals[SQUARES] = _sum(workspace.squares)
     totals[BATCH_LOSS] = 0
@@ -168,7 +168,7 @@ def _clip(solver, workspace):
     Pascanu et al. 2013, with PyTorch's 1e-6 beside the norm.
     """
     norm = math.sqrt(_sum(workspace.norms))
-    factor = solver.steps[0, CLIP] / (norm + 1e-6)
+    factor = solver.settings[CLIP] / (norm + 1e-6)
     weight = workspace.totals[WEIGHT]
     workspace.totals[DIVISOR] = weight if factor > 1 else weight / factor
 
@@ -225,7 +225,7 @@ def train(plan, member, size, place):
             call(addresses[DIFFERENTIATE_ROWS], (this, chunk.start, chunk.rows, begins))
         panels = *mine.panels, member, mine.by_rows
         row = step - b.solver.steps_from
-        clips = b.solver.steps[0, CLIP] > 0
+        clips = b.solver.settings[CLIP] > 0
         source = np.int64(mine.in_parts) * ADD_PARTS
         work = ends * TAKE_STEP + source
         if clips and chunk.ends:

@@ -102,9 +102,9 @@ def _gather(X, order, start, a):
     """a := the rows of X that the order names from `start` on."""
     n, last = X.shape[1], order.size - 1
     for i in range(a.shape[0]):
-        coming = order[min(start + i + ROWS_AHEAD, last)]
+        coming = np.int64(order[min(start + i + ROWS_AHEAD, last)])
         for j in range(0, min(n, MOST_FETCHED), LINE // X.itemsize):
-            prefetch(X, coming, j)
+            prefetch(address(X, coming * n + j))
         sample = order[start + i]
         for j in range(n):
             a[i, j] = X[sample, j]

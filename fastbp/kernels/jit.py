@@ -248,6 +248,16 @@ def exact_kernel(function: Callable[..., Any]) -> Any:
     return _compile(function, fastmath=EXACT_ORDER, no_cpython_wrapper=True)
 
 
+def summing_kernel(function: Callable[..., Any]) -> Any:
+    """Compile a function whose sums may be reordered, into each of its callers.
+
+    As a function of its own it would be there twice, compiled alone and with a caller, and its sums
+    in two orders; which of the two is called depends on what the process compiled and what it
+    loaded.
+    """
+    return _compile(function, no_cpython_wrapper=True, forceinline=True)
+
+
 def parallel_kernel(function: Callable[..., Any]) -> Any:
     """Compile a function whose `prange` loops run on Numba's threads, at its first call."""
     return _compile(function, parallel=True)
@@ -363,22 +373,18 @@ def address(typing_context, array, index):
 
 
 @intrinsic
-def prefetch(typing_context, matrix, row, column):
-    """Ask for a line of the cache, where an element of a C-ordered matrix lies, to be read soon."""
+def prefetch(typing_context, where):
+    """Ask for the line of the cache at an address, to be read soon; there may be nothing there."""
 
     def codegen(context, builder, signature, values):
-        array = context.make_array(matrix)(context, builder, values[0])
-        (row_bytes, item_bytes) = cgutils.unpack_tuple(builder, array.strides)
-        offset = builder.add(builder.mul(values[1], row_bytes), builder.mul(values[2], item_bytes))
-        pointer = cgutils.pointer_add(builder, array.data, offset)
         i32 = ir.IntType(32)
+        pointer = builder.inttoptr(values[0], ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, i32, i32, i32])
-        name = "llvm.prefetch.p0"
-        function = cgutils.get_or_insert_function(builder.module, kind, name)
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         builder.call(function, [pointer, i32(0), i32(3), i32(1)])  # read, nearest cache, data
         return context.get_dummy_value()
 
-    return types.void(matrix, types.int64, types.int64), codegen
+    return types.void(types.int64), codegen
 
 
 @intrinsic
@@ -473,7 +479,7 @@ if DISABLED:
         """Store a number at an address."""
         memory_view(where, value.dtype, (1,))[0] = value
 
-    def prefetch(matrix: Any, row: int, column: int) -> None:
+    def prefetch(where: int) -> None:
         """Do nothing: it is only a hint."""
 
     def matrix_view(vector: Any, offset: int, rows: int, columns: int) -> Any:

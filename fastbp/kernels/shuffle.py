@@ -13,14 +13,18 @@ from numba.extending import intrinsic
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
-from fastbp.kernels.jit import DISABLED, inner_kernel
+from fastbp.kernels.jit import DISABLED, address, inner_kernel, prefetch
+
+FAR = 1 << 18  # elements of an order that a near cache does not hold
+AHEAD = 64  # numbers that are drawn before they are used
+DRAWN = 2  # where they are, behind the addresses
 
 
 def generator_addresses(generator: RandomState) -> NDArray[np.int64]:
-    """Return the addresses of the function that draws 32 bits, and of its state."""
+    """Return the addresses of the function that draws 32 bits, and of its state, and some room."""
     interface = generator._bit_generator.ctypes
     function = ctypes.cast(interface.next_uint32, ctypes.c_void_p).value
-    return np.array([function, interface.state_address], np.int64)
+    return np.array([function, interface.state_address, *[0] * AHEAD], np.int64)
 
 
 @inner_kernel
@@ -29,18 +33,31 @@ def shuffle(order, generator):
 
     As in NumPy, the other of element i is a number of so many bits as i has, drawn again while it
     is greater than i. Here one that is drawn in vain swaps i with itself: no branch to mispredict.
+    Of many elements some numbers are drawn before the swaps, so that what is far away is fetched.
     """
     i = order.size - 1
     while i > 0:
         mask = 1
         while mask < i:
             mask = 2 * mask + 1
-        while i > mask >> 1:
+        while i > mask >> 1 and mask < FAR:
             drawn = draw(generator[0], generator[1]) & mask
             accepted = drawn <= i
             other = drawn if accepted else i
             order[i], order[other] = order[other], order[i]
             i -= accepted
+        while i > mask >> 1 and mask >= FAR:
+            last = max(i - AHEAD, mask >> 1)
+            coming = i
+            while coming > last:
+                drawn = draw(generator[0], generator[1]) & mask
+                generator[DRAWN + i - coming] = drawn
+                prefetch(address(order, drawn))
+                coming -= drawn <= coming
+            for n in range(i - last):
+                other = generator[DRAWN + n]
+                order[i - n], order[other] = order[other], order[i - n]
+            i = last
 
 
 @intrinsic

@@ -25,6 +25,7 @@ from fastbp.kernels.arrays import (
     L1,
     MEASURE,
     N_SETTINGS,
+    OF_STEP,
     PENALTY,
     RATE,
     REST_1,
@@ -69,17 +70,18 @@ def choose_panel_rows(
 def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows):
     """Gradients of panels first..last over a chunk, and what `work` says; see arrays.py.
 
-    `step` is the row of the settings. The matrix of the first layer has its gradient where that was
-    summed row by row, `by_rows`.
+    `step` is its row in `Solver.steps`. The matrix of the first layer has its gradient where that
+    was summed row by row, `by_rows`.
     """
     b = bundles(plan)
     network, data, solver, workspace = b.network, b.data, b.solver, b.workspace
-    l1 = solver.steps[0, L1]
+    l1 = solver.settings[L1]
     at_hand, adds_parts = work & AT_HAND != 0, work & ADD_PARTS != 0
     has_mean = workspace.totals[WEIGHT] > 0
     measures = work & MEASURE != 0 and has_mean
     steps = work & TAKE_STEP != 0 and has_mean
-    settings = address(solver.steps, min(step, solver.steps.shape[0] - 1) * N_SETTINGS)
+    of_step = address(solver.steps, min(step, solver.steps.shape[0] - 1) * OF_STEP)
+    settings = address(solver.settings, 0), of_step
     part_rows = most_rows(workspace.parts, n_rows, workspace.grain)
     n_parts = (n_rows + part_rows - 1) // part_rows  # of a short batch there may be one
     for number in range(first, last):
@@ -123,8 +125,8 @@ def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows
                 call(workspace.addresses[DIFFERENTIATE], operands)
             bias_gradient = address(gradient, at_bias)
             left, right = one, address(gradient, at)
-        matrix = (*_places(network, solver, low), left, right, rows, columns, settings)
-        below = (*_places(network, solver, bias), one, bias_gradient, 1, layer.output_row, settings)
+        matrix = (*_places(network, solver, low), left, right, rows, columns, *settings)
+        below = *_places(network, solver, bias), one, bias_gradient, 1, layer.output_row, *settings
         step_function, weight = workspace.addresses[STEP], address(workspace.totals, WEIGHT)
         norm = address(workspace.norms, 2 * number)
         norm_below = address(workspace.norms, 2 * number + 1)
@@ -134,7 +136,7 @@ def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows
         rule, total = np.int64(SUM_SQUARES), np.int64(0)
         if steps:
             rule, total = np.int64(solver.code), address(workspace.squares, number)
-            if solver.steps[0, CLIP] > 0:  # measured before
+            if solver.settings[CLIP] > 0:  # measured before
                 weight = address(workspace.totals, DIVISOR)
                 norm = norm_below = np.int64(0)
         if steps or measures:
@@ -170,12 +172,12 @@ def step_address(dtype: str) -> int:
     if DISABLED:
         return c_function(partial(_take_step_in_python, dtype))
     f, d, i = types.CPointer(getattr(types, dtype)), types.CPointer(types.float64), types.int64
-    return c_function(_take_step, i, f, f, f, f, f, i, i, d, d, i, i, i)
+    return c_function(_take_step, i, f, f, f, f, f, i, i, d, d, d, i, i, i)
 
 
 def _take_step_in_python(
-    dtype, code, w, first, second, left, right, rows, columns, settings, weight, is_weights,
-    total_place, norm_place,
+    dtype, code, w, first, second, left, right, rows, columns, settings, of_step, weight,
+    is_weights, total_place, norm_place,
 ):  # fmt: skip
     """`_take_step`, on addresses."""
     n = rows * columns
@@ -183,16 +185,19 @@ def _take_step_in_python(
         memory_view(place, dtype, (size,))
         for place, size in ((w, n), (first, n), (second, n), (left, rows), (right, columns))
     )
-    settings, weight = memory_view(settings, "f8", (N_SETTINGS,)), memory_view(weight, "f8", (1,))
+    settings, of_step, weight = (
+        memory_view(place, "f8", (size,))
+        for place, size in ((settings, N_SETTINGS), (of_step, OF_STEP), (weight, 1))
+    )
     _take_step(
-        code, w, first, second, left, right, rows, columns, settings, weight, is_weights,
+        code, w, first, second, left, right, rows, columns, settings, of_step, weight, is_weights,
         total_place, norm_place,
     )  # fmt: skip
 
 
 def _take_step(
-    code, w, first, second, left, right, rows, columns, settings, weight, is_weights, total_place,
-    norm_place,
+    code, w, first, second, left, right, rows, columns, settings, of_step, weight, is_weights,
+    total_place, norm_place,
 ):  # fmt: skip
     """One step of w, (rows, columns), by the rule of the solver, from pointers.
 
@@ -205,14 +210,15 @@ def _take_step(
     shape = (rows, columns)
     w, first, second = array_at(w, shape), array_at(first, shape), array_at(second, shape)
     left, right = array_at(left, (rows,)), array_at(right, (columns,))
-    settings, weight = array_at(settings, (N_SETTINGS,)), array_at(weight, (1,))[0]
+    settings, of_step = array_at(settings, (N_SETTINGS,)), array_at(of_step, (OF_STEP,))
+    weight = array_at(weight, (1,))[0]
     T = w.dtype.type
     scale = T(1 / weight)
     penalty = T(settings[PENALTY]) if is_weights != 0 else T(0)
-    decay = T(settings[DECAY]) if is_weights != 0 else T(1)
+    decay = T(of_step[DECAY]) if is_weights != 0 else T(1)
     beta_1, rest_1 = T(settings[BETA_1]), T(settings[REST_1])
     beta_2, rest_2 = T(settings[BETA_2]), T(settings[REST_2])
-    rate, epsilon = T(settings[RATE]), T(settings[EPSILON])
+    rate, epsilon = T(of_step[RATE]), T(of_step[EPSILON])
     total, norm = T(0), T(0)
     if code == SGD:
         for r in range(left.size):

@@ -123,7 +123,7 @@ class Evaluator:
             result["train_scores"] = _judge(fit, trained, fold, "train", n_jobs)
         network.n_jobs = n_jobs
         if asked.get("return_n_test_samples"):
-            result["n_test_samples"] = len(fold.test)
+            result["n_test_samples"] = len(fold.test.rows)
         if asked.get("return_times"):
             result["fit_time"] = ended - began + fold.seconds / fit.data.n_fits
             result["score_time"] = score_time
@@ -189,7 +189,7 @@ class Evaluator:
         """Return the trained network: the given one, or that of the round before."""
         if fit.kept is not None:
             kept, state = fit.kept.network, fit.kept.state
-            kept.max_iter, kept.n_jobs, state.rows = network.max_iter, 1, fold.rows
+            kept.max_iter, kept.n_jobs = network.max_iter, 1
             return kept._learn(fold.samples, kept._weights, state)
         for name, value in fold.attributes.items():
             setattr(network, name, value)
@@ -204,7 +204,7 @@ class Evaluator:
     def _begin(self, network: BaseBP, fold: Fold, random_state: np.random.RandomState) -> State:
         """Train a network from the first on, and return the state in which that ends."""
         weights = network._begin(fold.samples, random_state)
-        state = State(fold.rows, random_state)
+        state = State(fold.order(), random_state)
         network._learn(fold.samples, weights, state)
         return state
 
@@ -226,23 +226,36 @@ def _judge(fit: Fit, network: BaseBP, fold: Fold, part: str, n_jobs: int | None)
 
     A scorer that may look at more than predictions sees the user's `n_jobs`.
     """
-    scorer, numbers = fit.asked["scorer"], np.asarray(fit.asked[part])
-    if part == "train" and fold.y_train is None:
-        fold.y_train = _safe_indexing(fit.y, numbers)
-    rows, y = (fold.test, fold.y_test) if part == "test" else (fold.train, fold.y_train)
+    scorer, judged = fit.asked["scorer"], fold.test if part == "test" else fold.train
+    assert judged is not None
     params = fit.asked.get("score_params") or {}
-    if not params and _is_accuracy(scorer, network) and type(y) is np.ndarray and y.ndim == 1:
+    has_labels = type(fit.y) is np.ndarray and fit.y.ndim == 1
+    if not params and has_labels and _is_accuracy(scorer, network):
         # scikit-learn takes longer than the fit
-        return float(np.count_nonzero(network.predict(rows) == y) / len(y))
-    params = _check_method_params(fit.X, params=params, indices=numbers)
+        if judged.labels is None:
+            judged.labels = _number(fit.y[np.asarray(fit.asked[part])], network.classes_)
+        decided = network._decide(network._predict_outputs(judged.rows))
+        return float(np.count_nonzero(decided == judged.labels) / len(decided))
+    if judged.y is None:
+        judged.y = _safe_indexing(fit.y, np.asarray(fit.asked[part]))
+    if params:
+        params = _check_method_params(fit.X, params, indices=np.asarray(fit.asked[part]))
     estimator: Any = network
-    X: Any = rows
+    X: Any = judged.rows
     if not _asks_for_predictions_only(scorer):
         network.n_jobs = n_jobs
         estimator = Pipeline([*fold.steps, ("network", network)]) if fold.steps else network
+        numbers = np.asarray(fit.asked[part])
         train = None if part == "train" else np.asarray(fit.asked["train"])
         X, _ = _safe_split(estimator, fit.X, None, numbers, train)
-    return _score(estimator, X, y, scorer, params, fit.asked["error_score"])
+    return _score(estimator, X, judged.y, scorer, params, fit.asked["error_score"])
+
+
+def _number(y: Any, classes: Any) -> Any:
+    """Return the place of each among the classes, which are sorted; -1 where it is none of them."""
+    places = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
+    places[classes[places] != y] = -1
+    return places.astype(np.min_scalar_type(-len(classes)))
 
 
 def _asks_for_predictions_only(scorer: Any) -> bool:

@@ -22,6 +22,7 @@ from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.pickling import OF_TRAINING
 from fastbp.estimators.regressor import BPRegressor
 from fastbp.model_selection.folds import FoldData
+from fastbp.model_selection.row_numbers import unpack_rows
 from fastbp.network import Weights
 from fastbp.training.schedules import needs_length
 from fastbp.training.stochastic import State
@@ -51,9 +52,8 @@ class Kept:
     state: State
 
     def __getstate__(self) -> dict[str, Any]:
-        # The padding is this processor's, and the rows are the fold's, wherever it goes on.
+        # The padding is this processor's.
         state = self._change_vectors(Weights.without_padding)
-        state.rows = state.rows[:0]
         optimizer = getattr(self.network, "_optimizer", None)
         return {"network": self.network, "optimizer": optimizer, "state": state}
 
@@ -61,8 +61,8 @@ class Kept:
         self.network, self.state = state["network"], state["state"]
         self.network._optimizer = state["optimizer"]
         self.state = self._change_vectors(Weights.with_padding)
-        if self.state.order is not None:  # shuffled in place, while what is received may be shared
-            self.state.order = self.state.order.copy()
+        # It is shuffled in place, while what is received may be shared.
+        self.state.order = self.state.order.copy()
 
     def _change_vectors(self, change: Callable[[Weights, Array], Array]) -> State:
         """Return the state with its vectors of weights in another layout."""
@@ -162,7 +162,8 @@ class Fit:
         Its wrapper would set them for each fit, and the filters are those of all threads.
         """
         function = getattr(self.function, "function", self.function)
-        result: dict[str, Any] = function(clone(self.estimator), self.X, self.y, **self.asked)
+        asked = self.asked | {part: unpack_rows(self.asked[part]) for part in ("train", "test")}
+        result: dict[str, Any] = function(clone(self.estimator), self.X, self.y, **asked)
         return result
 
 

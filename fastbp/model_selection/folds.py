@@ -14,11 +14,21 @@ from sklearn.utils.validation import _check_method_params, _num_samples
 
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.checks import check_weights, multiply_weights
-from fastbp.samples import Rows, Samples
+from fastbp.model_selection.row_numbers import as_numbers
+from fastbp.samples import Rows, Samples, number_rows
 
-__all__ = ["Fold", "FoldData", "Table", "retarget", "transform_fold"]
+__all__ = ["Fold", "FoldData", "Judged", "Table", "retarget", "transform_fold"]
 
 Array = NDArray[Any]
+
+
+@dataclass
+class Judged:
+    """Samples that networks are judged by, in train or test."""
+
+    rows: Rows
+    y: Any = None  # as the user gave it, once a scorer asks for it
+    labels: Array | None = None  # the numbers of the classes, once the accuracy is asked for
 
 
 @dataclass
@@ -26,14 +36,16 @@ class Fold:
     """What a network is trained on and judged by."""
 
     samples: Samples
-    rows: Array  # of the samples, to train on
-    train: Rows | None  # to be judged by, if it is
-    test: Rows
+    rows: Array | None  # of the samples, to train on; None for all
+    train: Judged | None  # to be judged by, if it is
+    test: Judged
     attributes: dict[str, Any]  # that the data give an estimator: its classes, for one
     steps: list[tuple[str, Any]]  # fitted, that come before the network in a Pipeline
-    y_test: Any
-    y_train: Any = None  # until a score of it is asked for
     seconds: float = 0.0  # it took to make
+
+    def order(self) -> Array:
+        """Return the numbers of the samples to train on, a new array."""
+        return number_rows(self.samples.X.shape[0]) if self.rows is None else self.rows.copy()
 
 
 @dataclass
@@ -58,7 +70,6 @@ class Table:
     """
 
     def __init__(self, network: BaseBP, X: Any, y: Any, sample_weight: Any) -> None:
-        self._given_y = y
         template: BaseBP = clone(network)
         self._X, self._y = template._validate_data(X, y, reset=True)
         self._attributes = _fitted_attributes(template)
@@ -81,15 +92,8 @@ class Table:
                 _spread(template._class_weights(self._y[train]), train, n_samples),
             ),
         )
-        return Fold(
-            samples,
-            train,
-            Rows(X, train),
-            Rows(X, test),
-            _fitted_attributes(template),
-            [],
-            _safe_indexing(self._given_y, test),
-        )
+        by_train, by_test = (Judged(Rows(X, rows)) for rows in (train, test))
+        return Fold(samples, train, by_train, by_test, _fitted_attributes(template), [])
 
 
 def transform_fold(
@@ -113,21 +117,19 @@ def transform_fold(
     weight = _weights_of(X, sample_weight, train)
     samples = network._take_in(X_train, y_train, weight, first_pass=True)
     del X_train  # there twice, where it had to be converted
-    numbers = np.arange(max(len(train), len(test)))
 
-    def transform(rows: Array) -> Rows:
+    def transform(rows: Array) -> Judged:
         X_part, _ = _safe_split(pipeline, X, None, rows, train)
         taken = network._check_data(before.transform(X_part), reset=False)
-        return Rows(taken, numbers[: len(rows)])
+        return Judged(Rows(taken))
 
     return Fold(
         samples,
-        numbers[: len(train)],
+        None,
         transform(train) if is_train_judged else None,
         transform(test),
         _fitted_attributes(network),
         before.steps,
-        _safe_indexing(y, test),
     )
 
 
@@ -139,20 +141,6 @@ def retarget(fold: Fold, network: BaseBP, X: Any, y: Any, sample_weight: Any, tr
     samples = network._take_in(fold.samples.X, _safe_indexing(y, train), weight, first_pass=True)
     attributes = fold.attributes | _fitted_attributes(network)
     return replace(fold, samples=samples, attributes=attributes)
-
-
-def as_numbers(rows: Any, n_samples: int) -> Array:
-    """Return the numbers, from 0 on and in range, of rows that are given as NumPy takes them.
-
-    Compiled code takes no others, and does not check.
-    """
-    numbers: Array = np.asarray(rows)
-    if numbers.ndim != 1:
-        raise ValueError(f"The rows of a fold have the shape {numbers.shape}.")
-    is_plain = numbers.dtype == np.int64 and numbers.size > 0
-    if is_plain and numbers.min() >= 0 and numbers.max() < n_samples:
-        return numbers
-    return np.arange(n_samples)[numbers]
 
 
 def _weights_of(X: Any, sample_weight: Any, rows: Array) -> Any:

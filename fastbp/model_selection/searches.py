@@ -12,6 +12,7 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 
 from fastbp.model_selection.backend import SideBySide
 from fastbp.model_selection.evaluation import why_not
+from fastbp.model_selection.row_numbers import PackingSplitter
 
 DIFFERENCE = """
 fastbp's networks, alone or at the end of a Pipeline, are trained side by side on threads of this
@@ -48,6 +49,7 @@ class _Search:
     estimator: Any
     n_jobs: int | None
     verbose: int
+    _checked_cv_orig: Any  # the splitter
     _finished: Any  # results of all rounds so far
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
@@ -69,8 +71,11 @@ class _Search:
                 del self._backend, self._contexts, self._finished
 
     def _run_search(self, evaluate_candidates: Callable[..., Any], *, callback_ctx: Any) -> None:
-        def evaluate(*args: Any, **kwargs: Any) -> Any:
-            self._finished = evaluate_candidates(*args, **kwargs)
+        def evaluate(candidates: Any, cv: Any = None, **kwargs: Any) -> Any:
+            cv = cv or self._checked_cv_orig
+            if self._backend is not None:
+                cv = PackingSplitter(cv)
+            self._finished = evaluate_candidates(candidates, cv, **kwargs)
             if self._backend is not None:
                 self._backend.raise_if_interrupted("; they are in cv_results_")
             return self._finished

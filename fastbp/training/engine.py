@@ -24,6 +24,7 @@ from fastbp.kernels.arrays import (
     LOSS_PARAMETER,
     N_SETTINGS,
     NONZEROS,
+    OF_STEP,
     PATIENCE,
     PENALTY,
     SQUARES,
@@ -41,7 +42,7 @@ from fastbp.kernels.update import GRADIENT_ONLY
 from fastbp.matmul.nonzeros import nonzeros_address
 from fastbp.network import Weights, aligned_zeros, make_network, transpose_weights
 from fastbp.pool import Pool
-from fastbp.samples import NO_ADDRESSES, NO_ROWS, Samples
+from fastbp.samples import NO_ADDRESSES, Samples, row_type
 from fastbp.threads import (
     Pace,
     choose_threads,
@@ -142,7 +143,7 @@ class Engine:
         self.sum_squares = self._sum_squares()
         self.workspace.totals[LOSS_PARAMETER] = loss_parameter
         self.plan.set("network", parameters=weights.flat)
-        self.plan.set("data", **samples.bundle(NO_ROWS, weights.dtype)._asdict())
+        self.plan.set("data", **samples.bundle(weights.dtype)._asdict())
         self.plan.set("run", batch_size=batch_size, seed=seed)
         transpose_weights(self.plan.network)
 
@@ -161,8 +162,10 @@ class Engine:
         plan = Plan(
             Bundles(
                 network,
-                samples.bundle(NO_ROWS, weights.dtype),
-                Solver(GRADIENT_ONLY, np.zeros((1, N_SETTINGS)), 0, empty, empty),
+                samples.bundle(weights.dtype),
+                Solver(
+                    GRADIENT_ONLY, np.zeros(N_SETTINGS), np.zeros((1, OF_STEP)), 0, empty, empty
+                ),
                 make_workspace(network, weights, rows, n_threads, loss, kept, sparse),
                 no_run(weights.dtype),
             )
@@ -191,7 +194,7 @@ class Engine:
 
         Parameters
         ----------
-        order : ndarray of int64
+        order : ndarray of the type of `number_rows`
             The samples to train on, in their order; shuffled in place before each epoch.
         n_epochs : int
             The most.
@@ -217,7 +220,7 @@ class Engine:
         totals[:SQUARES] = 0
         watch = make_watch() if watch is None else watch
         watch[ENDED] = 0
-        self.plan.set("data", order=order, generator=addresses)
+        self._set_order(order, addresses)
         self.plan.set("run", losses=losses, norms=norms, watch=watch)
         self.plan.set("solver", **optimizer.rule())
         drawing = Holding(generator._bit_generator.lock) if generator else nullcontext()
@@ -237,8 +240,7 @@ class Engine:
             n_threads, n_units = self.pace.plan(remaining)
             first_batch = first // self.chunks_per_batch
             end_batch = -(-(first + n_units) // self.chunks_per_batch)
-            steps, steps_from = optimizer.next_steps(end_batch - first_batch)
-            self.plan.set("solver", steps=steps, steps_from=steps_from)
+            self.plan.set("solver", **optimizer.next_steps(end_batch - first_batch))
             with drawing:
                 first = self._run(first, first + n_units, n_threads, optimizer.steps_taken)
             optimizer.steps_taken += first // self.chunks_per_batch - first_batch
@@ -264,10 +266,10 @@ class Engine:
         self.sum_squares = self._sum_squares()
         penalty = alpha / 2 * totals[SQUARES] / self.samples.total_weight(order)
         transpose_weights(self.plan.network)
-        steps, result = np.zeros((1, N_SETTINGS)), np.zeros(1)
-        steps[0, PENALTY] = alpha
-        self.plan.set("data", order=order)
-        self.plan.set("solver", code=GRADIENT_ONLY, steps=steps, steps_from=0)
+        settings, result = np.zeros(N_SETTINGS), np.zeros(1)
+        settings[PENALTY] = alpha
+        self._set_order(order)
+        self.plan.set("solver", code=GRADIENT_ONLY, settings=settings, steps_from=0)
         self.plan.set("run", losses=result, norms=np.zeros(1), watch=make_watch())
         first = 0
         while first < self.chunks_per_batch:
@@ -276,6 +278,10 @@ class Engine:
         loss = float(result[0])
         outputs = self.weights.units[-1] if self.loss in losses.OF_RESIDUALS else 1
         return outputs * (loss - penalty) + penalty, self.workspace.gradient, loss
+
+    def _set_order(self, order: Array, addresses: Array = NO_ADDRESSES) -> None:
+        assert order.dtype == row_type(self.samples.X.shape[0])  # compiled code does not check
+        self.plan.set("data", order=order, generator=addresses)
 
     @property
     def sum_squares(self) -> float:

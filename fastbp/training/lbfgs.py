@@ -50,7 +50,7 @@ def minimize(
     RuntimeError
         Where the watch keeps the state, and how scipy has it is not known.
     """
-    weights, rows = engine.weights, state.rows
+    weights = engine.weights
     iterate = weights.without_padding(weights.flat)
     if state.memory is not None:
         iterate = state.memory.x.copy()
@@ -61,7 +61,7 @@ def minimize(
 
     def objective(elements: NDArray[Any]) -> tuple[float, NDArray[Any]]:
         weights.flat[...] = weights.with_padding(elements)
-        value, gradient, state.loss = engine.gradient(rows, alpha)
+        value, gradient, state.loss = engine.gradient(state.order, alpha)
         return value, weights.without_padding(gradient)
 
     def keep(intermediate_result: Any) -> None:
@@ -111,4 +111,4 @@ def minimize(
         if reporter:
             reporter.close()
     weights.flat[...] = weights.with_padding(iterate)
-    state.loss = engine.gradient(rows, alpha)[2]
+    state.loss = engine.gradient(state.order, alpha)[2]

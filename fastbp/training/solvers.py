@@ -34,7 +34,7 @@ __all__ = ["STOCHASTIC_SOLVERS", "Optimizer"]
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw", "adagrad", "rmsprop")
 
 # Settings are made ahead, of so many steps at first, then of twice as many each time.
-FEWEST_MADE, MOST_MADE = 256, 4096
+FEWEST_MADE, MOST_MADE = 256, 1024
 LEAST_RATE = 1e-6  # to which 'adaptive' and 'plateau' go down
 NOT_ADAMS = ("invscaling", "adaptive")  # MLPClassifier's 'adam' takes no notice of them
 
@@ -83,7 +83,7 @@ class Optimizer:
         self._factors = Schedule(self.schedule, *decay, self.warmup_epochs, *length)
 
     def _forget_steps(self) -> None:
-        self._made = np.empty((0, arrays.N_SETTINGS))
+        self._made = np.empty((0, arrays.OF_STEP))
         self._made_from, self._made_for = 0, (np.nan, np.nan)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -120,10 +120,10 @@ class Optimizer:
         code = update.NESTEROV if nesterov else _CODES[self.solver]
         return {"code": code, "first": first, "second": second}
 
-    def next_steps(self, n_steps: int) -> tuple[NDArray[Any], int]:
-        """Return the settings of the next steps, and the number of the step the first row is for.
+    def next_steps(self, n_steps: int) -> dict[str, Any]:
+        """Return what the kernels need for the next steps, of `Solver`.
 
-        There may be others before and after; where all are alike there is one row, (1, N_SETTINGS).
+        There may be others before and after; where all are alike there is one row, for all.
         """
         made_for = (self.learning_rate, self.alpha)
         are_alike = self.solver not in ("adam", "adamw") and self._factors.is_constant
@@ -131,24 +131,27 @@ class Optimizer:
         there = are_alike or self._made_from <= self.steps_taken <= end - n_steps
         if not there or made_for != self._made_for:
             n_made = min(max(2 * len(self._made), FEWEST_MADE), MOST_MADE)
+            self._settings = self._make_settings()
             self._made = self._make_steps(1 if are_alike else max(n_steps, n_made))
             self._made_from, self._made_for = self.steps_taken, made_for
-        return self._made, self._made_from
+        return {"settings": self._settings, "steps": self._made, "steps_from": self._made_from}
 
-    def _make_steps(self, n_steps: int) -> NDArray[Any]:
+    def _make_settings(self) -> NDArray[Any]:
         settings = np.zeros(arrays.N_SETTINGS)
         settings[arrays.PENALTY] = 0 if self.solver == "adamw" else self.alpha
         settings[arrays.BETA_1] = self.momentum if self.solver == "sgd" else self.beta_1
         settings[arrays.REST_1] = 1 - self.beta_1
         settings[arrays.BETA_2] = 1 if self.solver == "adagrad" else self.beta_2
         settings[arrays.REST_2] = 1 if self.solver == "adagrad" else 1 - self.beta_2
-        settings[arrays.RATE] = self.learning_rate
-        settings[arrays.EPSILON] = self.epsilon
-        settings[arrays.DECAY] = 1
         settings[arrays.L1] = self.l1
         settings[arrays.CLIP] = self.clip_norm or 0
-        steps = np.empty((n_steps, len(settings)))
-        steps[...] = settings
+        return settings
+
+    def _make_steps(self, n_steps: int) -> NDArray[Any]:
+        steps = np.empty((n_steps, arrays.OF_STEP))
+        steps[:, arrays.RATE] = self.learning_rate
+        steps[:, arrays.EPSILON] = self.epsilon
+        steps[:, arrays.DECAY] = 1
         if not self._factors.is_constant:
             numbers = np.arange(self.steps_taken, self.steps_taken + n_steps)
             steps[:, arrays.RATE] *= self._factors.of_steps(numbers)

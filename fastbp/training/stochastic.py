@@ -47,9 +47,8 @@ class Progress:
 class State:
     """Where a training stands, beside its weights, solver and progress; it can go on from here."""
 
-    rows: Array  # the samples it was given, to train on and to validate with
+    order: Array  # the samples it trains on, as they were shuffled last: its own, of `number_rows`
     random_state: np.random.RandomState
-    order: Array | None = None  # the samples it trains on, as they were shuffled last
     held_out: Array | None = None  # those it validates with
     n_val: int | None = None  # samples of the user's own validation set, in their place
     dropout_seed: int = 0
@@ -63,6 +62,11 @@ class State:
     loss: float | None = None  # of 'lbfgs', and where that stands, if that is to be kept
     memory: LimitedMemory | None = None
     data: dict[str, str | None] = field(default_factory=dict)  # digests of what it learns from
+
+    @property
+    def n_samples(self) -> int:
+        """How many it was given, to train on and to validate with."""
+        return len(self.order) + (0 if self.held_out is None else len(self.held_out))
 
 
 class Watch(Protocol):
@@ -118,8 +122,6 @@ def train(
 
     Ctrl-C ends training with a warning, after a whole step.
     """
-    if state.order is None:
-        state.order = state.rows.copy()
     optimizer.begin(engine.weights, -(-len(state.order) // engine.batch_size), rules.max_iter)
     if state.sum_squares is not None:  # which is rounded as it was come by
         engine.sum_squares = state.sum_squares
@@ -174,7 +176,6 @@ class _Training:
         deadline = np.inf
         if rules.max_time is not None and not state.one_epoch:
             deadline = began + rules.max_time
-        assert state.order is not None
         while state.goes_on and state.n_iter < limit:
             n_epochs = min(limit - state.n_iter, MOST_EPOCHS)
             halt = self._make_halt()
@@ -219,7 +220,6 @@ class _Training:
             reporter.epochs(state.n_iter, epochs.losses)
         state.n_iter += n
         progress.loss_curve += epochs.losses
-        assert state.order is not None
         progress.samples_seen += n * len(state.order)
         if halt is not None:
             progress.best_loss = float(halt[BEST_LOSS])

@@ -22,7 +22,7 @@ def loss_on(loss: str, samples: Samples, rows: Array, parameter: float) -> Calla
     loss : str
         As the engine's, and so `parameter`.
     samples : Samples
-    rows : ndarray of int64
+    rows : ndarray of int
         Those that the outputs are of.
 
     Returns

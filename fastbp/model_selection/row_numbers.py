@@ -1,0 +1,71 @@
+"""The row numbers of folds: as scikit-learn takes them, kept in a bit each, checked for kernels."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastbp.samples import as_rows
+
+__all__ = ["PackedRows", "PackingSplitter", "as_numbers", "pack_rows", "unpack_rows"]
+
+Array = NDArray[Any]
+
+
+class PackedRows:
+    """Rising row numbers, as bits; ``np.asarray`` gives them back, as int64.
+
+    A search keeps those of all its folds until it ends, of which a few are in use.
+    """
+
+    def __init__(self, numbers: Array) -> None:
+        chosen = np.zeros(numbers[-1] + 1, bool)
+        chosen[numbers] = True
+        self._bits = np.packbits(chosen)
+        self._length = len(numbers)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        return np.flatnonzero(np.unpackbits(self._bits)).astype(dtype or np.int64, copy=False)
+
+
+def pack_rows(numbers: Any) -> Any:
+    """Return row numbers packed, where that gives the same back; else as they are."""
+    is_plain = type(numbers) is np.ndarray and numbers.ndim == 1 and numbers.dtype == np.int64
+    if is_plain and numbers.size > 0 and numbers[0] >= 0 and (np.diff(numbers) > 0).all():
+        return PackedRows(numbers)
+    return numbers
+
+
+def unpack_rows(rows: Any) -> Any:
+    """Return what `pack_rows` was given."""
+    return np.asarray(rows) if isinstance(rows, PackedRows) else rows
+
+
+class PackingSplitter:
+    """A splitter of scikit-learn's, or one like it, whose row numbers come packed."""
+
+    def __init__(self, splitter: Any) -> None:
+        self._splitter = splitter
+
+    def split(self, *args: Any, **kwargs: Any) -> Iterator[tuple[Any, Any]]:
+        """Yield the rows to train on and to test with of each fold."""
+        for train, test in self._splitter.split(*args, **kwargs):
+            yield pack_rows(train), pack_rows(test)
+
+
+def as_numbers(rows: Any, n_samples: int) -> Array:
+    """Return the numbers, from 0 on and in range, of rows that are given as NumPy takes them.
+
+    Compiled code takes no others, and does not check.
+    """
+    numbers: Array = np.asarray(rows)
+    if numbers.ndim != 1:
+        raise ValueError(f"The rows of a fold have the shape {numbers.shape}.")
+    is_plain = numbers.dtype == np.int64 and numbers.size > 0
+    if not (is_plain and numbers.min() >= 0 and numbers.max() < n_samples):
+        numbers = np.arange(n_samples)[numbers]
+    return as_rows(numbers, n_samples)
