@@ -243,18 +243,18 @@ def part(function: Callable[..., Any]) -> Any:
     return numba.njit(inline="always")(function)
 
 
+# What sums numbers is compiled into each of its callers. As a function of its own it would be there
+# twice, compiled alone and with a caller, with two orders of the sums; which of the two is called
+# depends on what the process has compiled and what it has loaded.
+
+
 def exact_kernel(function: Callable[..., Any]) -> Any:
     """Compile a function whose sums must not be reordered, as those of a range reduction."""
-    return _compile(function, fastmath=EXACT_ORDER, no_cpython_wrapper=True)
+    return _compile(function, fastmath=EXACT_ORDER, no_cpython_wrapper=True, forceinline=True)
 
 
 def summing_kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function whose sums may be reordered, into each of its callers.
-
-    As a function of its own it would be there twice, compiled alone and with a caller, and its sums
-    in two orders; which of the two is called depends on what the process compiled and what it
-    loaded.
-    """
+    """Compile a function whose sums may be reordered."""
     return _compile(function, no_cpython_wrapper=True, forceinline=True)
 
 
