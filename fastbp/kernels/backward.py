@@ -8,8 +8,8 @@ import numpy as np
 
 from fastbp.kernels.activations import IDENTITY, RELU
 from fastbp.kernels.arrays import DIFFERENTIATE, ENCODE, MULTIPLY_SUBSETS
-from fastbp.kernels.forward import choose_path
 from fastbp.kernels.jit import address, call, inner_kernel, part
+from fastbp.kernels.paths import choose_path
 from fastbp.kernels.plan import as_integer, bundles
 from fastbp.kernels.sharing import find_panel, most_rows
 from fastbp.matmul import product as p

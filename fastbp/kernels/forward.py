@@ -3,20 +3,17 @@
 import numpy as np
 
 from fastbp.kernels.activations import IDENTITY, RELU, activate
-from fastbp.kernels.arrays import DROP, MULTIPLY_SPARSE, WANTED
+from fastbp.kernels.arrays import DROP, MULTIPLY_SPARSE
 from fastbp.kernels.jit import address, call, inner_kernel, matrix_view, part, prefetch
+from fastbp.kernels.paths import ROWS_MEASURED, STEPS_UNMEASURED, choose_path, measure_density
 from fastbp.kernels.plan import as_integer, bundles
 from fastbp.matmul import product as p
-from fastbp.matmul.nonzeros import WORD, count_nonzeros, fills_vectors, is_sparse_enough
 from fastbp.matmul.product import NO_SUMS, Matrix, product
 from fastbp.matmul.rows import sum_rows
 
 # The order is random, and the processor fetches ahead only what is not.
 ROWS_AHEAD = 16
 LINE = 64  # bytes
-ROWS_MEASURED = 8  # of which it is seen how much is not 0
-STEPS_UNMEASURED = 16
-DENSITIES_APART = 0.05
 MOST_FETCHED = 64  # elements of a row; the rest then follows by itself
 
 
@@ -43,13 +40,8 @@ def forward(plan, step, start, low, high):
         else:
             # The slope of a hidden ReLU is read off its output, that of an output is not.
             fused = layer.activation == RELU and i + 1 < n_layers
-            if measures and fills_vectors(layer.n_in, workspace.one.itemsize):
-                density = _measure_density(
-                    workspace.activations, layer.input, layer.input_row, layer.n_in
-                )
-                # All threads read it, so it is written only where it has changed by much.
-                if abs(density - workspace.densities[i]) > DENSITIES_APART:
-                    workspace.densities[i] = density
+            if measures:
+                measure_density(workspace, layer, i)
             _multiply(network, workspace, i, fused, low, high)
         first = layer.output + low * layer.output_row
         last = layer.output + high * layer.output_row
@@ -60,33 +52,6 @@ def forward(plan, step, start, low, high):
                 _clear_padding(layer, workspace.activations, first, last)
         if layer.dropped > 0:
             call(workspace.addresses[DROP], (as_integer(plan), step, start, low, high, i))
-
-
-@inner_kernel
-def _measure_density(a, offset, row, n):
-    """How much of rows of n elements from an offset on is not 0, in the first of them."""
-    found = 0
-    for r in range(ROWS_MEASURED):
-        for j in range(0, n, WORD):
-            found += count_nonzeros(a, offset + r * row + j, n - j)
-    return found / (ROWS_MEASURED * n)
-
-
-@part
-def choose_path(addresses, large, density, k, n, itemsize):
-    """The path of a product with so much of its left side, (m, k), not 0, and of n columns.
-
-    Where a function that is not there is the best, that is noted.
-    """
-    if large:
-        return p.BLAS
-    if not is_sparse_enough(density, k, n, itemsize):
-        return p.TILES
-    if addresses[p.NONZEROS] > 0:
-        return p.NONZEROS
-    if addresses[p.NONZEROS] == 0:
-        addresses[p.NONZEROS] = WANTED
-    return p.TILES
 
 
 @part

@@ -24,6 +24,7 @@ from fastbp.matmul.tile import (
     ROW_CHOICES,
     VECTOR_BYTES,
     broadcast,
+    emit_choice,
     emit_shapes,
     emit_sum,
     finish,
@@ -265,7 +266,7 @@ def _add_rows(
                         for at, total in zip(places, sums, strict=True)
                     ]
 
-                initial = _emit_choice(
+                initial = emit_choice(
                     builder,
                     begins,
                     lambda: [zero_of(kind) for _ in places],
@@ -288,7 +289,7 @@ def _add_rows(
                         store_at(builder, element, total, so_far, at)
                     return []
 
-                _emit_choice(builder, ends, end, wait)
+                emit_choice(builder, ends, end, wait)
 
             _emit_rows(builder, rows, add_row)
 
@@ -314,19 +315,6 @@ def _emit_rows(builder: Any, rows: Any, use: Any) -> None:
     row.add_incoming(following, builder.block)
     builder.cbranch(builder.icmp_signed("<", following, rows), body, end)
     builder.position_at_end(end)
-
-
-def _emit_choice(builder: Any, condition: Any, yes: Any, no: Any) -> list[Any]:
-    """Emit two branches, and a choice of the values that each of them returns."""
-    blocks = [builder.append_basic_block(f"nonzeros.{name}") for name in ("yes", "no", "chosen")]
-    builder.cbranch(condition, blocks[0], blocks[1])
-    results = []
-    for block, function in zip(blocks[:2], (yes, no), strict=True):
-        builder.position_at_end(block)
-        results.append((function(), builder.block))
-        builder.branch(blocks[2])
-    builder.position_at_end(blocks[2])
-    return join(builder, results)
 
 
 def _emit_bits(builder: Any, word: Any, initial: list[Any], use: Any) -> list[Any]:

@@ -22,6 +22,7 @@ from fastbp.kernels.jit import DISABLED, c_function, memory_view, shifted
 from fastbp.matmul.tile import (
     VECTOR_BYTES,
     broadcast,
+    emit_choice,
     emit_shapes,
     emit_sum,
     length_of_vector,
@@ -273,30 +274,32 @@ def _look_up(
             so_far = [_i64(unit * columns) for unit in range(n_units)]
             initial = [load_unless(builder, begins, kind, element, sums, at) for at in so_far]
             totals = emit_sum(builder, groups, initial, strides, add)
-            done = builder.append_basic_block("subsets.done")
-            last = builder.append_basic_block("subsets.last")
-            not_last = builder.append_basic_block("subsets.not_last")
-            builder.cbranch(builder.trunc(ends, ir.IntType(1)), last, not_last)
-            builder.position_at_end(not_last)
-            for at, total in zip(so_far, totals, strict=True):
-                store_at(builder, element, total, sums, at)
-            builder.branch(done)
-            builder.position_at_end(last)
-            totals += [zero_of(kind)] * (vector - n_units)
-            places = range(0, vector, columns)
-            blocks = [turn_over(builder, totals[at : at + columns]) for at in places]
-            factors = [load_at(builder, kind, element, w, _i64(at)) for at in places]
-            for r in range(columns):
-                for number, (block, factor) in enumerate(zip(blocks, factors, strict=True)):
-                    place = builder.add(builder.mul(c_row, _i64(r)), _i64(number * columns))
-                    before = load_unless(builder, afresh, kind, element, c, place)
-                    result = builder.fadd(before, builder.fmul(block[r], factor))
-                    store_at(builder, element, result, c, place)
-                following = builder.append_basic_block("subsets.row")
-                builder.cbranch(builder.icmp_signed("<", _i64(r + 1), left), following, done)
-                builder.position_at_end(following)
-            builder.branch(done)
-            builder.position_at_end(done)
+
+            def end() -> list[Any]:
+                all_of = totals + [zero_of(kind)] * (vector - n_units)
+                places = range(0, vector, columns)
+                blocks = [turn_over(builder, all_of[at : at + columns]) for at in places]
+                factors = [load_at(builder, kind, element, w, _i64(at)) for at in places]
+                done = builder.append_basic_block("subsets.done")
+                for r in range(columns):
+                    for number, (block, factor) in enumerate(zip(blocks, factors, strict=True)):
+                        place = builder.add(builder.mul(c_row, _i64(r)), _i64(number * columns))
+                        before = load_unless(builder, afresh, kind, element, c, place)
+                        result = builder.fadd(before, builder.fmul(block[r], factor))
+                        store_at(builder, element, result, c, place)
+                    following = builder.append_basic_block("subsets.row")
+                    builder.cbranch(builder.icmp_signed("<", _i64(r + 1), left), following, done)
+                    builder.position_at_end(following)
+                builder.branch(done)
+                builder.position_at_end(done)
+                return []
+
+            def wait() -> list[Any]:
+                for at, total in zip(so_far, totals, strict=True):
+                    store_at(builder, element, total, sums, at)
+                return []
+
+            emit_choice(builder, builder.trunc(ends, ir.IntType(1)), end, wait)
 
         shapes = [(m, n) for m in _widths(element) for n in _widths(element)]
         emit_shapes(builder, units, width, shapes, emit)

@@ -319,6 +319,19 @@ def join(builder: Any, sources: list[tuple[list[Any], Any]]) -> list[Any]:
     return joined
 
 
+def emit_choice(builder: Any, condition: Any, yes: Any, no: Any) -> list[Any]:
+    """Emit two branches, and a choice of the values that each of them returns."""
+    blocks = [builder.append_basic_block(f"choice.{name}") for name in ("yes", "no", "chosen")]
+    builder.cbranch(condition, blocks[0], blocks[1])
+    results = []
+    for block, function in zip(blocks[:2], (yes, no), strict=True):
+        builder.position_at_end(block)
+        results.append((function(), builder.block))
+        builder.branch(blocks[2])
+    builder.position_at_end(blocks[2])
+    return join(builder, results)
+
+
 def finish(
     builder: Any, element: Any, epilogue: Any, places: Any, c: Any, factor: Any = None
 ) -> None:
