@@ -144,7 +144,8 @@ def sweeps(results: Result) -> str:
         ("ratio", lambda cell: _number(cell["speedup"]["fastbp"])),
         ("over its time on one thread", lambda cell: _number(cell["over_one_thread"], 2)),
         ("of the stock search's time", lambda cell: _number(cell["of_stock"], 2)),
-        ("copies of X, at the peak", _copies_of_X),
+        ("copies of X, and at the peak", lambda cell: _copies_of_X(cell, "fastbp")),
+        ("on one thread", lambda cell: _copies_of_X(cell, "fastbp, one thread")),
     ]
     table = [*_tabulate(columns, results["cells"]), ""]
     same = all(cell["same_scores"] for cell in results["cells"])
@@ -152,17 +153,19 @@ def sweeps(results: Result) -> str:
         "Candidates x folds. The first two columns are scikit-learn's own searches over "
         "MLPClassifier and over BPClassifier, the third is fastbp's over BPClassifier, all with "
         "n_jobs of all processors and pools that are warm; ratios are to the first. Without the "
-        "last fit. The copies, of X or of what a Pipeline makes of it, are the memory that "
-        "fastbp's search holds while it trains, and at the peak, which is in a Pipeline's steps; "
-        "the row numbers of all folds are in them. Not given for less than a megabyte. "
+        "last fit. The copies, of X or of what a Pipeline makes of it, are all the memory that "
+        "Python and NumPy hold during fastbp's search beyond what was there: the median over "
+        "time, and the peak, which is in a Pipeline's steps. Not given for X of less than a "
+        "megabyte. "
         f"fastbp's scores are {'the same bits as' if same else 'NOT the same bits as'} the stock "
         "search's over BPClassifier."
     )
     return _page("Sweeps: seconds per search, float32", results, table, note)
 
 
-def _copies_of_X(cell: Result) -> str:  # noqa: N802
-    return "{:.2f}, {:.2f}".format(*cell["copies_of_X"]) if cell["bytes_of_X"] >= 1e6 else "-"
+def _copies_of_X(cell: Result, name: str) -> str:  # noqa: N802
+    memory = cell["memory"][name]
+    return f"{memory['held']:.2f}, {memory['peak']:.2f}" if memory["bytes_of_X"] >= 1e6 else "-"
 
 
 def features(results: Result) -> str:

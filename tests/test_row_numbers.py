@@ -5,11 +5,14 @@ import pickle
 import joblib
 import numpy as np
 import pytest
+from common import make_data
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.sparse import csr_matrix
 from sklearn.model_selection import KFold
 
+from fastbp import BPClassifier, samples
 from fastbp.model_selection.row_numbers import (
     PackedRows,
     PackingSplitter,
@@ -83,6 +86,15 @@ def test_kernels_are_given_numbers_from_0_on():
         as_numbers(np.zeros((2, 2), int), 10)
 
 
-def test_rows_that_32_bits_cannot_number_have_64():
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_rows_that_32_bits_cannot_number_have_64(monkeypatch):
     assert row_type(2**31) == np.int32
     assert row_type(2**31 + 1) == np.int64
+    X, y = make_data("binary")
+    for data in (X, csr_matrix(X)):
+        models = []
+        for most in (2**31, len(X) - 1):
+            monkeypatch.setattr(samples, "MOST_SHORT", most)
+            model = BPClassifier(max_iter=5, random_state=0, early_stopping=True)
+            models.append(model.fit(data, y).predict_proba(data))
+        np.testing.assert_array_equal(*models)
