@@ -77,7 +77,7 @@ def multiply_subsets(functions, a, codes, x, d, slope, w, c, sums, shape):
 
 @kernel
 def apply_activation(function, z, slope, n, row):
-    activate(function, z, slope, n, row)
+    activate(function, z, slope, 0, n, row)
 
 
 @kernel

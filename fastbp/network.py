@@ -229,7 +229,7 @@ def _lay_out(
 ) -> tuple[Any, int]:
     """Return the records of the layers, and the size of all transposes that are kept."""
     layers = np.zeros(len(names), LAYER).view(np.recarray)
-    at_weights = at_transposed = at_panel = at_scratch = at_input = at_output = 0
+    at_weights = at_transposed = at_panel = at_scratch = at_input = at_output = at_slopes = 0
     output_row = padded(units[0], dtype)
     rows_apart = count_rows_apart(rows, training)
     for i, (n_in, n_out) in enumerate(pairwise(units)):
@@ -250,11 +250,15 @@ def _lay_out(
         layer.mirrored = mirrored and training
         layer.transposed, layer.transposed_row = at_transposed, padded(int(layer.rows), dtype)
         at_transposed += int(columns * layer.transposed_row * layer.mirrored)
-        # X comes last: slopes and deltas have none, nor have activations where X is sparse.
+        # X comes last: deltas have none, nor have activations where X is sparse.
         layer.input, layer.input_row = at_input, output_row
         output_row = padded(n_out, dtype)
         layer.output, layer.output_row = at_output, output_row
         at_input, at_output = at_output, at_output + rows_apart * output_row
+        is_output, is_plain = i + 1 == len(names), names[i] in ("identity", "relu")
+        layer.has_slopes = is_output or layer.dropped > 0 or not is_plain
+        layer.slopes = at_slopes
+        at_slopes += rows_apart * output_row * int(layer.has_slopes)
         tile_rows = vector_length(dtype) if layer.by_subsets else TILE_ROWS
         layer.panel_rows = choose_panel_rows(
             int(layer.rows), int(layer.weights_row), rows, tile_rows

@@ -30,7 +30,7 @@ def map_expm1(x, out):
 
 @kernel
 def run_activate(function, z, slope, n, row):
-    activate(function, z, slope, n, row)
+    activate(function, z, slope, 0, n, row)
 
 
 def apply(name, z, n=None, row=None):

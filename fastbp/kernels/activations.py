@@ -588,6 +588,6 @@ def _apply_in_python(function, dtype, z, slope, size, n, row):
 
 
 @part
-def activate(function, z, slope, n, row):
-    """Call such a function."""
-    call(function, (address(z, 0), address(slope, 0), z.size, n, row))
+def activate(function, z, slopes, at, n, row):
+    """Call such a function; the slopes go to a place in a vector, as many as there are z."""
+    call(function, (address(z, 0), address(slopes, at), z.size, n, row))

@@ -44,7 +44,8 @@ def backward(plan, low, high):
         else:
             linear = below.activation == IDENTITY and below.dropped == 0
             epilogue = p.STORE if linear else p.SCALE
-            factor = Matrix(address(workspace.slopes, first), below.output_row, 1)
+            at = below.slopes + low * below.output_row
+            factor = Matrix(address(workspace.slopes, at), below.output_row, 1)
         zeros = Matrix(address(workspace.zeros, 0), 0, 1)
         shape = (high - low, layer.n_in, layer.n_out)
         density = 1.0

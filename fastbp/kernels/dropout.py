@@ -56,7 +56,8 @@ def drop(plan, step, start, low, high, i):
     c2, c3 = np.uint64(i), np.uint64(step)
     for row in range(low, high):
         o = layer.output + row * layer.output_row
-        a, slope = workspace.activations[o : o + n], workspace.slopes[o : o + n]
+        s = layer.slopes + row * layer.output_row
+        a, slope = workspace.activations[o : o + n], workspace.slopes[s : s + n]
         mask = workspace.deltas[o : o + n]
         c1 = np.uint64(start + row)
         for j in range(q):

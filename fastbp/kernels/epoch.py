@@ -286,7 +286,7 @@ CALLED = [
     *((loss, 3) for loss in losses.FUNCTIONS),
     (backward, 2),
     (update_panels, 8),
-    (multiply_sparse, 3),
+    (multiply_sparse, 4),
     (sort_columns, 2),
     (differentiate, 7),
     (differentiate_sparse, 4),

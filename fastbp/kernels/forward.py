@@ -34,20 +34,21 @@ def forward(plan, step, start, low, high):
     n_layers = network.layers.size
     for i in range(n_layers):
         layer = network.layers[i]
+        # The slope of a hidden ReLU is read off its output, that of an output is not.
+        fused = layer.activation == RELU and i + 1 < n_layers
         if i == 0 and sparse:
-            call(workspace.addresses[MULTIPLY_SPARSE], (as_integer(plan), start, low, high))
-            fused = False
+            operands = as_integer(plan), start, low, high, np.int64(fused)
+            call(workspace.addresses[MULTIPLY_SPARSE], operands)
         else:
-            # The slope of a hidden ReLU is read off its output, that of an output is not.
-            fused = layer.activation == RELU and i + 1 < n_layers
             if measures:
                 measure_density(workspace, layer, i)
             _multiply(network, workspace, i, fused, low, high)
         first = layer.output + low * layer.output_row
         last = layer.output + high * layer.output_row
         if layer.activation != IDENTITY and not fused:
-            z, slope = workspace.activations[first:last], workspace.slopes[first:last]
-            activate(layer.function, z, slope, layer.n_out, layer.output_row)
+            z, slopes = workspace.activations[first:last], workspace.slopes
+            at = layer.slopes + low * layer.output_row
+            activate(layer.function, z, slopes, at, layer.n_out, layer.output_row)
             if i + 1 < n_layers and network.layers[i + 1].narrow:
                 _clear_padding(layer, workspace.activations, first, last)
         if layer.dropped > 0:
@@ -107,8 +108,8 @@ def _multiply(network, workspace, i, relu, low, high):
     )  # fmt: skip
 
 
-def multiply_sparse(plan, start, low, high):
-    """a[1] := X @ W[1] + b[1], at the cost of X's stored values."""
+def multiply_sparse(plan, start, low, high, relu):
+    """a[1] := X @ W[1] + b[1], at the cost of X's stored values, or ReLU of it."""
     b = bundles(plan)
     network, data, workspace = b.network, b.data, b.workspace
     layer, w = network.layers[0], network.parameters
@@ -116,7 +117,11 @@ def multiply_sparse(plan, start, low, high):
     for i in range(low, high):
         sample = data.order[start + i]
         first, last = np.int64(data.indptr[sample]), np.int64(data.indptr[sample + 1])
+        a, at = workspace.activations, layer.output + i * layer.output_row
         sum_rows(
             data.values, data.indices, first, last, w, layer.weights, layer.weights_row,
-            w, bias, workspace.activations, layer.output + i * layer.output_row, layer.n_out,
+            w, bias, a, at, layer.n_out,
         )  # fmt: skip
+        if relu != 0:
+            for j in range(at, at + layer.n_out):
+                a[j] = 0 if a[j] < 0 else a[j]  # a NaN stays one

@@ -73,7 +73,7 @@ def _rows(b, start, low, high):
         b.data.order[start + low : start + high],
         layer.n_out,
         matrix_view(workspace.activations, offset, rows, row),
-        matrix_view(workspace.slopes, offset, rows, row),
+        matrix_view(workspace.slopes, layer.slopes + low * row, rows, row),
         matrix_view(workspace.deltas, offset, rows, row),
         workspace.row_losses[low:high],
     )
