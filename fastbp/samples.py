@@ -17,6 +17,7 @@ Array = NDArray[Any]
 
 NO_ADDRESSES = np.empty(0, np.int64)  # of a generator: the order is not shuffled
 MOST_SHORT = 2**31  # samples whose numbers have 32 bits
+_SHORT, _LONG = np.dtype(np.int32), np.dtype(np.int64)
 MOST_ROWS, MOST_ELEMENTS = 2_048, 4_194_304  # that a digest is made of
 _NO_INDICES = np.empty(0, np.int32)
 _NO_WEIGHTS = np.empty(0)
@@ -30,7 +31,7 @@ def _none(dtype: np.dtype[Any], *columns: int) -> Array:
 
 def row_type(n_samples: int) -> np.dtype[Any]:
     """Return the integers by which kernels know the rows of so many samples: the shortest."""
-    return np.dtype(np.int32 if n_samples <= MOST_SHORT else np.int64)
+    return _SHORT if n_samples <= MOST_SHORT else _LONG
 
 
 def number_rows(n_samples: int) -> Array:

@@ -5,6 +5,7 @@ so that the generator is left as scikit-learn would leave it.
 """
 
 import ctypes
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -23,8 +24,10 @@ DRAWN = 2  # where they are, behind the addresses
 def generator_addresses(generator: RandomState) -> NDArray[np.int64]:
     """Return the addresses of the function that draws 32 bits, and of its state, and some room."""
     interface = generator._bit_generator.ctypes
-    function = ctypes.cast(interface.next_uint32, ctypes.c_void_p).value
-    return np.array([function, interface.state_address, *[0] * AHEAD], np.int64)
+    function: Any = ctypes.cast(interface.next_uint32, ctypes.c_void_p).value
+    addresses = np.zeros(DRAWN + AHEAD, np.int64)
+    addresses[:DRAWN] = function, interface.state_address
+    return addresses
 
 
 @inner_kernel
