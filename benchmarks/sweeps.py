@@ -220,10 +220,8 @@ class Searcher:
     def memory(self) -> dict[str, float]:
         """Return the memory that Python and NumPy hold, as the median over time and the peak.
 
-        The unit is the bytes of X.
-
-        In a Pipeline X is what the steps before the network make of it, and these steps bring about
-        the peak.
+        The unit is the bytes of X. In a Pipeline X is what the steps before the network make of it,
+        and these steps bring about the peak.
         """
         X = self.X
         if self.sweep.in_pipeline:
@@ -238,7 +236,7 @@ class Searcher:
 
         search = self.sweep.search(self.module, self.network, self.n_jobs)
         tracemalloc.start()
-        looking = threading.Thread(target=look)
+        looking = threading.Thread(target=look, daemon=True)  # it ends with a search that fails
         looking.start()
         search.fit(self.X, self.y)
         done.set()

@@ -255,10 +255,9 @@ def _lay_out(
         output_row = padded(n_out, dtype)
         layer.output, layer.output_row = at_output, output_row
         at_input, at_output = at_output, at_output + rows_apart * output_row
-        is_output, is_plain = i + 1 == len(names), names[i] in ("identity", "relu")
-        layer.has_slopes = is_output or layer.dropped > 0 or not is_plain
         layer.slopes = at_slopes
-        at_slopes += rows_apart * output_row * int(layer.has_slopes)
+        if layer.dropped > 0 or names[i] not in ("identity", "relu"):
+            at_slopes += rows_apart * output_row  # the output comes last, and has a place anyway
         tile_rows = vector_length(dtype) if layer.by_subsets else TILE_ROWS
         layer.panel_rows = choose_panel_rows(
             int(layer.rows), int(layer.weights_row), rows, tile_rows

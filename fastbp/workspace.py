@@ -56,7 +56,6 @@ def make_workspace(
     rows_apart = count_rows_apart(rows, training)
     size = int(first["input"])  # X's rows are the last
     n_inputs = int(rows_apart * first["input_row"]) if sparse is None else 0
-    row_of_slopes = (layers["output_row"] * layers["has_slopes"]).sum()
     n_panels = int(last["last_panel"])
     widest = max(int(layers[f"{kind}_row"].max()) for kind in ("weights", "transposed", "input"))
     per_thread = int(((layers["panel_rows"] + 1) * layers["weights_row"]).sum())
@@ -77,7 +76,7 @@ def make_workspace(
         n_entries = int(np.partition(stored, len(stored) - min(rows, len(stored)))[-rows:].sum())
     return Workspace(
         activations=aligned_zeros(size + n_inputs, dtype),
-        slopes=aligned_zeros(rows_apart * int(row_of_slopes), dtype),
+        slopes=aligned_zeros(int(last["slopes"] + rows_apart * last["output_row"]), dtype),
         deltas=aligned_zeros(size * training, dtype),
         codes=np.zeros(-(-rows_apart // GROUP) * units, np.uint8),
         slope_below_zero=np.array(slopes_below_zero or [0.0], dtype),

@@ -35,8 +35,7 @@ LAYER = np.dtype(
             "input_row",
             "output",  # offset of the outputs, in activations and deltas
             "output_row",
-            "has_slopes",  # 1 where f'(z) is not read off the outputs
-            "slopes",  # the offset of it in `Workspace.slopes`, in rows like those of the outputs
+            "slopes",  # offset of f'(z) in `Workspace.slopes`, where it has a place there
             "panel_rows",  # rows of the matrix that are updated at a time, the first with the bias
             "first_panel",  # how many such panels the layers before have
             "last_panel",
@@ -84,7 +83,7 @@ class Workspace(NamedTuple):
     """Scratch memory, and the plan by which the work is cut and shared."""
 
     activations: Any  # for each layer (rows and a gap, n), after these X's where it is dense
-    slopes: Any  # for each layer that has them (rows and a gap, n): f'(z)
+    slopes: Any  # f'(z), (rows and a gap, n), for each layer where it is not read off the outputs
     deltas: Any
     codes: Any  # (groups of rows, n) uint8: of the layer with sums over subsets, else (0,)
     slope_below_zero: Any  # (1,) of that layer's activation

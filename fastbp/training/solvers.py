@@ -33,7 +33,7 @@ __all__ = ["STOCHASTIC_SOLVERS", "Optimizer"]
 
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw", "adagrad", "rmsprop")
 
-# Settings are made ahead, of so many steps at first, then of twice as many each time.
+# What steps go by is made ahead, for so many at first, then of twice as many each time.
 FEWEST_MADE, MOST_MADE = 256, 1024
 LEAST_RATE = 1e-6  # to which 'adaptive' and 'plateau' go down
 NOT_ADAMS = ("invscaling", "adaptive")  # MLPClassifier's 'adam' takes no notice of them
