@@ -4,17 +4,13 @@ import numpy as np
 
 from fastbp.kernels.activations import IDENTITY, RELU, activate
 from fastbp.kernels.arrays import DROP, MULTIPLY_SPARSE
-from fastbp.kernels.jit import address, call, inner_kernel, matrix_view, part, prefetch
+from fastbp.kernels.gather import gather
+from fastbp.kernels.jit import address, call, matrix_view, part
 from fastbp.kernels.paths import ROWS_MEASURED, STEPS_UNMEASURED, choose_path, measure_density
 from fastbp.kernels.plan import as_integer, bundles
 from fastbp.matmul import product as p
 from fastbp.matmul.product import NO_SUMS, Matrix, product
 from fastbp.matmul.rows import sum_rows
-
-# The order is random, and the processor fetches ahead only what is not.
-ROWS_AHEAD = 16
-LINE = 64  # bytes
-MOST_FETCHED = 64  # elements of a row; the rest then follows by itself
 
 
 def forward(plan, step, start, low, high):
@@ -30,7 +26,7 @@ def forward(plan, step, start, low, high):
         layer = network.layers[0]
         row = layer.input_row
         a = matrix_view(workspace.activations, layer.input + low * row, high - low, row)
-        _gather(data.X, data.order, start + low, a)
+        gather(data.X, data.order, start + low, a)
     n_layers = network.layers.size
     for i in range(n_layers):
         layer = network.layers[i]
@@ -61,19 +57,6 @@ def _clear_padding(layer, activations, first, last):
     for row in range(first, last, layer.output_row):
         for j in range(row + layer.n_out, row + layer.output_row):
             activations[j] = 0
-
-
-@inner_kernel
-def _gather(X, order, start, a):
-    """a := the rows of X that the order names from `start` on."""
-    n, last = X.shape[1], order.size - 1
-    for i in range(a.shape[0]):
-        coming = np.int64(order[min(start + i + ROWS_AHEAD, last)])
-        for j in range(0, min(n, MOST_FETCHED), LINE // X.itemsize):
-            prefetch(address(X, coming * n + j))
-        sample = order[start + i]
-        for j in range(n):
-            a[i, j] = X[sample, j]
 
 
 @part

@@ -388,6 +388,19 @@ def prefetch(typing_context, where):
 
 
 @intrinsic
+def copy_bytes(typing_context, source, target, size):
+    """Copy so many bytes from one address to another."""
+
+    def codegen(context, builder, signature, values):
+        pointer = ir.IntType(8).as_pointer()
+        source, target = (builder.inttoptr(value, pointer) for value in values[:2])
+        cgutils.raw_memcpy(builder, target, source, values[2], itemsize=1)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
 def matrix_view(typing_context, vector, offset, rows, columns):
     """View of shape (rows, columns) on a contiguous vector from `offset` on, which must outlive it.
 
@@ -481,6 +494,10 @@ if DISABLED:
 
     def prefetch(where: int) -> None:
         """Do nothing: it is only a hint."""
+
+    def copy_bytes(source: int, target: int, size: int) -> None:
+        """Copy so many bytes from one address to another."""
+        ctypes.memmove(int(target), int(source), int(size))
 
     def matrix_view(vector: Any, offset: int, rows: int, columns: int) -> Any:
         """View of shape (rows, columns) on a contiguous vector from `offset` on."""

@@ -1,0 +1,26 @@
+"""The rows of X that an order names, copied to one place."""
+
+import numpy as np
+
+from fastbp.kernels.jit import address, copy_bytes, inner_kernel, prefetch
+
+# Bytes of X from which on its rows are asked for ahead: their order is random, and the processor
+# fetches ahead only what is not. Nearer ones come as fast as they are copied.
+FAR = 1 << 20
+ROWS_AHEAD = 16
+LINE = 64  # bytes
+MOST_FETCHED = 256  # bytes of a row; the rest then follows by itself
+
+
+@inner_kernel
+def gather(X, order, start, a):
+    """Rows of a := the rows of X that the order names from `start` on."""
+    source, target = address(X, np.int64(0)), address(a, np.int64(0))
+    size, row = X.shape[1] * X.itemsize, a.shape[1] * a.itemsize
+    is_far, last = X.shape[0] * size >= FAR, order.size - 1
+    for i in range(a.shape[0]):
+        if is_far:
+            coming = source + np.int64(order[min(start + i + ROWS_AHEAD, last)]) * size
+            for line in range(0, min(size, MOST_FETCHED), LINE):
+                prefetch(coming + line)
+        copy_bytes(source + np.int64(order[start + i]) * size, target + i * row, size)

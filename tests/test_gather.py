@@ -1,0 +1,33 @@
+"""The copying of rows in an order against NumPy's indexing."""
+
+import numpy as np
+import pytest
+
+from fastbp.kernels.gather import FAR, gather
+from fastbp.kernels.jit import kernel
+
+
+@kernel
+def run_gather(X, order, start, a):
+    gather(X, order, start, a)
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1, 1), (50, 1), (50, 3), (50, 13), (30, 100), (400, 1001)])
+def test_rows_are_those_of_the_order(shape, dtype, index):
+    """Of a near X and of a far one; what lies behind the rows is left alone."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=shape).astype(dtype)
+    X.flags.writeable = False
+    order = rng.permutation(shape[0]).astype(index)
+    start = shape[0] // 3
+    rows = shape[0] - start
+    a = np.full((rows, shape[1] + 5), 7, dtype)
+    run_gather(X, order, start, a)
+    np.testing.assert_array_equal(a[:, : shape[1]], X[order[start:]])
+    assert (a[:, shape[1] :] == 7).all()
+
+
+def test_the_shapes_above_are_on_both_sides():
+    assert 50 * 13 * 8 < FAR <= 400 * 1001 * 4
