@@ -14,8 +14,9 @@ def run_gather(X, order, start, a):
 
 @pytest.mark.parametrize("index", [np.int32, np.int64])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("of_network", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(1, 1), (50, 1), (50, 3), (50, 13), (30, 100), (400, 1001)])
-def test_rows_are_those_of_the_order(shape, dtype, index):
+def test_rows_are_those_of_the_order(shape, of_network, dtype, index):
     """Of a near X and of a far one; what lies behind the rows is left alone."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=shape).astype(dtype)
@@ -23,9 +24,9 @@ def test_rows_are_those_of_the_order(shape, dtype, index):
     order = rng.permutation(shape[0]).astype(index)
     start = shape[0] // 3
     rows = shape[0] - start
-    a = np.full((rows, shape[1] + 5), 7, dtype)
+    a = np.full((rows, shape[1] + 5), 7, of_network)
     run_gather(X, order, start, a)
-    np.testing.assert_array_equal(a[:, : shape[1]], X[order[start:]])
+    np.testing.assert_array_equal(a[:, : shape[1]], X[order[start:]].astype(of_network))
     assert (a[:, shape[1] :] == 7).all()
 
 

@@ -14,7 +14,10 @@ MOST_FETCHED = 256  # bytes of a row; the rest then follows by itself
 
 @inner_kernel
 def gather(X, order, start, a):
-    """Rows of a := the rows of X that the order names from `start` on."""
+    """Rows of a := the rows of X that the order names from `start` on.
+
+    X is float32 or float64, and so is a.
+    """
     source, target = address(X, np.int64(0)), address(a, np.int64(0))
     size, row = X.shape[1] * X.itemsize, a.shape[1] * a.itemsize
     is_far, last = X.shape[0] * size >= FAR, order.size - 1
@@ -23,4 +26,9 @@ def gather(X, order, start, a):
             coming = source + np.int64(order[min(start + i + ROWS_AHEAD, last)]) * size
             for line in range(0, min(size, MOST_FETCHED), LINE):
                 prefetch(coming + line)
-        copy_bytes(source + np.int64(order[start + i]) * size, target + i * row, size)
+        sample = np.int64(order[start + i])
+        if X.itemsize == a.itemsize:
+            copy_bytes(source + sample * size, target + i * row, size)
+        else:
+            for j in range(X.shape[1]):
+                a[i, j] = X[sample, j]
