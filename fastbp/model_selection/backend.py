@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import BrokenExecutor
 from contextlib import closing, contextmanager, suppress
 from typing import Any
 
@@ -81,7 +81,7 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         self._resource, self._verbose = resource, verbose
         self._evaluator = Evaluator()
         self._kept: dict[str | None, Kept | None] = {}
-        self._queued: list[tuple[Any, Future[Any]]] = []
+        self._queued: list[tuple[Any, Callable[[Any], None]]] = []
         self._lock = threading.Lock()
         self.interrupted = False
         self.n_done = self.n_asked = 0
@@ -94,17 +94,17 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         return ALL
 
-    def submit(self, func: Any, callback: Callable[[Any], None]) -> Future[Any]:
-        """Queue a batch of tasks, which is of one."""
-        future: Future[Any] = Future()
-        future.add_done_callback(callback)
+    def submit(self, func: Any, callback: Callable[[Any], None]) -> None:
+        """Queue a batch of tasks, which is of one; the callback is to hear what it comes to."""
         with self._lock:
-            self._queued.append((func, future))
-        return future
+            self._queued.append((func, callback))
 
-    def retrieve_result_callback(self, out: Future[Any]) -> Any:
+    def retrieve_result_callback(self, out: tuple[Any, BaseException | None]) -> Any:
         """Return what a task has returned, or raise what it has raised."""
-        return out.result()
+        result, error = out
+        if error is not None:
+            raise error
+        return [result]
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
         """Forget the tasks."""
@@ -132,15 +132,15 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         self._evaluator.forget()
         self._kept.clear()
 
-    def _do(self, taken: list[tuple[Any, Future[Any]]]) -> None:
-        fits, futures = [], []
-        for batch, future in taken:
+    def _do(self, taken: list[tuple[Any, Callable[[Any], None]]]) -> None:
+        fits, callbacks = [], []
+        for batch, callback in taken:
             for function, (estimator, X, y), asked in batch.items:
                 fit = Fit(function, estimator, X, y, asked)
                 fit.key = fit.key_to_go_on(self._resource)
                 fit.kept = self._kept.pop(fit.key, None)
                 fits.append(fit)
-                futures.append(future)
+                callbacks.append(callback)
         self.n_asked += len(fits)
         n_before = self.n_done
         failed: dict[str, str] = {}  # errors of candidates
@@ -176,12 +176,8 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         scores = [result["test_scores"] for result, _ in outcomes.values() if result is not None]
         like = next((score for score in scores if isinstance(score, dict)), None)
         # Only now: joblib would take a Ctrl-C that comes while it hears of a result for the task's.
-        for index, (fit, future) in enumerate(zip(fits, futures, strict=True)):
-            result, error = outcomes.get(index) or (_not_done(fit, like), None)  # interrupted
-            if error is None:
-                future.set_result([result])
-            else:
-                future.set_exception(error)
+        for index, (fit, callback) in enumerate(zip(fits, callbacks, strict=True)):
+            callback(outcomes.get(index) or (_not_done(fit, like), None))  # interrupted
 
     def _do_here(
         self, numbers: Sequence[int], fits: Sequence[Fit], done: Callable[..., None]
