@@ -23,12 +23,15 @@ class Pool(Generic[T]):
     ----------
     most : int
         Things kept; the kind that was not used for longest goes first.
+    most_bytes : int, default=32 MB
+        Memory they may take in all. One that takes over an eighth of it is not kept: its use takes
+        so long that making it does not count.
     """
 
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._kept: OrderedDict[Hashable, list[T]] = OrderedDict()
-        self._n_kept = 0
+    def __init__(self, most: int, most_bytes: int = 1 << 25) -> None:
+        self.most, self.most_bytes = most, most_bytes
+        self._kept: OrderedDict[Hashable, list[tuple[T, int]]] = OrderedDict()
+        self.n_kept = self.n_bytes = 0
         self._lock = threading.Lock()
         hold_at_forks(self._lock)
 
@@ -36,20 +39,27 @@ class Pool(Generic[T]):
         """Return a thing of this kind, that is nobody else's until it is given back."""
         with self._lock:
             if self._kept.get(kind):
-                self._n_kept -= 1
-                return self._kept[kind].pop()
+                return self._pop(kind)
         return make()
 
-    def give(self, kind: Hashable, thing: T) -> None:
-        """Give it back, for the next to take."""
+    def give(self, kind: Hashable, thing: T, n_bytes: int = 0) -> None:
+        """Give it back, with the memory that it takes, for the next to take."""
+        if 8 * n_bytes > self.most_bytes:
+            return
         with self._lock:
-            self._kept.setdefault(kind, []).append(thing)
+            self._kept.setdefault(kind, []).append((thing, n_bytes))
             self._kept.move_to_end(kind)
-            self._n_kept += 1
-            while self._n_kept > self.most:
+            self.n_kept += 1
+            self.n_bytes += n_bytes
+            while self.n_kept > self.most or self.n_bytes > self.most_bytes:
                 oldest = next(iter(self._kept))
                 if self._kept[oldest]:
-                    self._kept[oldest].pop()
-                    self._n_kept -= 1
+                    self._pop(oldest)
                 else:
                     del self._kept[oldest]
+
+    def _pop(self, kind: Hashable) -> T:
+        thing, n_bytes = self._kept[kind].pop()
+        self.n_kept -= 1
+        self.n_bytes -= n_bytes
+        return thing

@@ -23,7 +23,6 @@ Array = NDArray[Any]
 
 CHUNK_ROWS = 256  # rows that each thread takes at a time; a multiple of BLAS_ROWS
 FEW_ROWS = 16  # up to as many have smaller memory of their own
-MOST_KEPT = 1 << 20  # elements of activations whose memory is kept from call to call
 CALLS = 20  # a prediction is worth threads from as many mini-batches' work on
 
 
@@ -77,8 +76,7 @@ class Predictor:
         kind = (*shape, names, samples.kind(), rows, n_threads)
         prepared = _pool.take(kind, lambda: self._prepare(names, samples, rows, n_threads))
         out = self._run(prepared, samples, order, n_threads, compile_it=n_jobs is not None)
-        if prepared.plan.workspace.activations.size <= MOST_KEPT:
-            _pool.give(kind, prepared)
+        _pool.give(kind, prepared, prepared.plan.n_bytes)
         return out
 
     def _prepare(

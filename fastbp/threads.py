@@ -21,7 +21,7 @@ from numba import prange
 from threadpoolctl import threadpool_limits
 
 from fastbp.forks import hold_at_forks
-from fastbp.kernels.jit import is_ready, parallel_kernel
+from fastbp.kernels.jit import DISABLED, is_ready, parallel_kernel
 from fastbp.kernels.plan import Plan, run
 from fastbp.kernels.team import run_team, yield_address
 
@@ -70,7 +70,8 @@ def choose_threads(n_jobs: int | None, work: float) -> int:
         out.
     work : float
     """
-    if _forked or work < LEAST_WORK or n_jobs == 1:
+    # Plain Python has no atomic numbers, by which threads wait for one another.
+    if DISABLED or _forked or work < LEAST_WORK or n_jobs == 1:
         return 1
     most = _most_threads()
     if n_jobs is None:

@@ -33,6 +33,8 @@ _alive: "WeakValueDictionary[int, Plan]" = WeakValueDictionary()
 class Plan:
     """The integers of some bundles, which are its attributes; keeps their arrays alive.
 
+    `n_bytes` is the memory of those that are its own, and stay when it has forgotten the others.
+
     Parameters
     ----------
     bundles : Bundles
@@ -60,6 +62,8 @@ class Plan:
             for field, value in held.items():
                 if isinstance(value, np.ndarray) and field not in KEPT:
                     self._given.append((held, field))
+        own = [*vars(self.workspace).values(), *(vars(self.network)[name] for name in KEPT)]
+        self.n_bytes = sum(value.nbytes for value in own if isinstance(value, np.ndarray))
         self._memory = np.array(integers, np.int64)
         self.address = int(self._memory.ctypes.data)
         self.type = _number_of(tuple(_kind(v) for bundle in bundles for v in bundle))

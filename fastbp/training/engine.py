@@ -62,7 +62,6 @@ OWN_PATIENCE = 0.2  # seconds on one thread before others are started, where n_j
 ASKED_PATIENCE = 0.01  # ... and where it asks for them
 COMPILE_PATIENCE = 10.0  # ... and before the kernels for them are compiled, if they are in no cache
 SLOWEST = 2e9  # multiply-adds a second: below what is reached anywhere
-MOST_KEPT = 1 << 20  # elements of activations whose memory is kept for the next network
 
 _pool: Pool[tuple[Plan, int, Pace]] = Pool(most=64)
 
@@ -176,9 +175,9 @@ class Engine:
     def close(self) -> None:
         """Leave plan and memory to the next network of this shape; nothing can be trained then."""
         weights_are_finite = isfinite(self.sum_squares)
-        if self._kind and self.workspace.activations.size <= MOST_KEPT and weights_are_finite:
+        if self._kind and weights_are_finite:
             self.plan.forget_arrays()
-            _pool.give(self._kind, (self.plan, self.address, self.pace))
+            _pool.give(self._kind, (self.plan, self.address, self.pace), self.plan.n_bytes)
 
     def train(
         self,
