@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import cells
 from benchmarks.contenders import load
-from benchmarks.options import Options
+from benchmarks.options import DTYPES, Options
 from benchmarks.problems import PROBLEMS, Problem
 from benchmarks.race import Entrant, Race, entrants
 
@@ -54,6 +54,7 @@ GROUPS = {
         for size in BATCHES
     ],
 }
+DTYPES_OF = {"solver": DTYPES}  # L-BFGS computes in float64, whatever X is
 ROWS = [problem.name for problems in GROUPS.values() for problem in problems]
 
 
@@ -65,8 +66,8 @@ def run(options: Options) -> cells.Result:
     measured = []
     with Race(everybody) as race:
         given = {name: race.given[name] for name in names}
-        for dtype in options.choose_dtypes():
-            for group, problems in GROUPS.items():
+        for group, problems in GROUPS.items():
+            for dtype in options.choose_dtypes(DTYPES_OF.get(group, DTYPES[:1])):
                 for problem in options.choose_problems(problems):
                     able = [name for name in names if load(name).takes(problem)]
                     cell = cells.measure(race, able, problem, dtype, turns, beside)

@@ -96,7 +96,8 @@ def test_shapes(tmp_path):
     head = (
         "| row | scikit-learn | fastbp | ratio | fastbp over `medium` | ns per 1000 multiply-adds |"
     )
-    assert table_rows(printed, head) == rows
+    assert table_rows(printed, head) == ["gelu", "lbfgs", "lbfgs", "regression-5"]
+    assert [cell["dtype"] for cell in results["cells"]] == ["float32"] * 2 + ["float64", "float32"]
     for cell in results["cells"]:
         # scikit-learn has no GELU; fastbp trains `medium` beside each row.
         alone = cell["row"] == "gelu"
