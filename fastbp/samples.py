@@ -19,7 +19,7 @@ NO_ADDRESSES = np.empty(0, np.int64)  # of a generator: the order is not shuffle
 MOST_SHORT = 2**31  # samples whose numbers have 32 bits
 _SHORT, _LONG = np.dtype(np.int32), np.dtype(np.int64)
 MOST_ROWS, MOST_ELEMENTS = 2_048, 4_194_304  # that a digest is made of
-_NO_INDICES = np.empty(0, np.int32)
+_NO_BYTES, _NO_NUMBERS = np.empty(0, np.uint8), np.empty(0, np.int32)
 _NO_WEIGHTS = np.empty(0)
 
 
@@ -66,25 +66,32 @@ class Samples:
         """Return the sum of the weights of some rows, their number where there are none."""
         return float(len(rows) if self.sample_weight is None else self.sample_weight[rows].sum())
 
-    def stored(self) -> dict[str, Array]:
+    def stored(self) -> dict[str, Any]:
         """Return X, dense or CSR, as fields of `Data`."""
         X = self.X
         if scipy.sparse.issparse(X):
             dense = _none(X.dtype, X.shape[1])
             values, indices, indptr = map(_plain, (X.data, X.indices, X.indptr))
-            return {"X": dense, "values": values, "indices": indices, "indptr": indptr}
+            return {
+                "X": dense,
+                "values": values,
+                "indices": indices.view(np.uint8),
+                "index_size": indices.itemsize,
+                "indptr": indptr,
+            }
         return {
             "X": _plain(X),
             "values": _none(X.dtype),
-            "indices": _NO_INDICES,
-            "indptr": _NO_INDICES,
+            "indices": _NO_BYTES,
+            "index_size": 0,
+            "indptr": _NO_NUMBERS,
         }
 
     def kind(self) -> tuple[Any, ...]:
         """Return the dtypes of what is stored, and of rows: functions are compiled for them."""
         X, rows = self.X, row_type(self.X.shape[0])
         if scipy.sparse.issparse(X):
-            return X.dtype, X.indices.dtype, X.indptr.dtype, rows
+            return X.dtype, X.indptr.dtype, rows
         return X.dtype, rows
 
     def bundle(self, dtype: np.dtype[Any]) -> Data:
@@ -92,7 +99,7 @@ class Samples:
         return Data(
             **self.stored(),
             targets=_none(dtype, 1) if self.targets is None else _plain(self.targets),
-            labels=_NO_INDICES if self.labels is None else _plain(self.labels),
+            labels=_NO_NUMBERS if self.labels is None else _plain(self.labels),
             sample_weight=_NO_WEIGHTS if self.sample_weight is None else _plain(self.sample_weight),
             order=_none(row_type(self.X.shape[0])),
             generator=NO_ADDRESSES,

@@ -478,6 +478,37 @@ def test_a_pipelines_fold_has_no_row_numbers():
     np.testing.assert_array_equal(fold.order(), np.arange(50))
 
 
+@pytest.mark.parametrize(("n_features", "of_numbers"), [(65_536, np.uint16), (65_537, np.int32)])
+def test_numbers_of_a_sparse_folds_columns_are_short_where_they_fit(n_features, of_numbers):
+    """What a step has made stays as it is: it may have kept it."""
+    X = scipy.sparse.random(60, n_features, 0.001, "csr", random_state=0)
+    X.indices[X.indptr[1:] - 1] = n_features - 1  # the last of each row
+    kept = []
+    step = FunctionTransformer(lambda x: kept.append(x) or x, accept_sparse=True)
+    parts = np.arange(40), np.arange(40, 60)
+    fold = transform_fold(
+        make_pipeline(step, TINY), X, np.arange(60) % 2, None, *parts, is_train_judged=True
+    )
+    for made, taken in zip(kept, (fold.samples, fold.train.rows, fold.test.rows), strict=True):
+        assert [made.indices.dtype, taken.X.indices.dtype] == [np.int32, of_numbers]
+        np.testing.assert_array_equal(made.indices, taken.X.indices)
+        assert np.shares_memory(made.data, taken.X.data)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_a_sparse_fold(solver, fits):
+    """Of every way to take y, with samples held out, and judged on those it is trained on."""
+    X = np.random.default_rng(0).integers(0, 9, (90, 4))
+    y = X[:, 0] % 3
+    pipeline = make_pipeline(OneHotEncoder(handle_unknown="ignore"), clone(CLASSIFIER))
+    pipeline.set_params(bpclassifier__solver=solver)
+    grid = {f"bpclassifier__{key[5:]}": values for key, values in WAYS_TO_TAKE_Y.items()}
+    if solver == "adam":
+        grid["bpclassifier__early_stopping"] = [False, True]
+    search_twice(pipeline, grid, X, y, cv=2, n_jobs=2, return_train_score=True)
+    assert {fit.data.n_fits for fit in fits} == {len(fits) // 2}
+
+
 def test_what_a_step_makes_is_freed_as_it_is_converted():
     pipeline = Pipeline([("times", Counting(2)), ("net", TINY)])
     grid = {"net__alpha": [0.1, 1.0]}

@@ -6,25 +6,32 @@ import numpy as np
 import pytest
 from test_product import draw, edges
 
-from fastbp.kernels.jit import kernel
-from fastbp.matmul.rows import add_to_rows, sum_rows
+from fastbp.kernels.jit import address, kernel
+from fastbp.matmul.rows import add_to_rows, number_at, sum_rows
 from fastbp.matmul.tile import padded
 
 DTYPES = ["float32", "float64"]
 AT = 16  # where the rows begin
 
-KINDS = list(product(DTYPES, DTYPES, ["int32", "int64", "uint32"]))
+KINDS = list(product(DTYPES, DTYPES, ["uint16", "int32", "int64"]))
 of_any_kind = pytest.mark.parametrize(("dtype", "of_values", "of_numbers"), KINDS)
 
 
 @kernel
 def run_sum(values, numbers, first, last, matrix, row, start, out, n):
-    sum_rows(values, numbers, first, last, matrix, AT, row, start, AT, out, AT, n)
+    where, size = address(numbers, np.int64(0)), np.int64(numbers.itemsize)
+    sum_rows(values, where, size, first, last, matrix, AT, row, start, AT, out, AT, n)
 
 
 @kernel
 def run_add(values, numbers, first, last, source, matrix, row, n):
-    add_to_rows(values, numbers, first, last, source, AT, matrix, AT, row, n)
+    where, size = address(numbers, np.int64(0)), np.int64(numbers.itemsize)
+    add_to_rows(values, where, size, first, last, source, AT, matrix, AT, row, n)
+
+
+@kernel
+def read_number(numbers, entry):
+    return number_at(address(numbers, np.int64(0)), np.int64(numbers.itemsize), np.int64(entry))
 
 
 def flat(matrix):
@@ -69,3 +76,10 @@ def test_what_is_added_to_rows(dtype, of_values, of_numbers):
             none = np.zeros(len(chosen), of_numbers)
             run_sum(chosen, none, 0, len(chosen), flat(source), row, start, out, n)
             np.testing.assert_array_equal(result[AT + number * row :][:n], out[AT:][:n])
+
+
+@pytest.mark.parametrize("of_numbers", ["uint16", "int32", "uint32", "int64"])
+def test_numbers_are_read_as_they_are(of_numbers):
+    largest = min(np.iinfo(of_numbers).max, 2**32 - 1)
+    numbers = np.array([0, 5, largest, 1, largest - 1], of_numbers)
+    assert [read_number(numbers, entry) for entry in range(5)] == numbers.tolist()

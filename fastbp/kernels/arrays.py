@@ -59,7 +59,8 @@ class Data(NamedTuple):
 
     X: Any  # (n_samples, n_features), or (0, n_features)
     values: Any  # (n_nonzero,)
-    indices: Any  # (n_nonzero,)
+    indices: Any  # (n_nonzero * index_size,) uint8: integers of so many bytes, as they are
+    index_size: int
     indptr: Any  # (n_samples + 1,), or (0,)
     targets: Any  # (n_samples, n_outputs), or (0, n_outputs) where labels say it
     labels: Any  # (n_samples,) class numbers, or (0,)

@@ -14,7 +14,7 @@ from fastbp.kernels.plan import as_integer, bundles
 from fastbp.kernels.sharing import find_panel, most_rows
 from fastbp.matmul import product as p
 from fastbp.matmul.product import NO_SUMS, Matrix, Sums, product
-from fastbp.matmul.rows import add_to_rows, sum_rows
+from fastbp.matmul.rows import add_to_rows, number_at, sum_rows
 from fastbp.matmul.subsets import GROUP
 
 
@@ -211,7 +211,8 @@ def differentiate_sparse(plan, begins, first, last, at):
             continue
         before, before_at = (workspace.zeros, 0) if begins != 0 else (gradient, place)
         sum_rows(
-            workspace.column_values, workspace.column_rows, starts[feature], starts[feature + 1],
+            workspace.column_values, address(workspace.column_rows, np.int64(0)),
+            np.int64(workspace.column_rows.itemsize), starts[feature], starts[feature + 1],
             workspace.deltas, layer.output, layer.output_row,
             before, before_at, gradient, place, n,
         )  # fmt: skip
@@ -232,7 +233,7 @@ def differentiate_rows(plan, start, n_rows, begins):
         sample = data.order[start + i]
         first, last = np.int64(data.indptr[sample]), np.int64(data.indptr[sample + 1])
         add_to_rows(
-            data.values, data.indices, first, last,
+            data.values, address(data.indices, np.int64(0)), data.index_size, first, last,
             workspace.deltas, layer.output + i * layer.output_row,
             gradient, layer.weights, layer.weights_row, layer.n_out,
         )  # fmt: skip
@@ -243,12 +244,13 @@ def sort_columns(plan, start, rows):
     b = bundles(plan)
     data, workspace = b.data, b.workspace
     starts = workspace.column_starts
+    indices, size = address(data.indices, np.int64(0)), data.index_size
     for feature in range(starts.size):
         starts[feature] = 0
     for i in range(rows):
         sample = data.order[start + i]
         for entry in range(data.indptr[sample], data.indptr[sample + 1]):
-            starts[data.indices[entry]] += 1
+            starts[number_at(indices, size, entry)] += 1
     total = 0
     for feature in range(starts.size):
         total += starts[feature]
@@ -256,7 +258,7 @@ def sort_columns(plan, start, rows):
     for i in range(rows - 1, -1, -1):
         sample = data.order[start + i]
         for entry in range(data.indptr[sample + 1] - 1, data.indptr[sample] - 1, -1):
-            feature = data.indices[entry]
+            feature = number_at(indices, size, entry)
             starts[feature] -= 1
             place = starts[feature]
             workspace.column_rows[place] = i

@@ -2,6 +2,8 @@
 
 Their sum, and what is added to each of them. In a loop over the numbers of the vector, what does
 not depend on them would be loaded and stored for each.
+
+The numbers of the rows lie at an address, each of 2, 4 or 8 bytes: one function does for all.
 """
 
 from functools import partial
@@ -11,11 +13,12 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.kernels.jit import DISABLED, part
+from fastbp.kernels.jit import DISABLED, memory_view, part
 from fastbp.matmul.product import choose_width
 from fastbp.matmul.tile import (
     VECTOR_BYTES,
     broadcast,
+    emit_choice,
     emit_shapes,
     emit_sum,
     first_of,
@@ -31,9 +34,10 @@ _i64 = ir.IntType(64)
 
 
 @part
-def sum_rows(values, numbers, first, last, matrix, at, row, start, start_at, out, out_at, n):
+def sum_rows(values, numbers, size, first, last, matrix, at, row, start, start_at, out, out_at, n):
     """out := start + the sum of ``values[e] * matrix[numbers[e]]`` over entries first to last.
 
+    `numbers` is an address, and `size` the bytes of each.
     `matrix`, `start` and `out` are flat vectors, in which rows of n elements begin at the offsets;
     they are touched up to ``padded(n)``. `row` is the stride of the matrix.
     """
@@ -42,14 +46,14 @@ def sum_rows(values, numbers, first, last, matrix, at, row, start, start_at, out
     while j < n:
         width = choose_width(vector, n - j, 1)
         _sum_strip(
-            width, values, numbers, first, last, matrix, at + j, row,
+            width, values, numbers, size, first, last, matrix, at + j, row,
             start, start_at + j, out, out_at + j,
         )  # fmt: skip
         j += width
 
 
 @part
-def add_to_rows(values, numbers, first, last, source, source_at, matrix, at, row, n):
+def add_to_rows(values, numbers, size, first, last, source, source_at, matrix, at, row, n):
     """``matrix[numbers[e]] += values[e] * source`` for entries e, first to last.
 
     `source` and `matrix` are flat vectors, and the rest is as in `sum_rows`.
@@ -59,7 +63,7 @@ def add_to_rows(values, numbers, first, last, source, source_at, matrix, at, row
     while j < n:
         width = choose_width(vector, n - j, 1)
         _add_strip(
-            width, values, numbers, first, last, source, source_at + j, matrix, at + j, row
+            width, values, numbers, size, first, last, source, source_at + j, matrix, at + j, row
         )  # fmt: skip
         j += width
 
@@ -70,6 +74,7 @@ def _sum_strip(
     width: Any,
     values: Any,
     numbers: Any,
+    size: Any,
     first: Any,
     last: Any,
     matrix: Any,
@@ -82,7 +87,7 @@ def _sum_strip(
 ) -> Any:
     """`sum_rows` of so many columns, a width that `choose_width` has."""
     i = types.int64
-    signature = types.void(i, values, numbers, i, i, matrix, i, i, start, i, out, i)
+    signature = types.void(i, values, i, i, i, i, matrix, i, i, start, i, out, i)
 
     def emit(builder: Any, columns: int, operands: Any) -> None:
         *entries, matrix, at, row, start, start_at, place, place_at = operands
@@ -94,9 +99,7 @@ def _sum_strip(
             return [multiply_add(builder, *product) for product in zip(x, rows, sums, strict=True)]
 
         initial = [load(kind, start, start_at, offset) for offset, kind in vectors]
-        totals = _emit_entries(
-            builder, values.dtype, numbers.dtype, vectors, entries, at, row, initial, add_row
-        )
+        totals = _emit_entries(builder, values.dtype, vectors, entries, at, row, initial, add_row)
         for (offset, _), total in zip(vectors, totals, strict=True):
             store(total, place, builder.add(place_at, _i64(offset)))
 
@@ -109,6 +112,7 @@ def _add_strip(
     width: Any,
     values: Any,
     numbers: Any,
+    size: Any,
     first: Any,
     last: Any,
     source: Any,
@@ -119,7 +123,7 @@ def _add_strip(
 ) -> Any:
     """`add_to_rows` of so many columns, a width that `choose_width` has."""
     i, element = types.int64, matrix.dtype
-    signature = types.void(i, values, numbers, i, i, source, i, matrix, i, i)
+    signature = types.void(i, values, i, i, i, i, source, i, matrix, i, i)
 
     def emit(builder: Any, columns: int, operands: Any) -> None:
         *entries, source, source_at, matrix, at, row = operands
@@ -133,7 +137,7 @@ def _add_strip(
                 store(total, matrix, builder.add(begin, _i64(offset)))
             return sums
 
-        _emit_entries(builder, values.dtype, numbers.dtype, vectors, entries, at, row, [], add)
+        _emit_entries(builder, values.dtype, vectors, entries, at, row, [], add)
 
     return signature, _by_width(emit, element)
 
@@ -158,7 +162,6 @@ def _by_width(emit: Any, element: Any) -> Any:
 def _emit_entries(
     builder: Any,
     of_values: Any,
-    of_numbers: Any,
     vectors: Any,
     entries: Any,
     at: Any,
@@ -170,7 +173,8 @@ def _emit_entries(
 
     x is the entry's value, as a vector of each kind, and `begin` the offset of its row.
     """
-    values, numbers, first, last = entries
+    values, numbers, size, first, last = entries
+    numbers = builder.inttoptr(numbers, ir.IntType(8).as_pointer())
     scalar = vectors[0][1].element
 
     def body(offsets: Any, sums: Any) -> Any:
@@ -179,15 +183,37 @@ def _emit_entries(
         if value.type != scalar:
             narrows = isinstance(scalar, ir.FloatType)
             value = builder.fptrunc(value, scalar) if narrows else builder.fpext(value, scalar)
-        number = load_at(builder, ir.IntType(of_numbers.bitwidth), of_numbers, numbers, entry)
-        if of_numbers.bitwidth < 64:
-            extend = builder.sext if of_numbers.signed else builder.zext
-            number = extend(number, _i64)
+        number = _load_number(builder, numbers, size, entry)
         whole = broadcast(builder, value, vectors[0][1])
         x = [whole if kind == whole.type else first_of(builder, whole, kind) for _, kind in vectors]
         return use(x, builder.add(at, builder.mul(number, row)), sums)
 
     return emit_sum(builder, builder.sub(last, first), initial, [_i64(1)], body)
+
+
+def _load_number(builder: Any, numbers: Any, size: Any, entry: Any) -> Any:
+    """Emit the load of a number of 2, 4 or 8 bytes; in memory its lower bytes come first."""
+    place = builder.gep(numbers, [builder.mul(entry, size)])
+
+    def load(n_bytes: int) -> list[Any]:
+        number = builder.load(builder.bitcast(place, ir.IntType(8 * n_bytes).as_pointer()))
+        number.align = n_bytes
+        return [builder.zext(number, _i64)]
+
+    is_short = builder.icmp_signed("==", size, _i64(2))
+    return emit_choice(builder, is_short, lambda: load(2), lambda: load(4))[0]
+
+
+@intrinsic
+def number_at(typing_context: Any, numbers: Any, size: Any, entry: Any) -> Any:
+    """The number of an entry: `numbers` and `size` are as in `sum_rows`."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        numbers, size, entry = arguments
+        pointer = builder.inttoptr(numbers, ir.IntType(8).as_pointer())
+        return _load_number(builder, pointer, size, entry)
+
+    return types.int64(types.int64, types.int64, types.int64), codegen
 
 
 def _load(builder: Any, element: Any, kind: Any, base: Any, at: Any, offset: int) -> Any:
@@ -196,21 +222,25 @@ def _load(builder: Any, element: Any, kind: Any, base: Any, at: Any, offset: int
 
 if DISABLED:
 
+    def number_at(numbers: int, size: int, entry: int) -> int:
+        """The number of an entry."""
+        return int(memory_view(numbers + entry * size, f"u{size}", (1,))[0])
+
     def _sum_strip(
-        width: int, values: Any, numbers: Any, first: int, last: int, matrix: Any, at: int,
-        row: int, start: Any, start_at: int, out: Any, out_at: int,
+        width: int, values: Any, numbers: int, size: int, first: int, last: int, matrix: Any,
+        at: int, row: int, start: Any, start_at: int, out: Any, out_at: int,
     ) -> None:  # fmt: skip
         total = start[start_at : start_at + width].copy()
         for entry in range(first, last):
-            place = at + numbers[entry] * row
+            place = at + number_at(numbers, size, entry) * row
             total += out.dtype.type(values[entry]) * matrix[place : place + width]
         out[out_at : out_at + width] = total
 
     def _add_strip(
-        width: int, values: Any, numbers: Any, first: int, last: int, source: Any, source_at: int,
-        matrix: Any, at: int, row: int,
+        width: int, values: Any, numbers: int, size: int, first: int, last: int, source: Any,
+        source_at: int, matrix: Any, at: int, row: int,
     ) -> None:  # fmt: skip
         added = source[source_at : source_at + width]
         for entry in range(first, last):
-            place = at + numbers[entry] * row
+            place = at + number_at(numbers, size, entry) * row
             matrix[place : place + width] += matrix.dtype.type(values[entry]) * added

@@ -292,6 +292,7 @@ def emit_sum(
     step, *offsets = (builder.phi(_i64) for _ in range(1 + len(strides)))
     sums = [builder.phi(value.type) for value in initial]
     updated = term(offsets, sums)
+    last = builder.block
     following_step = builder.add(step, _i64(1))
     for phi, first, following in (
         (step, _i64(0), following_step),
@@ -302,10 +303,10 @@ def emit_sum(
         *zip(sums, initial, updated, strict=True),
     ):
         phi.add_incoming(first, entry)
-        phi.add_incoming(following, body)
+        phi.add_incoming(following, last)
     builder.cbranch(builder.icmp_signed("<", following_step, steps), body, end)
     builder.position_at_end(end)
-    return join(builder, [(initial, entry), (updated, body)])
+    return join(builder, [(initial, entry), (updated, last)])
 
 
 def join(builder: Any, sources: list[tuple[list[Any], Any]]) -> list[Any]:

@@ -1,11 +1,13 @@
 """The data of a fold, checked once and shared by all candidates that are trained on it."""
 
 import threading
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
@@ -20,6 +22,8 @@ from fastbp.samples import Rows, Samples, number_rows
 __all__ = ["Fold", "FoldData", "Table", "retarget", "transform_fold"]
 
 Array = NDArray[Any]
+
+MOST_SHORT = 1 << 16  # columns whose numbers have 16 bits
 
 
 @dataclass
@@ -117,11 +121,12 @@ def transform_fold(
     weight = _weights_of(X, sample_weight, train)
     samples = network._take_in(X_train, y_train, weight, first_pass=True)
     del X_train  # there twice, where it had to be converted
+    samples = replace(samples, X=_shorten(samples.X))
 
     def transform(rows: Array) -> Judged:
         X_part, _ = _safe_split(pipeline, X, None, rows, train)
         taken = network._check_data(before.transform(X_part), reset=False)
-        return Judged(Rows(taken))
+        return Judged(Rows(_shorten(taken)))
 
     return Fold(
         samples,
@@ -141,6 +146,18 @@ def retarget(fold: Fold, network: BaseBP, X: Any, y: Any, sample_weight: Any, tr
     samples = network._take_in(fold.samples.X, _safe_indexing(y, train), weight, first_pass=True)
     attributes = fold.attributes | _fitted_attributes(network)
     return replace(fold, samples=samples, attributes=attributes)
+
+
+def _shorten(X: Any) -> Any:
+    """Return X, if sparse with the numbers of its columns in 16 bits where they fit.
+
+    They take half of its memory otherwise. To the kernels it is all the same.
+    """
+    if not issparse(X) or X.shape[1] > MOST_SHORT:
+        return X
+    X = copy(X)  # it may be the step's; what is stored is shared
+    X.indices = X.indices.astype(np.uint16)
+    return X
 
 
 def _weights_of(X: Any, sample_weight: Any, rows: Array) -> Any:
