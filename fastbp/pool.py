@@ -23,12 +23,12 @@ class Pool(Generic[T]):
     ----------
     most : int
         Things kept; the kind that was not used for longest goes first.
-    most_bytes : int, default=32 MB
+    most_bytes : int, default=64 MB
         Memory they may take in all. One that takes over an eighth of it is not kept: its use takes
         so long that making it does not count.
     """
 
-    def __init__(self, most: int, most_bytes: int = 1 << 25) -> None:
+    def __init__(self, most: int, most_bytes: int = 1 << 26) -> None:
         self.most, self.most_bytes = most, most_bytes
         self._kept: OrderedDict[Hashable, list[tuple[T, int]]] = OrderedDict()
         self.n_kept = self.n_bytes = 0
