@@ -22,7 +22,7 @@ class Turns(NamedTuple):
     """How many turns a race takes: at least and at most so many, and no more than fit a time."""
 
     seconds: float
-    least: int = 3
+    least: int = 5
     most: int = 25
 
 
