@@ -24,8 +24,8 @@ class Pool(Generic[T]):
     most : int
         Things kept; the kind that was not used for longest goes first.
     most_bytes : int, default=64 MB
-        Memory they may take in all. One that takes over an eighth of it is not kept: its use takes
-        so long that making it does not count.
+        Memory they may take in all. One that takes over an eighth of it is not kept: to make it
+        costs little beside its use.
     """
 
     def __init__(self, most: int, most_bytes: int = 1 << 26) -> None:

@@ -29,7 +29,7 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
 
     Each dtype takes about ten seconds the first time; later processes load what is in Numba's cache
     (``NUMBA_CACHE_DIR`` says where), which takes tenths of a second. That is every activation, loss
-    and solver, for dense X and for CSR with 32-bit indices, on one thread and on several.
+    and solver, for dense X and for CSR with an indptr of 32 bits, on one thread and on several.
 
     Parameters
     ----------

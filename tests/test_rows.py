@@ -13,25 +13,25 @@ from fastbp.matmul.tile import padded
 DTYPES = ["float32", "float64"]
 AT = 16  # where the rows begin
 
-KINDS = list(product(DTYPES, DTYPES, ["uint16", "int32", "int64"]))
+KINDS = list(product(DTYPES, DTYPES, ["uint16", "int32", "int64", "uint32"]))
 of_any_kind = pytest.mark.parametrize(("dtype", "of_values", "of_numbers"), KINDS)
 
 
 @kernel
 def run_sum(values, numbers, first, last, matrix, row, start, out, n):
-    where, size = address(numbers, np.int64(0)), np.int64(numbers.itemsize)
+    where, size = address(numbers, 0), np.int64(numbers.itemsize)
     sum_rows(values, where, size, first, last, matrix, AT, row, start, AT, out, AT, n)
 
 
 @kernel
 def run_add(values, numbers, first, last, source, matrix, row, n):
-    where, size = address(numbers, np.int64(0)), np.int64(numbers.itemsize)
+    where, size = address(numbers, 0), np.int64(numbers.itemsize)
     add_to_rows(values, where, size, first, last, source, AT, matrix, AT, row, n)
 
 
 @kernel
 def read_number(numbers, entry):
-    return number_at(address(numbers, np.int64(0)), np.int64(numbers.itemsize), np.int64(entry))
+    return number_at(address(numbers, 0), np.int64(numbers.itemsize), np.int64(entry))
 
 
 def flat(matrix):

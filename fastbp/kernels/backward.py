@@ -211,7 +211,7 @@ def differentiate_sparse(plan, begins, first, last, at):
             continue
         before, before_at = (workspace.zeros, 0) if begins != 0 else (gradient, place)
         sum_rows(
-            workspace.column_values, address(workspace.column_rows, np.int64(0)),
+            workspace.column_values, address(workspace.column_rows, 0),
             np.int64(workspace.column_rows.itemsize), starts[feature], starts[feature + 1],
             workspace.deltas, layer.output, layer.output_row,
             before, before_at, gradient, place, n,
@@ -233,7 +233,7 @@ def differentiate_rows(plan, start, n_rows, begins):
         sample = data.order[start + i]
         first, last = np.int64(data.indptr[sample]), np.int64(data.indptr[sample + 1])
         add_to_rows(
-            data.values, address(data.indices, np.int64(0)), data.index_size, first, last,
+            data.values, address(data.indices, 0), data.index_size, first, last,
             workspace.deltas, layer.output + i * layer.output_row,
             gradient, layer.weights, layer.weights_row, layer.n_out,
         )  # fmt: skip
@@ -244,7 +244,7 @@ def sort_columns(plan, start, rows):
     b = bundles(plan)
     data, workspace = b.data, b.workspace
     starts = workspace.column_starts
-    indices, size = address(data.indices, np.int64(0)), data.index_size
+    indices, size = address(data.indices, 0), data.index_size
     for feature in range(starts.size):
         starts[feature] = 0
     for i in range(rows):

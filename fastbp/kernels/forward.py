@@ -102,7 +102,7 @@ def multiply_sparse(plan, start, low, high, relu):
         first, last = np.int64(data.indptr[sample]), np.int64(data.indptr[sample + 1])
         a, at = workspace.activations, layer.output + i * layer.output_row
         sum_rows(
-            data.values, address(data.indices, np.int64(0)), data.index_size, first, last,
+            data.values, address(data.indices, 0), data.index_size, first, last,
             w, layer.weights, layer.weights_row, w, bias, a, at, layer.n_out,
         )  # fmt: skip
         if relu != 0:

@@ -18,7 +18,7 @@ def gather(X, order, start, a):
 
     X is float32 or float64, and so is a.
     """
-    source, target = address(X, np.int64(0)), address(a, np.int64(0))
+    source, target = address(X, 0), address(a, 0)
     size, row = X.shape[1] * X.itemsize, a.shape[1] * a.itemsize
     is_far, last = X.shape[0] * size >= FAR, order.size - 1
     for i in range(a.shape[0]):

@@ -3,7 +3,8 @@
 Their sum, and what is added to each of them. In a loop over the numbers of the vector, what does
 not depend on them would be loaded and stored for each.
 
-The numbers of the rows lie at an address, each of 2, 4 or 8 bytes: one function does for all.
+The numbers of the rows, below 2**32, lie at an address, each in 2, 4 or 8 bytes: one function does
+for all.
 """
 
 from functools import partial
@@ -192,7 +193,7 @@ def _emit_entries(
 
 
 def _load_number(builder: Any, numbers: Any, size: Any, entry: Any) -> Any:
-    """Emit the load of a number of 2, 4 or 8 bytes; in memory its lower bytes come first."""
+    """Emit the load of a number of 2 or 4 bytes, or of the lower 4 of 8, which come first."""
     place = builder.gep(numbers, [builder.mul(entry, size)])
 
     def load(n_bytes: int) -> list[Any]:

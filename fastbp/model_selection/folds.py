@@ -23,7 +23,7 @@ __all__ = ["Fold", "FoldData", "Table", "retarget", "transform_fold"]
 
 Array = NDArray[Any]
 
-MOST_SHORT = 1 << 16  # columns whose numbers have 16 bits
+SHORT_COLUMNS = 1 << 16  # columns whose numbers have 16 bits
 
 
 @dataclass
@@ -153,7 +153,7 @@ def _shorten(X: Any) -> Any:
 
     They take half of its memory otherwise. To the kernels it is all the same.
     """
-    if not issparse(X) or X.shape[1] > MOST_SHORT:
+    if not issparse(X) or X.shape[1] > SHORT_COLUMNS:
         return X
     X = copy(X)  # it may be the step's; what is stored is shared
     X.indices = X.indices.astype(np.uint16)
