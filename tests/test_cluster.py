@@ -55,7 +55,12 @@ NOTHING_YET = SimpleNamespace(n_done=0)
 
 @pytest.fixture(scope="module")
 def client():
-    with start_workers() as cluster, Client(cluster) as client:
+    manager = "distributed.scheduler.active-memory-manager.interval"  # which drops copies
+    with (
+        dask.config.set({manager: "5ms"}),
+        start_workers() as cluster,
+        Client(cluster) as client,
+    ):
         yield client
 
 
@@ -155,11 +160,15 @@ def test_the_same_results_and_x_is_sent_to_a_worker_once(cluster, backend, log, 
     X, y = digits()
     model = scaled(CLASSIFIER) if prefix else CLASSIFIER
     grid = {prefix + name: values for name, values in GRID.items()}
-    search = OURS.GridSearchCV(model, grid, cv=3, refit=False)
-    with parallel_config(backend=backend):
-        search.fit(Counted(X, log), y)
-    assert 1 <= len(log.read_text().split()) <= 2
-    assert_as_in_scikit_learn(search, X, y)
+    for search in (
+        OURS.GridSearchCV(model, grid, cv=3, refit=False),
+        halving_search(OURS, prefix),
+    ):
+        log.write_text("")
+        with parallel_config(backend=backend):
+            search.fit(Counted(X, log), y)
+        assert 1 <= len(log.read_text().split()) <= 2
+        assert_as_in_scikit_learn(search, X, y)
 
 
 def count_files(folder, model, X, y):

@@ -18,6 +18,8 @@ from fastbp.threads import Cancelled, cancelled_by
 
 __all__ = ["Cluster", "find_cluster"]
 
+NOBODYS = "fastbp: no worker has this"  # a resource of Dask's
+
 
 def find_cluster(backend: Any, n_jobs: int | None) -> "Cluster | None":
     """Return the cluster that a backend of joblib's stands for, if it is one."""
@@ -76,6 +78,10 @@ class Cluster(ABC):
 class DaskCluster(Cluster):
     """Dask's."""
 
+    def __init__(self, backend: Any, n_jobs: int | None) -> None:
+        super().__init__(backend, n_jobs)
+        self._keepers: list[Any] = []
+
     def call(
         self, function: Callable[..., Any], shared: Sequence[Any], calls: Sequence[tuple[Any, ...]]
     ) -> Generator[Any, None, None]:
@@ -97,6 +103,7 @@ class DaskCluster(Cluster):
                         result = task.result()
                     except (CancelledError, KilledWorker):
                         self._there.clear()  # the data may be lost, too
+                        self._keepers.clear()
                     else:
                         yield result
                         task.release()
@@ -104,8 +111,30 @@ class DaskCluster(Cluster):
             client.cancel(tasks)
 
     def _put(self, values: list[Any]) -> list[Any]:
-        futures: list[Any] = self._backend.client.scatter(values, broadcast=True, hash=False)
-        return futures
+        """Have each worker fetch them, and keep them until nothing waits for them any more.
+
+        Copies that no task waits for are dropped by Dask's memory manager, every two seconds
+        (https://distributed.dask.org/en/stable/active_memory_manager.html). So tasks wait, as many
+        as there are workers, for one that never runs.
+        """
+        from distributed import CancelledError, wait
+
+        client = self._backend.client
+        workers = list(client.nthreads())
+        data: list[Any] = client.scatter(values, hash=False)
+        never = client.submit(keep, pure=False, resources={NOBODYS: 1})
+        self._keepers += [client.submit(keep, never, *data, pure=False) for _ in workers]
+        fetched = [
+            client.submit(len, data, pure=False, workers=[worker], allow_other_workers=True)
+            for worker in workers
+        ]
+        with suppress(CancelledError):  # what is lost is heard of by those who need it
+            wait(fetched)
+        return data
+
+
+def keep(*values: Any) -> None:
+    """Do nothing, in a task that has values kept as long as it waits."""
 
 
 class RayCluster(Cluster):
