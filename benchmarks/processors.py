@@ -10,7 +10,8 @@ from typing import Any
 
 from benchmarks.problems import SEED, Array, draw
 from fastbp.kernels.jit import kernel
-from fastbp.kernels.team import make_team, wait, yield_address
+from fastbp.kernels.scheduler import yield_address
+from fastbp.kernels.team import make_team, wait
 
 PRODUCT_SIZE = 1024  # of the square matrices whose product sets the rate
 PRODUCT_REPEATS = 2

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from time import perf_counter
 from typing import Any
 
 import numba
@@ -23,7 +22,8 @@ from threadpoolctl import threadpool_limits
 from fastbp.forks import hold_at_forks
 from fastbp.kernels.jit import DISABLED, is_ready, parallel_kernel
 from fastbp.kernels.plan import Plan, run
-from fastbp.kernels.team import run_team, yield_address
+from fastbp.kernels.scheduler import affinity_addresses, yield_address
+from fastbp.kernels.team import run_team
 
 __all__ = [
     "Cancelled",
@@ -145,8 +145,7 @@ class Pace:
     than the work. Results are the same bits either way, so one thread and several are both timed,
     and the slower is tried again from time to time, in short calls. Several must be faster by a
     tenth. What is over sooner than a thread that sleeps would come, some 50 microseconds, is done
-    on one, and tells nothing. So is what comes first after a pause: threads that have gone to sleep
-    are woken on the first one's processor, and share it for some milliseconds.
+    on one, and tells nothing.
 
     Parameters
     ----------
@@ -163,7 +162,6 @@ class Pace:
     TELLING_SECONDS = 0.002  # of a call that counts, beside trials: a region has its cost
     TRIAL_SECONDS = 0.005
     WORTHWHILE = 0.9  # of the time on one
-    PAUSE_SECONDS, ALONE_SECONDS = 0.1, 0.01  # after so long a pause, so long on one
     TRIAL_CALLS = 3  # each as long as the one before lets hope; the best counts
     # The slower is tried again after so many times what a trial costs: soon at first, and after the
     # faster has become slower, which may be a disturbance; less and less often while that stays.
@@ -175,7 +173,6 @@ class Pace:
         self._guess = unit_seconds
         # Seconds of a unit in the last calls, by number of threads.
         self._timed: dict[int, deque[float]] = {n: deque(maxlen=3) for n in (1, n_threads)}
-        self._ended, self._alone = perf_counter(), 0.0
         self._since_trial = 0.0
         self._retry = self.LEAST_RETRY
         self._trials: list[int] = []  # calls to come, as numbers of threads
@@ -186,10 +183,6 @@ class Pace:
             return 1, max(1, min(remaining, int(self.CALL_SECONDS / self._expected(1))))
         if self._is_short(remaining):
             return 1, remaining
-        if perf_counter() - self._ended > self.PAUSE_SECONDS:
-            self._alone = self.ALONE_SECONDS
-        if self._alone > 0 and self._timed[1]:
-            return 1, max(1, min(remaining, int(self._alone / self._expected(1))))
         if remaining * self._expected(1) < self.TRIAL_SECONDS:
             self._trials = []  # too little is left to tell
         elif not self._trials and self._since_trial > self._patience():
@@ -207,14 +200,9 @@ class Pace:
     def record(self, n_threads: int, units: int, seconds: float) -> None:
         """Learn how long such a call took."""
         timed, fastest = self._timed[n_threads], self._ranked()[0]
-        self._ended = perf_counter()
-        tells_little = self._alone > 0 or seconds < self.TELLING_SECONDS
-        self._alone -= seconds
-        if self._alone < self.LEAST_SECONDS:
-            self._alone = 0.0
         if n_threads == 1 and self._is_short(units):
             return
-        if tells_little and timed and not self._trials:
+        if seconds < self.TELLING_SECONDS and timed and not self._trials:
             return
         if len(self._trials) == self.TRIAL_CALLS:
             timed.clear()
@@ -283,7 +271,8 @@ def run_on_threads(function: int, plan: Plan, n_threads: int, compile_it: bool) 
     """
     if n_threads > 1:
         team = plan.workspace.team
-        arguments = function, plan.address, team, n_threads, yield_address()
+        system = yield_address(), affinity_addresses()
+        arguments = function, plan.address, team, n_threads, *system
         if is_ready(run_team, arguments, compile_it):
             with parallel_region(n_threads) as parallel:
                 if parallel:

@@ -8,6 +8,7 @@ from numpy.random import RandomState
 from fastbp.kernels import activations, epoch
 from fastbp.kernels.jit import is_ready
 from fastbp.kernels.plan import plan_function
+from fastbp.kernels.scheduler import affinity_addresses
 from fastbp.kernels.team import make_team, run_team
 from fastbp.matmul.nonzeros import nonzeros_address
 from fastbp.matmul.product import product_addresses
@@ -57,4 +58,4 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
             activations.activation_address(name, dtype)
         for function, n_integers in epoch.CALLED:
             plan_function(function, engine.plan.type, n_integers)
-    is_ready(run_team, (0, 0, make_team(), 2, 0), compile_it=True)
+    is_ready(run_team, (0, 0, make_team(), 2, 0, affinity_addresses()), compile_it=True)

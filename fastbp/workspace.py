@@ -18,8 +18,9 @@ from fastbp.kernels.arrays import (
     Network,
     Workspace,
 )
+from fastbp.kernels.scheduler import yield_address
 from fastbp.kernels.sharing import count_rows_apart
-from fastbp.kernels.team import make_team, yield_address
+from fastbp.kernels.team import make_team
 from fastbp.kernels.update import step_address
 from fastbp.matmul.nonzeros import nonzeros_address
 from fastbp.matmul.product import BLAS_ROWS, product_addresses

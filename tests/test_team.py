@@ -7,18 +7,23 @@ import numpy as np
 import pytest
 
 from fastbp.kernels.jit import DISABLED, kernel
-from fastbp.kernels.team import admit, end, invite, join, make_team, wait, yield_address
+from fastbp.kernels.scheduler import affinity_addresses, yield_address
+from fastbp.kernels.team import admit, end, invite, join, make_team, wait
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="plain Python has no atomic numbers")
 
+SYSTEM = yield_address(), affinity_addresses()
+
 
 @kernel
-def take_part(team, n_threads, until, rounds, yield_function, counters, places, errors):
+def take_part(
+    team, n_threads, until, rounds, yield_function, affinity_functions, counters, places, errors
+):
     """Work in rounds, as training does, and in so many when there are as many as `until` says.
 
     Each adds to its own counter, and after the barrier looks at those of the others.
     """
-    member, size, place = join(team, n_threads, yield_function)
+    member, size, place = join(team, n_threads, yield_function, affinity_functions)
     while size > member and rounds > 0:
         places[member] = place if counters[member] == 0 else places[member]
         counters[member] = place + 1
@@ -61,7 +66,7 @@ def test_one_alone_is_a_team_and_needs_nobody_who_comes_when_it_has_done():
     team = make_team()
     counters, places, errors = np.zeros((3, 4), np.int64)
     for _ in range(3):
-        take_part(team, 3, 1, 7, yield_address(), counters, places, errors)
+        take_part(team, 3, 1, 7, *SYSTEM, counters, places, errors)
         assert counters.tolist() == [7, 0, 0, 0]
 
 
@@ -70,11 +75,11 @@ def test_who_comes_late_is_taken_in(delays):
     """All agree on the size of the team, and on the round from which it is another."""
     n, team = len(delays), make_team()
     counters, places, errors = np.zeros((3, n), np.int64)
-    take_part(make_team(), 1, 1, 0, 0, *np.zeros((3, 1), np.int64))  # compiled
+    take_part(make_team(), 1, 1, 0, *SYSTEM, *np.zeros((3, 1), np.int64))  # compiled
 
     def come(i):
         time.sleep(delays[i])
-        take_part(team, n, n, 500, yield_address(), counters, places, errors)
+        take_part(team, n, n, 500, *SYSTEM, counters, places, errors)
 
     in_threads(n, come)
     assert set(counters) == {places.max() + 500}

@@ -12,6 +12,7 @@ from networks import make_case, make_optimizer
 from fastbp import BPClassifier, prediction, threads
 from fastbp.kernels.jit import is_ready
 from fastbp.kernels.plan import run
+from fastbp.kernels.scheduler import affinity_addresses
 from fastbp.kernels.team import make_team, run_team
 from fastbp.matmul import product
 from fastbp.matmul.subsets import GROUP, MOST_GROUPS, MOST_UNITS
@@ -168,7 +169,7 @@ def test_a_team_is_started(eager_threads, monkeypatch):
     optimizer = make_optimizer()
     optimizer.begin(engine.weights)
     list(engine.train(number_rows(203), 2, optimizer))
-    assert is_ready(run_team, (0, 0, make_team(), 2, 0), compile_it=False)
+    assert is_ready(run_team, (0, 0, make_team(), 2, 0, affinity_addresses()), compile_it=False)
     assert asked == [2]
     assert not engine.workspace.team.any()  # for the next call
 
@@ -318,23 +319,6 @@ def test_pace_does_not_take_threads_that_are_hardly_faster():
     chosen = follow(Pace(2, 0.0, 1e-3), 300, seconds, remaining=100)
     time_of = {n: sum(units * seconds[n] for m, units in chosen if m == n) for n in (1, 2)}
     assert 0 < time_of[2] < 0.1 * time_of[1]
-
-
-def test_pace_begins_on_one_thread_after_a_pause(monkeypatch):
-    now = 0.0
-    monkeypatch.setattr(threads, "perf_counter", lambda: now)
-    pace, seconds = Pace(2, 0.0, 1e-5), {1: 1e-5, 2: 6e-6}
-    assert {n for n, _ in follow(pace, 10, seconds, remaining=1000)[4:]} == {2}
-    now += 0.05
-    assert {n for n, _ in follow(pace, 2, seconds, remaining=1000)} == {2}
-    for _ in range(5):
-        now += 1.0
-        # What is timed then tells nothing: else two threads would no longer seem faster.
-        chosen = follow(pace, 10, {1: 5e-6, 2: 6e-6}, remaining=2000)
-        assert 990 <= chosen[0][1] <= 1000
-        assert chosen[0][0] == 1
-        assert [n for n, _ in chosen] == sorted(n for n, _ in chosen)
-        assert chosen[-1] == (2, 2000)
 
 
 def test_pace_learns_little_from_short_calls():

@@ -6,12 +6,10 @@ a compiled call is one region, and its threads meet at a barrier twice a mini-ba
 A barrier needs to know how many are to come, and a threading layer promises no number of threads:
 it may give fewer, or run all iterations on one; and one that slept may come some milliseconds late.
 So the first begins with whoever is there, and who comes later waits until the team, at the end of a
-mini-batch, takes it in, or has done. Results do not depend on the size of the team.
+mini-batch, takes it in, or has done. Results do not depend on the size of the team. Who was woken
+on the first one's processor leaves it: two who wait for one another there get nothing done.
 """
 
-import ctypes
-import os
-from functools import cache
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -22,10 +20,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastbp.kernels.jit import DISABLED, call, inner_kernel, parallel_kernel, part
+from fastbp.kernels.scheduler import leave, processor
 
 # Places in the team's memory, an array of int64, each on a line of the cache of its own.
-_JOINED, _SIZE, _COMING, _PLACE, _ENDED, _ARRIVED, _ROUND, _TAKEN = range(0, 64, 8)
-_MEMORY = 64
+_CAME, _PROCESSOR, _JOINED, _SIZE, _COMING, _PLACE, _ENDED, _ARRIVED, _ROUND, _TAKEN = range(
+    0, 80, 8
+)
+_MEMORY = 80
 
 _SPINS = 1_000  # turns of a loop after which a waiting thread lets others have its processor
 _PATIENCE = _SPINS + 50  # turns for which the first waits for others: some 50 microseconds
@@ -38,29 +39,26 @@ def make_team() -> Any:
     return np.zeros(_MEMORY, np.int64)
 
 
-@cache
-def yield_address() -> int:
-    """Return the address of the system's function that lets other threads run, or 0."""
-    try:
-        system: Any = ctypes.CDLL(None) if os.name == "posix" else ctypes.WinDLL("kernel32")  # type: ignore[attr-defined]
-        function = system.sched_yield if os.name == "posix" else system.SwitchToThread
-    except (OSError, AttributeError):
-        return 0
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
-
-
 @inner_kernel
-def join(team, n_threads, yield_function):
+def join(team, n_threads, yield_function, affinity_functions):
     """``(member, size, place)`` of the calling thread, once it is in the team.
 
     It is not needed where member is not below size. `place` is what `admit` was told.
     """
-    member = _add(team, _JOINED, 1)
-    turns = 0
-    if member == 0:
+    member = turns = 0
+    here = processor(affinity_functions)
+    if _add(team, _CAME, 1) == 0:
+        _set(team, _JOINED, 1)
+        _set(team, _PROCESSOR, here + 2)  # never 0
         while _load(team, _JOINED) < n_threads and turns < _PATIENCE:
             turns = _turn(turns, yield_function)
         _set(team, _SIZE, _load(team, _JOINED))
+    else:
+        while _load(team, _PROCESSOR) == 0:
+            turns = _turn(turns, yield_function)
+        if here >= 0 and _load(team, _PROCESSOR) == here + 2:
+            leave(affinity_functions, here)
+        member = _add(team, _JOINED, 1)
     while _load(team, _SIZE) <= member and _load(team, _ENDED) == 0:
         turns = _turn(turns, yield_function)
     return member, _load(team, _SIZE), _load(team, _PLACE)
@@ -127,13 +125,13 @@ def _set(team, index, value):
 
 
 @parallel_kernel
-def run_team(function, plan, team, n_threads, yield_function):
+def run_team(function, plan, team, n_threads, yield_function, affinity_functions):
     """Call a function of a plan, member, size of the team and place, on each thread of the team.
 
     ``team`` must be of zeros.
     """
     for _ in prange(n_threads):
-        member, size, place = join(team, n_threads, yield_function)
+        member, size, place = join(team, n_threads, yield_function, affinity_functions)
         if member < size:
             call(function, (plan, member, size, place))
         if member == 0:
