@@ -107,6 +107,9 @@ class _Turn(ContextDecorator):
         if self._depth == 0:
             del vars(_codegen())["_function_pass_manager"]  # what others compile has them all
             if self._collects:
+                if gc.get_freeze_count() == 0:
+                    gc.freeze()  # and unfrozen all is old: else it would be looked through at once
+                    gc.unfreeze()
                 gc.enable()
             if self._file is not None:
                 self._file.close()
