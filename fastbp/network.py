@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from itertools import pairwise
+from math import sqrt
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from fastbp.kernels import activations
 from fastbp.kernels.arrays import LAYER, Network
 from fastbp.kernels.dropout import choose_threshold
+from fastbp.kernels.plan import address_of
 from fastbp.kernels.sharing import count_rows_apart
 from fastbp.kernels.update import choose_panel_rows
 from fastbp.matmul.product import padded, uses_blas, vector_length
@@ -40,7 +42,7 @@ def aligned_zeros(size: int, dtype: DTypeLike) -> Array:
     dtype = np.dtype(dtype)
     n_bytes = size * dtype.itemsize
     memory = np.zeros((-(-n_bytes // ALIGNMENT) + 1) * ALIGNMENT, np.uint8)
-    offset = -memory.ctypes.data % ALIGNMENT
+    offset = -address_of(memory) % ALIGNMENT
     return memory[offset : offset + n_bytes].view(dtype)
 
 
@@ -322,15 +324,15 @@ def draw_weights(
     for i, (n_in, n_out) in enumerate(pairwise(units)):
         if init == "auto":
             name = names[min(i, len(names) - 1)]
-            bound = np.sqrt((2.0 if name == "logistic" else 6.0) / (n_in + n_out))
+            bound = sqrt((2.0 if name == "logistic" else 6.0) / (n_in + n_out))
             weights.coefs[i][...] = random_state.uniform(-bound, bound, (n_in, n_out))
             weights.intercepts[i][...] = random_state.uniform(-bound, bound, n_out)
             continue
         family, shape = init.split("_")
         variance = {"glorot": 2 / (n_in + n_out), "he": 2 / n_in, "lecun": 1 / n_in}[family]
         if shape == "uniform":
-            bound = np.sqrt(3 * variance)
+            bound = sqrt(3 * variance)
             weights.coefs[i][...] = random_state.uniform(-bound, bound, (n_in, n_out))
         else:
-            weights.coefs[i][...] = random_state.normal(0, np.sqrt(variance), (n_in, n_out))
+            weights.coefs[i][...] = random_state.normal(0, sqrt(variance), (n_in, n_out))
     return weights

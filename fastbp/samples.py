@@ -144,4 +144,7 @@ def digest_rows(array: Any) -> str | None:
 
 def _plain(array: Array) -> Array:
     """Return the array in C order and aligned: itself, as a rule."""
+    flags = array.flags
+    if flags.c_contiguous and flags.aligned:
+        return array
     return np.require(array, requirements=["C", "A"])

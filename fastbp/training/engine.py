@@ -319,5 +319,6 @@ def make_watch(
 ) -> Array:
     """Return what says when the loss brings a halt: never, by default."""
     watch = aligned_zeros(6, np.float64)
-    watch[[BEST_LOSS, WAITED, TOLERANCE, PATIENCE]] = best_loss, waited, tolerance, patience
+    watch[BEST_LOSS], watch[WAITED] = best_loss, waited
+    watch[TOLERANCE], watch[PATIENCE] = tolerance, patience
     return watch
