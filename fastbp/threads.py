@@ -159,7 +159,7 @@ class Pace:
 
     CALL_SECONDS = 0.1
     LEAST_SECONDS = 0.0002  # of a call for which others are started
-    TELLING_SECONDS = 0.002  # of a call that counts, beside trials: a region has its cost
+    TELLING_SECONDS = 0.002  # of a call that counts where it is slower: a region has its cost
     TRIAL_SECONDS = 0.005
     WORTHWHILE = 0.9  # of the time on one
     TRIAL_CALLS = 3  # each as long as the one before lets hope; the best counts
@@ -202,8 +202,9 @@ class Pace:
         timed, fastest = self._timed[n_threads], self._ranked()[0]
         if n_threads == 1 and self._is_short(units):
             return
-        if seconds < self.TELLING_SECONDS and timed and not self._trials:
-            return
+        is_slower = bool(timed) and seconds / units >= self._expected(n_threads)
+        if seconds < self.TELLING_SECONDS and is_slower and not self._trials:
+            return  # it may be the region's cost
         if len(self._trials) == self.TRIAL_CALLS:
             timed.clear()
         timed.append(seconds / units)

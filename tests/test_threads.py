@@ -274,6 +274,14 @@ def test_pace_starts_threads_at_once_where_the_user_asked():
     assert [n for n, _ in chosen] == [1] + [4] * 9
 
 
+def test_pace_is_not_deceived_by_a_slow_first_call():
+    """Of which calls are planned that then are over too soon to count."""
+    pace = Pace(2, 0.01, 0.02)
+    assert pace.plan(250) == (1, 1)
+    pace.record(1, 1, 1.5e-3)
+    assert 2 in {n for n, _ in follow(pace, 12, {1: 3e-4, 2: 2e-4}, remaining=250)}
+
+
 def test_pace_forgives_one_slow_call():
     """As when another process takes a core for a moment."""
     pace = Pace(2, 0.0, 1e-3)
