@@ -134,10 +134,11 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
 
     def _do(self, taken: list[tuple[Any, Callable[[Any], None]]]) -> None:
         fits, callbacks = [], []
+        digests: dict[int, str] = {}
         for batch, callback in taken:
             for function, (estimator, X, y), asked in batch.items:
                 fit = Fit(function, estimator, X, y, asked)
-                fit.key = fit.key_to_go_on(self._resource)
+                fit.key = fit.key_to_go_on(self._resource, digests)
                 fit.kept = self._kept.pop(fit.key, None)
                 fits.append(fit)
                 callbacks.append(callback)

@@ -97,8 +97,11 @@ class Fit:
         if self.network is not None and self.of_network("random_state") is None:
             self.seed = int(check_random_state(None).randint(2**31))
 
-    def key_to_go_on(self, resource: str | None) -> str | None:
-        """Return what names it in all rounds in which this parameter grows, if it can go on."""
+    def key_to_go_on(self, resource: str | None, digests: dict[int, str]) -> str | None:
+        """Return what names it in all rounds in which this parameter grows, if it can go on.
+
+        What fits have in common, which is all of it, is digested once and kept by its id.
+        """
         if self.network is None or resource != self.prefix + "max_iter":
             return None
         solver, rate = self.of_network("solver"), self.of_network("learning_rate")
@@ -106,8 +109,13 @@ class Fit:
             return None
         if solver == "lbfgs" or needs_length(rate):
             return None
-        rest = {k: v for k, v in self.parameters.items() if k != resource}
-        return f"{digest(rest)} {joblib.hash(self.asked['train'])}"
+        candidate, train = self.parameters, self.asked["train"]
+        if id(candidate) not in digests:
+            rest = {name: value for name, value in candidate.items() if name != resource}
+            digests[id(candidate)] = digest(rest)
+        if id(train) not in digests:
+            digests[id(train)] = joblib.hash(train)
+        return f"{digests[id(candidate)]} {digests[id(train)]}"
 
     def put_together(self, shared: Sequence[Any]) -> "Fit":
         """Return the fit that `take_apart` took apart, from the data `receive` has returned."""
