@@ -160,7 +160,7 @@ class Pace:
     CALL_SECONDS = 0.1
     LEAST_SECONDS = 0.0002  # of a call for which others are started
     TELLING_SECONDS = 0.002  # of a call that counts where it is slower: a region has its cost
-    TRIAL_SECONDS = 0.005
+    TRIAL_SECONDS = 0.0025
     WORTHWHILE = 0.9  # of the time on one
     TRIAL_CALLS = 3  # each as long as the one before lets hope; the best counts
     # The slower is tried again after so many times what a trial costs: soon at first, and after the

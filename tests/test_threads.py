@@ -338,7 +338,8 @@ def test_pace_learns_little_from_short_calls():
 
 
 def test_pace_begins_no_trial_that_would_be_cut_short():
-    pace, seconds = Pace(2, 0.0, 1e-3), {1: 1e-3, 2: 6e-4}
+    pace = Pace(2, 0.0, 1e-3)
+    seconds = {1: 0.2 * Pace.TRIAL_SECONDS, 2: 0.12 * Pace.TRIAL_SECONDS}
     assert {n for n, _ in follow(pace, 20, seconds, remaining=4)} == {1}
     assert follow(pace, 1, seconds, remaining=10) == [(2, 1)]
     assert {n for n, _ in follow(pace, 3, seconds, remaining=4)} == {2}  # as far as is known
