@@ -58,8 +58,8 @@ def processor(functions):
 def leave(functions, number):
     """Have the calling thread run elsewhere than on a processor, if it may: at once, not for ever.
 
-    A virtual machine's Linux takes a processor that sleeps for one that is busy (its host may have
-    given it to others), and wakes a thread on the waker's, whom it then disturbs for up to 10 ms.
+    In a virtual machine Linux may wake a thread on its waker's processor though another sleeps,
+    which seems to be its host's for the time, and leave the two there for 10 ms.
     """
     _leave(functions[_GET], functions[_SET], number)
 

@@ -120,8 +120,8 @@ class DaskCluster(Cluster):
         from distributed import CancelledError, wait
 
         client = self._backend.client
+        data: list[Any] = client.scatter(values, hash=False)  # which waits for a worker
         workers = list(client.nthreads())
-        data: list[Any] = client.scatter(values, hash=False)
         never = client.submit(keep, pure=False, resources={NOBODYS: 1})
         self._keepers += [client.submit(keep, never, *data, pure=False) for _ in workers]
         fetched = [
