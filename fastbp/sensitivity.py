@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastbp.kernels.activations import activation_address
 from fastbp.kernels.jit import DISABLED, call_python
+from fastbp.kernels.plan import address_of
 from fastbp.network import Weights
 
 __all__ = ["input_gradient"]
@@ -64,7 +65,7 @@ def _activate(name: str, z: Array) -> tuple[Array, Array]:
         slope[...] = 1
         return a, slope
     function = activation_address(name, z.dtype.name)
-    arguments = a.ctypes.data, slope.ctypes.data, a.size, *a.shape[1:] * 2
+    arguments = address_of(a), address_of(slope), a.size, *a.shape[1:] * 2
     if DISABLED:
         call_python(function, arguments)
     else:

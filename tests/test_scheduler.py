@@ -38,11 +38,8 @@ def in_a_thread(function):
     thread.join()
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Python was built without")
-def test_a_thread_leaves_its_processor_and_may_come_back():
+def test_a_thread_leaves_its_processor_if_there_is_another_and_may_come_back():
     allowed = os.sched_getaffinity(0)
-    if len(allowed) < 2:
-        pytest.skip("there is one processor")
     places, after = np.full(2, -9), []
 
     def run():
@@ -50,12 +47,11 @@ def test_a_thread_leaves_its_processor_and_may_come_back():
         after.append(os.sched_getaffinity(0))
 
     in_a_thread(run)
-    assert places[0] != places[1]
     assert set(places) <= allowed
+    assert len(set(places)) == min(len(allowed), 2)
     assert after == [allowed]
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="Python was built without")
 def test_a_thread_that_has_one_processor_stays():
     one = {min(os.sched_getaffinity(0))}
     places, after = np.full(2, -9), []

@@ -100,7 +100,7 @@ class Fit:
     def key_to_go_on(self, resource: str | None, digests: dict[int, str]) -> str | None:
         """Return what names it in all rounds in which this parameter grows, if it can go on.
 
-        What fits have in common, which is all of it, is digested once and kept by its id.
+        Fits share candidates and folds: the digest of each is made once, and kept by its id.
         """
         if self.network is None or resource != self.prefix + "max_iter":
             return None
