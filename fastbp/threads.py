@@ -20,8 +20,9 @@ from numba import prange
 from threadpoolctl import threadpool_limits
 
 from fastbp.forks import hold_at_forks
+from fastbp.kernels.baton import run_apart
 from fastbp.kernels.jit import DISABLED, is_ready, parallel_kernel
-from fastbp.kernels.plan import Plan, run
+from fastbp.kernels.plan import Plan
 from fastbp.kernels.scheduler import affinity_addresses, yield_address
 from fastbp.kernels.team import run_team
 
@@ -280,7 +281,7 @@ def run_on_threads(function: int, plan: Plan, n_threads: int, compile_it: bool) 
                     run_team(*arguments)
                     team[:] = 0
                     return n_threads
-    run(function, plan, 0, 1, 0)
+    run_apart(function, plan)
     return 1
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.random import RandomState
 
 from fastbp.kernels import activations, epoch
+from fastbp.kernels.baton import Baton
 from fastbp.kernels.jit import is_ready
 from fastbp.kernels.plan import plan_function
 from fastbp.kernels.scheduler import affinity_addresses
@@ -30,7 +31,8 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
 
     Each dtype takes about ten seconds the first time; later processes load what is in Numba's cache
     (``NUMBA_CACHE_DIR`` says where), which takes tenths of a second. That is every activation, loss
-    and solver, for dense X and for CSR with an indptr of 32 bits, on one thread and on several.
+    and solver, for dense X and for CSR with an indptr of 32 bits, on one thread and on several, and
+    what a search needs beside them.
 
     Parameters
     ----------
@@ -58,4 +60,6 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
             activations.activation_address(name, dtype)
         for function, n_integers in epoch.CALLED:
             plan_function(function, engine.plan.type, n_integers)
+    with Baton().passed_on():
+        pass
     is_ready(run_team, (0, 0, make_team(), 2, 0, affinity_addresses()), compile_it=True)

@@ -53,6 +53,8 @@ from sklearn.preprocessing import (
 
 from fastbp import BPClassifier, BPRegressor, threads
 from fastbp.callbacks import EarlyStopping, TimeLimit
+from fastbp.kernels import baton
+from fastbp.kernels.jit import DISABLED
 from fastbp.model_selection import backend, evaluation
 from fastbp.model_selection.folds import transform_fold
 from fastbp.threads import Cancelled, cancelled_by
@@ -1120,6 +1122,42 @@ def test_fits_are_done_at_once(context, n_jobs, estimator, monkeypatch):
                 estimator, {}, cv=2, n_jobs=n_jobs, scoring=score, error_score="raise", refit=False
             )
             search.fit(X, y, **fit)
+
+
+class Holding(StandardScaler):
+    """Tells whether the thread that fits it holds a baton."""
+
+    told: list[bool]
+
+    def fit(self, X, y=None, sample_weight=None):
+        self.told.append(holds_baton())
+        return super().fit(X, y, sample_weight)
+
+
+def holds_baton():
+    return getattr(baton._of_thread, "hand", None) is not None
+
+
+@pytest.mark.skipif(DISABLED, reason="plain Python has no atomic numbers")
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_workers_pass_a_baton_on_and_lay_it_down_for_the_users_code(n_jobs, monkeypatch):
+    train, trained, Holding.told = evaluation.Evaluator._train, [], []
+
+    def tell(*arguments):
+        trained.append(holds_baton())
+        return train(*arguments)
+
+    def score(model, X, y):
+        Holding.told.append(holds_baton())
+        return 1.0
+
+    monkeypatch.setattr(evaluation.Evaluator, "_train", tell)
+    pipeline = Pipeline([("scale", Holding()), ("net", TINY)])
+    for fit in ({}, {"net__coef_init": None}):  # that is left to scikit-learn
+        search = OURS.GridSearchCV(pipeline, {}, cv=2, n_jobs=n_jobs, scoring=score, refit=False)
+        search.fit(*small_iris(), **fit)
+    assert trained == [n_jobs > 1] * 2
+    assert Holding.told == [False] * 8
 
 
 class Telling(StandardScaler):

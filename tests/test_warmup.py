@@ -10,6 +10,7 @@ import fastbp
 from fastbp import threads
 from fastbp.kernels import activations, jit
 from fastbp.kernels.team import run_team
+from fastbp.model_selection import GridSearchCV
 from fastbp.training import engine
 
 threads.LEAST_WORK, engine.ASKED_PATIENCE = 0, 0.0
@@ -29,6 +30,8 @@ for n_jobs in (1, 2):
         model.fit(scipy.sparse.csr_matrix(X), y).predict(X)
 for activation in set(activations.CODES) - {"softmax", "exp"}:
     fastbp.BPClassifier((4,), activation, max_iter=1).fit(X, X[:, 0] > 0)
+search = GridSearchCV(fastbp.BPClassifier((4,), max_iter=1), {"alpha": [0, 1]}, n_jobs=2)
+search.fit(X, X[:, 0] > 0)
 fastbp.BPRegressor("poisson", (4,), max_iter=1).fit(X, X[:, 0] ** 2)
 assert (len(jit._c_functions), len(run_team.overloads)) == before
 """

@@ -9,16 +9,20 @@ import sys
 from functools import cache
 from typing import Any
 
+import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastbp.kernels.jit import part
+from fastbp.kernels.jit import DISABLED, call, part
 
-__all__ = ["affinity_addresses", "leave", "processor", "yield_address"]
+__all__ = ["SPINS", "affinity_addresses", "leave", "pause", "processor", "yield_address"]
 
+SPINS = 1_000  # turns of a loop after which a waiting thread lets others have its processor
+
+_X86 = llvm.get_process_triple().split("-")[0] in ("x86_64", "i386", "i686")
 _WORDS = 128  # of 64 processors each, in a set of them
 
 _PROCESSOR, _GET, _SET = range(3)  # places in `affinity_addresses`
@@ -46,6 +50,15 @@ def _addresses(library: str | None, *names: str) -> list[int]:
         return [ctypes.cast(getattr(loaded, name), ctypes.c_void_p).value or 0 for name in names]
     except (OSError, AttributeError):
         return [0] * len(names)
+
+
+@part
+def pause(turns, yield_function):
+    """Wait for a moment, after many turns by letting others run; return one turn more."""
+    _relax()
+    if turns >= SPINS and yield_function != 0:
+        call(yield_function, (0,))
+    return turns + 1
 
 
 @part
@@ -93,3 +106,25 @@ def _leave(typing_context, getter, setter, number):
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def _relax(typing_context):
+    """Tell the processor that this is a waiting loop."""
+
+    def codegen(context, builder, signature, values):
+        if _X86:
+            kind = ir.FunctionType(ir.VoidType(), [])
+            name = "llvm.x86.sse2.pause"
+            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+def _do_nothing():
+    pass
+
+
+if DISABLED:
+    _relax = _do_nothing

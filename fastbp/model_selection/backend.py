@@ -12,7 +12,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from sklearn import config_context, get_config
 from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics._scorer import _MultimetricScorer
 
+from fastbp.kernels.baton import Baton
 from fastbp.model_selection.cluster import find_cluster
 from fastbp.model_selection.evaluation import Evaluator
 from fastbp.model_selection.fits import (
@@ -333,13 +334,14 @@ def run_on_workers(
     is_heard = True  # what workers tell
     n_running, n_workers = 0, min(n_workers, len(fits))
     config = get_config()
+    in_turn = Baton().passed_on if n_workers > 1 else nullcontext
 
     def work() -> None:
         nonlocal n_running
         with lock:
             n_running += 1
         try:
-            with config_context(**config), cancelled_by(stop), suppress(Cancelled):
+            with config_context(**config), cancelled_by(stop), suppress(Cancelled), in_turn():
                 while do_next():
                     pass
         finally:

@@ -16,7 +16,7 @@ from sklearn.metrics import get_scorer
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
 from sklearn.model_selection._validation import _score
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
@@ -24,9 +24,10 @@ from sklearn.utils.validation import _check_method_params
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.cloning import clone_parameters
+from fastbp.kernels.baton import laid_down
 from fastbp.model_selection.fits import Fit, Kept, find_network
 from fastbp.model_selection.folds import Fold, FoldData, Table, retarget, transform_fold
-from fastbp.randomness import borrowed_random_state
+from fastbp.randomness import borrowed_random_state, make_random_state
 from fastbp.training.stochastic import State
 
 __all__ = ["Evaluator", "why_not"]
@@ -161,7 +162,7 @@ class Evaluator:
         of_y = (network.loss, str(special))
         folds = fit.data.folds
         if (of_X, of_y) not in folds:
-            with fit.data.making:
+            with laid_down(), fit.data.making:
                 if (of_X, of_y) not in folds:
                     began = time.perf_counter()
                     alike = [fold for (of, _), fold in folds.items() if of == of_X]
@@ -198,7 +199,7 @@ class Evaluator:
             with borrowed_random_state(seed) as random_state:
                 self._begin(network, fold, random_state)
         else:
-            fit.kept = Kept(network, self._begin(network, fold, check_random_state(seed)))
+            fit.kept = Kept(network, self._begin(network, fold, make_random_state(seed)))
         return network
 
     def _begin(self, network: BaseBP, fold: Fold, random_state: np.random.RandomState) -> State:
@@ -240,15 +241,16 @@ def _judge(fit: Fit, network: BaseBP, fold: Fold, part: str, n_jobs: int | None)
         judged.y = _safe_indexing(fit.y, np.asarray(fit.asked[part]))
     if params:
         params = _check_method_params(fit.X, params, indices=np.asarray(fit.asked[part]))
-    estimator: Any = network
-    X: Any = judged.rows
-    if not _asks_for_predictions_only(scorer):
-        network.n_jobs = n_jobs
-        estimator = Pipeline([*fold.steps, ("network", network)]) if fold.steps else network
-        numbers = np.asarray(fit.asked[part])
-        train = None if part == "train" else np.asarray(fit.asked["train"])
-        X, _ = _safe_split(estimator, fit.X, None, numbers, train)
-    return _score(estimator, X, judged.y, scorer, params, fit.asked["error_score"])
+    error_score = fit.asked["error_score"]
+    if _asks_for_predictions_only(scorer):
+        return _score(network, judged.rows, judged.y, scorer, params, error_score)
+    network.n_jobs = n_jobs
+    estimator = Pipeline([*fold.steps, ("network", network)]) if fold.steps else network
+    numbers = np.asarray(fit.asked[part])
+    train = None if part == "train" else np.asarray(fit.asked["train"])
+    X, _ = _safe_split(estimator, fit.X, None, numbers, train)
+    with laid_down():
+        return _score(estimator, X, judged.y, scorer, params, error_score)
 
 
 def _number(y: Any, classes: Any) -> Any:

@@ -21,6 +21,7 @@ from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.pickling import OF_TRAINING
 from fastbp.estimators.regressor import BPRegressor
+from fastbp.kernels.baton import laid_down
 from fastbp.model_selection.folds import FoldData
 from fastbp.model_selection.row_numbers import unpack_rows
 from fastbp.network import Weights
@@ -171,7 +172,8 @@ class Fit:
         """
         function = getattr(self.function, "function", self.function)
         asked = self.asked | {part: unpack_rows(self.asked[part]) for part in ("train", "test")}
-        result: dict[str, Any] = function(clone(self.estimator), self.X, self.y, **asked)
+        with laid_down():
+            result: dict[str, Any] = function(clone(self.estimator), self.X, self.y, **asked)
         return result
 
 

@@ -1,0 +1,134 @@
+"""The baton that threads of a search pass on: who has it when, and that nobody waits for ever."""
+
+import ctypes
+import threading
+from contextlib import suppress
+from types import SimpleNamespace
+
+import pytest
+
+from fastbp.kernels.baton import Baton, laid_down, run_apart
+from fastbp.kernels.jit import DISABLED
+
+pytestmark = pytest.mark.skipif(DISABLED, reason="plain Python has no atomic numbers")
+
+PLAN = SimpleNamespace(address=12)  # which is handed on, and not looked at
+
+
+def run(function):
+    """Run a function of Python's as what is compiled."""
+    said = []
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_int64, *[ctypes.c_int64] * 3)
+    called = kind(lambda *arguments: said.append((arguments, function())))
+    run_apart(ctypes.cast(called, ctypes.c_void_p).value, PLAN)
+    [(arguments, result)] = said
+    assert arguments == (PLAN.address, 0, 1, 0)
+    return result
+
+
+def is_taken(baton):
+    return bool(baton._taken[0])
+
+
+def hold_elsewhere(baton):
+    """Have another thread take the baton and sleep; return what ends it."""
+    has_it, may_end = threading.Event(), threading.Event()
+
+    def hold():
+        with baton.passed_on():
+            has_it.set()
+            may_end.wait()
+
+    def end():
+        may_end.set()
+        thread.join()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    has_it.wait()
+    return end
+
+
+def test_a_thread_has_it_but_for_compiled_calls():
+    baton = Baton()
+    for _ in range(3):
+        with baton.passed_on():
+            assert is_taken(baton)
+            for _ in range(3):
+                assert not run(lambda: is_taken(baton))
+                assert is_taken(baton)
+        assert not is_taken(baton)
+
+
+def test_without_one_a_call_is_a_call():
+    baton = Baton()
+    assert not run(lambda: is_taken(baton))
+    with baton.passed_on():
+        pass
+    assert not run(lambda: is_taken(baton))
+    assert not is_taken(baton)
+
+
+def test_it_is_laid_down():
+    baton = Baton()
+    with baton.passed_on():
+        with laid_down():
+            assert not is_taken(baton)
+            with laid_down():
+                assert not run(lambda: is_taken(baton))
+            assert not is_taken(baton)
+        assert is_taken(baton)
+    with laid_down():  # by who has none
+        assert not is_taken(baton)
+
+
+def test_errors_leave_it_to_others():
+    baton = Baton()
+    with suppress(KeyError), baton.passed_on():
+        with suppress(ValueError), laid_down():
+            raise ValueError
+        assert is_taken(baton)
+        raise KeyError
+    assert not is_taken(baton)
+    assert not run(lambda: is_taken(baton))
+
+
+def test_who_waits_in_vain_goes_on_and_takes_nothing_away():
+    baton = Baton()
+    end = hold_elsewhere(baton)
+    with baton.passed_on():
+        assert run(lambda: is_taken(baton))  # it is the other's
+        with laid_down():
+            assert is_taken(baton)
+    assert is_taken(baton)
+    end()
+    assert not is_taken(baton)
+
+
+def test_who_has_waited_in_vain_may_have_it_after_the_next_call():
+    baton = Baton()
+    end = hold_elsewhere(baton)
+    with baton.passed_on():
+        end()
+        assert not is_taken(baton)
+        assert not run(lambda: is_taken(baton))
+        assert is_taken(baton)
+    assert not is_taken(baton)
+
+
+def test_threads_that_pass_it_on_all_end():
+    baton, counts = Baton(), [0] * 4
+
+    def work(number):
+        with baton.passed_on():
+            for _ in range(300):
+                counts[number] += 1
+                run(lambda: None)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts == [300] * 4
+    assert not is_taken(baton)
