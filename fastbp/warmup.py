@@ -7,6 +7,7 @@ from numpy.random import RandomState
 
 from fastbp.kernels import activations, epoch
 from fastbp.kernels.baton import Baton
+from fastbp.kernels.decisions import largest_function
 from fastbp.kernels.jit import is_ready
 from fastbp.kernels.plan import plan_function
 from fastbp.kernels.scheduler import affinity_addresses
@@ -53,6 +54,7 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
         engine = Engine(weights, _NAMES, "log_loss", samples, len(X), n_jobs=1)
         list(engine.train(number_rows(len(X)), 1, optimizer))
         Predictor(weights)(_NAMES, X, n_jobs=1)
+        largest_function(dtype)
         product_addresses(dtype)
         subset_addresses(dtype)
         nonzeros_address(dtype)

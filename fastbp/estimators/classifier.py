@@ -16,6 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from fastbp.estimators.base import Array, BaseBP, documented
+from fastbp.kernels.decisions import find_largest
 from fastbp.samples import Samples
 
 
@@ -338,8 +339,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
             return (outputs > 0.5).astype(int)
         if outputs.shape[1] == 1:
             return (outputs[:, 0] > 0.5).astype(int) * (len(self.classes_) > 1)
-        most_likely: Array = outputs.argmax(axis=1)
-        return most_likely
+        return find_largest(outputs)
 
     def _validate_targets(self, X: Any, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
         if y.ndim == 2 and y.shape[1] == 1:
