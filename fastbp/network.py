@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from math import sqrt
+from operator import is_
 from typing import Any, Self
 
 import numpy as np
@@ -95,7 +96,7 @@ class Weights:
         self.units = tuple(units)
         self.dtype = np.dtype(dtype)
         self.large = tuple(uses_blas(n_in, n_out, dtype) for n_in, n_out in pairwise(self.units))
-        self._matrices = _lay_out_matrices(self.units, self.dtype, self.large)
+        self._matrices, self._size = _lay_out_matrices(self.units, self.dtype, self.large)
         self.flat = self.zeros()
 
     @cached_property
@@ -124,8 +125,7 @@ class Weights:
 
     def zeros(self) -> Array:
         """Return a vector of zeros of the layout of the parameters."""
-        size = sum((rows + 1) * row for _, rows, _, row in self._matrices)
-        return aligned_zeros(size, self.dtype)
+        return aligned_zeros(self._size, self.dtype)
 
     def split(self, flat: Array) -> tuple[list[Array], list[Array]]:
         """Return W, (n_in, n_out), and b, (n_out,), of each layer, as views of such a vector."""
@@ -165,14 +165,16 @@ class Weights:
     def seen_as(self, coefs: Any, intercepts: Any) -> bool:
         """Tell whether these lists hold the very views of these weights."""
         mine, theirs = self.coefs + self.intercepts, [*coefs, *intercepts]
-        return len(mine) == len(theirs) and all(a is b for a, b in zip(mine, theirs, strict=True))
+        return len(mine) == len(theirs) and all(map(is_, mine, theirs))
 
 
 @lru_cache(maxsize=128)
 def _lay_out_matrices(
     units: tuple[int, ...], dtype: np.dtype[Any], large: tuple[bool, ...]
-) -> list[tuple[bool, int, int, int]]:
-    """Return of each layer's matrix whether it is narrow, its shape, and the length of a row.
+) -> tuple[list[tuple[bool, int, int, int]], int]:
+    """Return how the matrices of the layers lie, and the length of the vector.
+
+    Of each it is whether it is narrow, its shape, and the length of a row.
 
     `large` is told from the rest; it is here so that what is cached is right when that changes.
     """
@@ -181,7 +183,7 @@ def _lay_out_matrices(
         narrow = is_narrow(i, n_in, n_out, dtype)
         rows, columns = (n_out, n_in) if narrow else (n_in, n_out)
         matrices.append((narrow, rows, columns, padded(columns, dtype)))
-    return matrices
+    return matrices, sum((rows + 1) * row for _, rows, _, row in matrices)
 
 
 def make_network(

@@ -57,6 +57,7 @@ from fastbp.kernels import baton
 from fastbp.kernels.jit import DISABLED
 from fastbp.model_selection import backend, evaluation
 from fastbp.model_selection.folds import transform_fold
+from fastbp.samples import Rows
 from fastbp.threads import Cancelled, cancelled_by
 
 pytestmark = [
@@ -665,10 +666,10 @@ def test_a_regressor_of_transformed_targets_is_left_to_scikit_learn(fits):
 
 
 def test_an_error_of_our_own_is_not_hidden(monkeypatch, capsys):
-    def judge(*_):
+    def fail(*_):
         raise AttributeError("no such thing")
 
-    monkeypatch.setattr(evaluation, "_judge", judge)
+    monkeypatch.setattr(evaluation, "_accuracies", fail)
     X, y = small_iris()
     search_twice(CLASSIFIER, {"alpha": [0.1, 1.0]}, X, y, cv=2, verbose=1)
     said = "left 4 fits to scikit-learn: AttributeError: no such thing."
@@ -1229,3 +1230,20 @@ def test_accuracy_asked_for_by_name_is_counted_without_scikit_learns_checks(monk
     np.testing.assert_array_equal(
         search.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"]
     )
+
+
+def test_test_and_train_are_predicted_at_once_unless_by_blas(matmul, monkeypatch):
+    """It rounds by the place of a row."""
+    X, y = small_iris()
+    predict, numbers = BPClassifier._predict_outputs, []
+
+    def count(self, rows):
+        if isinstance(rows, Rows):
+            numbers.append(len(rows))
+        return predict(self, rows)
+
+    monkeypatch.setattr(BPClassifier, "_predict_outputs", count)
+    search_twice(
+        CLASSIFIER, {"alpha": [0.1, 1.0]}, X, y, cv=3, return_train_score=True, refit=False
+    )
+    assert numbers == ([25, 50] * 6 if matmul == "blas" else [75] * 6)

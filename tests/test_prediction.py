@@ -229,3 +229,17 @@ def test_input_gradient_is_torchs(model):
                 for j in range(z.shape[1])]  # fmt: skip
     actual = model.input_gradient(X[:5]).reshape(5, 20, -1)
     np.testing.assert_allclose(actual, np.stack(expected, 2), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("hidden", [(), (5,), (16,), (33, 7)])
+@pytest.mark.parametrize("n_classes", [2, 3, 20])
+def test_a_rows_outputs_do_not_depend_on_the_others(n_classes, hidden, dtype):
+    """So test and train may be predicted at once, and be cut apart: the same bits."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(700, 19)).astype(dtype), rng.integers(0, n_classes, 700)
+    model = BPClassifier(hidden_layer_sizes=hidden, max_iter=2, random_state=0).fit(X, y)
+    together = model.predict_proba(X)
+    for end in (1, 2, 17, 255, 256, 257, 699):
+        np.testing.assert_array_equal(model.predict_proba(X[:end]), together[:end])
+        np.testing.assert_array_equal(model.predict_proba(X[end:]), together[end:])

@@ -31,11 +31,11 @@ def check_hidden_layer_sizes(sizes: Any) -> list[int]:
     """Return the units of each hidden layer."""
     sizes = list(sizes) if hasattr(sizes, "__iter__") else [sizes]
     for size in sizes:
-        if isinstance(size, bool) or not isinstance(size, Integral):
+        if type(size) is not int and (isinstance(size, bool) or not isinstance(size, Integral)):
             raise TypeError(f"hidden_layer_sizes must be integers, got {sizes}.")
-    if any(size <= 0 for size in sizes):
+    if min(sizes, default=1) <= 0:
         raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
-    return [int(size) for size in sizes]
+    return list(map(int, sizes))
 
 
 def check_activation(activation: Any, n_hidden: int) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ that function.
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,13 +118,18 @@ class Evaluator:
         began = time.perf_counter()
         trained = self._train(fit, network, fold)
         ended = time.perf_counter()
-        result = {"fit_error": None, "test_scores": _judge(fit, trained, fold, "test", n_jobs)}
-        score_time = time.perf_counter() - ended
-        if asked.get("return_train_score"):
-            result["train_scores"] = _judge(fit, trained, fold, "train", n_jobs)
+        parts = ("test", "train") if asked.get("return_train_score") else ("test",)
+        if _asks_for_accuracy(fit, trained):
+            scores = _accuracies(fit, trained, fold, parts)
+        else:
+            scores = [_judge(fit, trained, fold, part, n_jobs) for part in parts]
+        n_judged = [len(fold.judged(part).rows) for part in parts]
+        score_time = (time.perf_counter() - ended) * n_judged[0] / sum(n_judged)
         network.n_jobs = n_jobs
+        result: dict[str, Any] = {"fit_error": None}
+        result |= {f"{part}_scores": score for part, score in zip(parts, scores, strict=True)}
         if asked.get("return_n_test_samples"):
-            result["n_test_samples"] = len(fold.test.rows)
+            result["n_test_samples"] = n_judged[0]
         if asked.get("return_times"):
             result["fit_time"] = ended - began + fold.seconds / fit.data.n_fits
             result["score_time"] = score_time
@@ -222,21 +227,42 @@ def _why_not_here(fit: Fit) -> str:
     return why_not(fit.estimator) or ("there is no y" if fit.y is None else "")
 
 
-def _judge(fit: Fit, network: BaseBP, fold: Fold, part: str, n_jobs: int | None) -> Any:
-    """Return the scores of the samples of a fold, "train" or "test".
-
-    A scorer that may look at more than predictions sees the user's `n_jobs`.
-    """
-    scorer, judged = fit.asked["scorer"], fold.test if part == "test" else fold.train
-    assert judged is not None
-    params = fit.asked.get("score_params") or {}
+def _asks_for_accuracy(fit: Fit, network: BaseBP) -> bool:
+    """Tell whether the accuracy is all that is asked for: scikit-learn's takes as long as a fit."""
     has_labels = type(fit.y) is np.ndarray and fit.y.ndim == 1
-    if not params and has_labels and _is_accuracy(scorer, network):
-        # scikit-learn takes longer than the fit
-        if judged.labels is None:
-            judged.labels = _number(fit.y[np.asarray(fit.asked[part])], network.classes_)
-        decided = network._decide(network._predict_outputs(judged.rows))
-        return float(np.count_nonzero(decided == judged.labels) / len(decided))
+    if fit.asked.get("score_params") or not (has_labels and isinstance(network, BPClassifier)):
+        return False
+    scorer = fit.asked["scorer"]
+    is_scorer = isinstance(scorer, _BaseScorer) and vars(scorer) == vars(_ACCURACY)
+    return is_scorer or isinstance(scorer, _PassthroughScorer)
+
+
+def _accuracies(fit: Fit, network: BaseBP, fold: Fold, parts: Sequence[str]) -> list[float]:
+    """Return the share of each part's samples that the network decides rightly."""
+    judged = [fold.judged(part) for part in parts]
+    for part, of_part in zip(parts, judged, strict=True):
+        if of_part.labels is None:
+            numbers = np.asarray(fit.asked[part])
+            of_part.labels = _number(fit.y[numbers], network.classes_)
+    if len(parts) == 2 and fold.both is not None and not any(network._weights.large):
+        decided = network._decide(network._predict_outputs(fold.both))
+        n_test = len(fold.test.rows)
+        decisions = [decided[:n_test], decided[n_test:]]
+    else:  # BLAS rounds by the place of a row among all
+        decisions = [network._decide(network._predict_outputs(p.rows)) for p in judged]
+    return [
+        float(np.count_nonzero(decided == of_part.labels) / len(decided))
+        for decided, of_part in zip(decisions, judged, strict=True)
+    ]
+
+
+def _judge(fit: Fit, network: BaseBP, fold: Fold, part: str, n_jobs: int | None) -> Any:
+    """Return the scores of the samples of a part, "test" or "train", by the search's scorer.
+
+    One that may look at more than predictions sees the user's `n_jobs`.
+    """
+    scorer, judged = fit.asked["scorer"], fold.judged(part)
+    params = fit.asked.get("score_params") or {}
     if judged.y is None:
         judged.y = _safe_indexing(fit.y, np.asarray(fit.asked[part]))
     if params:
@@ -265,13 +291,6 @@ def _asks_for_predictions_only(scorer: Any) -> bool:
     if isinstance(scorer, _MultimetricScorer):
         return all(map(_asks_for_predictions_only, scorer._scorers.values()))
     return isinstance(scorer, (_BaseScorer, _PassthroughScorer))
-
-
-def _is_accuracy(scorer: Any, network: BaseBP) -> bool:
-    if not isinstance(network, BPClassifier):
-        return False
-    is_scorer = isinstance(scorer, _BaseScorer) and vars(scorer) == vars(_ACCURACY)
-    return is_scorer or isinstance(scorer, _PassthroughScorer)
 
 
 def _set(estimator: Any, parameters: dict[str, Any]) -> Any:

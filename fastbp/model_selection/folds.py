@@ -43,9 +43,15 @@ class Fold:
     rows: Array | None  # of the samples, to train on; None for all
     train: Judged | None  # to be judged by, if it is
     test: Judged
+    both: Rows | None  # those of test, then of train, where they are of one X
     attributes: dict[str, Any]  # that the data give an estimator: its classes, for one
     steps: list[tuple[str, Any]]  # fitted, that come before the network in a Pipeline
     seconds: float = 0.0  # it took to make
+
+    def judged(self, part: str) -> Judged:
+        """Return the samples of "test" or "train"."""
+        judged: Judged = getattr(self, part)
+        return judged
 
     def order(self) -> Array:
         """Return the numbers of the samples to train on, a new array."""
@@ -96,8 +102,12 @@ class Table:
                 _spread(template._class_weights(self._y[train]), train, n_samples),
             ),
         )
+        both = np.concatenate([test, train])
+        test, train = both[: len(test)], both[len(test) :]  # so that they are not there twice
         by_train, by_test = (Judged(Rows(X, rows)) for rows in (train, test))
-        return Fold(samples, train, by_train, by_test, _fitted_attributes(template), [])
+        return Fold(
+            samples, train, by_train, by_test, Rows(X, both), _fitted_attributes(template), []
+        )
 
 
 def transform_fold(
@@ -133,6 +143,7 @@ def transform_fold(
         None,
         transform(train) if is_train_judged else None,
         transform(test),
+        None,
         _fitted_attributes(network),
         before.steps,
     )
