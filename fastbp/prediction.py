@@ -1,6 +1,6 @@
 """Prediction: the forward pass of weights that stay as they are."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from fastbp.samples import Samples, as_rows, number_rows
 from fastbp.threads import choose_threads, run_on_threads, single_threaded_blas
 from fastbp.workspace import count_weights, make_workspace
 
-__all__ = ["Predictor"]
+__all__ = ["Prediction", "Predictor"]
 
 Array = NDArray[Any]
 
@@ -32,6 +32,33 @@ class _Prepared(NamedTuple):
 
 
 _pool: Pool[_Prepared] = Pool(most=64)
+
+
+class Prediction:
+    """The forward pass for some rows, as often as it is called; `Predictor.prepare` makes one.
+
+    All calls return the same array. Nothing is predicted once it is closed.
+    """
+
+    def __init__(
+        self, prepared: _Prepared, kind: Hashable, n_threads: int, compile_it: bool, uses_blas: bool
+    ) -> None:
+        self._prepared, self._kind = prepared, kind
+        self._on_threads, self._uses_blas = (n_threads, compile_it), uses_blas
+
+    def __call__(self) -> Array:
+        """Return the outputs of the weights as they are now."""
+        plan, address = self._prepared
+        plan.workspace.team[:] = 0  # nobody has taken a piece
+        with single_threaded_blas() if self._uses_blas else nullcontext():
+            run_on_threads(address, plan, *self._on_threads)
+        outputs: Array = plan.run.out
+        return outputs
+
+    def close(self) -> None:
+        """Leave plan and memory to the next prediction of this kind."""
+        self._prepared.plan.forget_arrays()
+        _pool.give(self._kind, self._prepared, self._prepared.plan.n_bytes)
 
 
 class Predictor:
@@ -67,19 +94,31 @@ class Predictor:
         -------
         ndarray of shape (n_rows, n_outputs), of the weights' dtype
         """
+        prediction = self.prepare(names, X, n_jobs, order)
+        outputs = prediction()
+        prediction.close()
+        return outputs
+
+    def prepare(
+        self, names: Sequence[str], X: Any, n_jobs: int | None, order: Array | None = None
+    ) -> Prediction:
+        """Return what predicts as a call with these arguments does."""
         n_samples = X.shape[0]
         order = number_rows(n_samples) if order is None else as_rows(order, n_samples)
         samples = Samples(X)
         n_threads = choose_threads(n_jobs, len(order) * self._work / CALLS)
         rows = FEW_ROWS if len(order) <= FEW_ROWS else CHUNK_ROWS
-        shape = self.weights.units, self.weights.dtype, self.weights.large
+        weights = self.weights
+        shape = weights.units, weights.dtype, weights.large
         kind = (*shape, names, samples.kind(), rows, n_threads)
-        prepared = _pool.take(kind, lambda: self._prepare(names, samples, rows, n_threads))
-        out = self._run(prepared, samples, order, n_threads, compile_it=n_jobs is not None)
-        _pool.give(kind, prepared, prepared.plan.n_bytes)
-        return out
+        prepared = _pool.take(kind, lambda: self._make_plan(names, samples, rows, n_threads))
+        plan = prepared.plan
+        plan.set("network", parameters=weights.flat)
+        plan.set("data", **samples.stored(), order=order)
+        plan.set("run", out=np.empty((len(order), weights.units[-1]), weights.dtype))
+        return Prediction(prepared, kind, n_threads, n_jobs is not None, any(weights.large))
 
-    def _prepare(
+    def _make_plan(
         self, names: Sequence[str], samples: Samples, rows: int, n_threads: int
     ) -> _Prepared:
         """Make a plan for networks of this shape and data of this kind, without their arrays."""
@@ -100,17 +139,3 @@ class Predictor:
             )
         )
         return _Prepared(plan, epoch.compile_prediction(plan))
-
-    def _run(
-        self, prepared: _Prepared, samples: Samples, order: Array, n_threads: int, compile_it: bool
-    ) -> Array:
-        plan = prepared.plan
-        out = np.empty((len(order), self.weights.units[-1]), self.weights.dtype)
-        plan.set("network", parameters=self.weights.flat)
-        plan.set("data", **samples.stored(), order=order)
-        plan.set("run", out=out)
-        plan.workspace.team[:] = 0  # nobody has taken a piece
-        with single_threaded_blas() if any(self.weights.large) else nullcontext():
-            run_on_threads(prepared.address, plan, n_threads, compile_it)
-        plan.forget_arrays()
-        return out

@@ -1243,7 +1243,6 @@ def test_test_and_train_are_predicted_at_once_unless_by_blas(matmul, monkeypatch
         return predict(self, rows)
 
     monkeypatch.setattr(BPClassifier, "_predict_outputs", count)
-    search_twice(
-        CLASSIFIER, {"alpha": [0.1, 1.0]}, X, y, cv=3, return_train_score=True, refit=False
-    )
+    options = {"cv": 3, "return_train_score": True, "refit": False, "n_jobs": 1}
+    search_twice(CLASSIFIER, {"alpha": [0.1, 1.0]}, X, y, **options)
     assert numbers == ([25, 50] * 6 if matmul == "blas" else [75] * 6)

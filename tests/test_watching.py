@@ -15,7 +15,7 @@ from sklearn.neural_network import MLPClassifier
 import fastbp
 from fastbp import BPClassifier, BPRegressor
 from fastbp.callbacks import Checkpoint
-from fastbp.prediction import Predictor
+from fastbp.prediction import Prediction, Predictor
 from fastbp.training import history
 from fastbp.training.engine import Engine
 
@@ -283,17 +283,26 @@ def test_partial_fit_needs_a_validation_set(given):
 
 
 @unconverged
-def test_early_stopping_costs_one_prediction_an_epoch(monkeypatch):
-    calls = []
-    predict = Predictor.__call__
+@pytest.mark.parametrize("scoring", [None, "loss"])
+def test_early_stopping_costs_one_prediction_an_epoch(scoring, monkeypatch):
+    """Its memory is made ready once, and then kept for others."""
+    calls = {"prepare": 0, "__call__": 0, "close": 0}
 
-    def counting(self, *arguments):
-        calls.append(1)
-        return predict(self, *arguments)
+    def count(of, name):
+        original = getattr(of, name)
 
-    monkeypatch.setattr(Predictor, "__call__", counting)
-    model = BPClassifier(early_stopping=True, max_iter=6, random_state=0).fit(X, Y)
-    assert len(calls) == model.n_iter_ == 6
+        def counting(self, *arguments):
+            calls[name] += 1
+            return original(self, *arguments)
+
+        monkeypatch.setattr(of, name, counting)
+
+    count(Predictor, "prepare")
+    count(Prediction, "__call__")
+    count(Prediction, "close")
+    model = BPClassifier(early_stopping=True, scoring=scoring, max_iter=6, random_state=0)
+    assert model.fit(X, Y).n_iter_ == 6
+    assert calls == {"prepare": 1, "__call__": 6, "close": 1}
 
 
 @unconverged

@@ -448,6 +448,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             del self._state
             self._keep_progress(progress)
             engine.close()
+            if judge:
+                judge.close()
         if incremental and judge:
             self._best, self.stopped_ = state.best, not state.goes_on
 

@@ -433,6 +433,8 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         def accuracy(outputs: Array) -> float:
             right = self._decide(outputs) == truth
             right = right.all(axis=1) if right.ndim == 2 else right
+            if weight is None:
+                return float(np.count_nonzero(right) / len(right))
             return float(np.average(right, weights=weight))
 
         return accuracy

@@ -36,7 +36,8 @@ class Judge:
                 "sample_weight is 0 for all of the validation set; the weights of some of it "
                 "must be positive for early_stopping."
             )
-        self._model, self._samples, self._rows, self._names = model, samples, rows, names
+        self._model, self._samples, self._rows = model, samples, rows
+        self._predict = model._predictor.prepare(names, samples.X, model.n_jobs, rows)
         self._loss = loss_on(model.loss, samples, rows, model._engine_loss()[1])
         self._score: Callable[[Array, float], float]
         if model.scoring is None:
@@ -50,10 +51,13 @@ class Judge:
 
     def __call__(self) -> tuple[float, float]:
         """Return both, of one prediction but for scorers of scikit-learn's or the user's."""
-        model = self._model
-        outputs = model._predictor(self._names, self._samples.X, model.n_jobs, self._rows)
+        outputs = self._predict()
         loss = self._loss(outputs)
         return self._score(outputs, loss), loss
+
+    def close(self) -> None:
+        """Free what it predicts with."""
+        self._predict.close()
 
     def _score_by(self, scorer: Callable[[], Any], outputs: Array) -> float:
         """Return what a scorer gives, NaN where there are outputs that it would not take."""
