@@ -42,7 +42,7 @@ def make_random_state(seed: Any) -> RandomState:
 def borrowed_random_state(seed: Any) -> Iterator[RandomState]:
     """Give what `make_random_state` returns, which nobody must keep afterwards."""
     if not isinstance(seed, Integral):
-        yield check_random_state(seed)
+        yield make_random_state(seed)
         return
     random_state = _pool.take(None, lambda: make_random_state(0))
     random_state.seed(int(seed))

@@ -19,8 +19,8 @@ import numpy as np
 from numba import prange
 from threadpoolctl import threadpool_limits
 
+from fastbp.baton import run_apart
 from fastbp.forks import hold_at_forks
-from fastbp.kernels.baton import run_apart
 from fastbp.kernels.jit import DISABLED, is_ready, parallel_kernel
 from fastbp.kernels.plan import Plan
 from fastbp.kernels.scheduler import affinity_addresses, yield_address

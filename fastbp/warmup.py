@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.random import RandomState
 
+from fastbp.baton import Baton
 from fastbp.kernels import activations, epoch
-from fastbp.kernels.baton import Baton
 from fastbp.kernels.decisions import largest_function
 from fastbp.kernels.jit import is_ready
 from fastbp.kernels.plan import plan_function

@@ -5,12 +5,7 @@ import threading
 from contextlib import suppress
 from types import SimpleNamespace
 
-import pytest
-
-from fastbp.kernels.baton import Baton, laid_down, run_apart
-from fastbp.kernels.jit import DISABLED
-
-pytestmark = pytest.mark.skipif(DISABLED, reason="plain Python has no atomic numbers")
+from fastbp.baton import Baton, laid_down, run_apart
 
 PLAN = SimpleNamespace(address=12)  # which is handed on, and not looked at
 

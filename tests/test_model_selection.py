@@ -51,10 +51,8 @@ from sklearn.preprocessing import (
     TargetEncoder,
 )
 
-from fastbp import BPClassifier, BPRegressor, threads
+from fastbp import BPClassifier, BPRegressor, baton, threads
 from fastbp.callbacks import EarlyStopping, TimeLimit
-from fastbp.kernels import baton
-from fastbp.kernels.jit import DISABLED
 from fastbp.model_selection import backend, evaluation
 from fastbp.model_selection.folds import transform_fold
 from fastbp.samples import Rows
@@ -1139,7 +1137,6 @@ def holds_baton():
     return getattr(baton._of_thread, "hand", None) is not None
 
 
-@pytest.mark.skipif(DISABLED, reason="plain Python has no atomic numbers")
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_workers_pass_a_baton_on_and_lay_it_down_for_the_users_code(n_jobs, monkeypatch):
     train, trained, Holding.told = evaluation.Evaluator._train, [], []

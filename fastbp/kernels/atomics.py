@@ -49,12 +49,6 @@ if DISABLED:
         array[index] += value
         return before
 
-    def exchange(array, index, value):
-        """Replace an element."""
-        before = array[index]
-        array[index] = value
-        return before
-
     def load(array, index):
         """Return an element."""
         return array[index]

@@ -23,7 +23,7 @@ from sklearn import config_context, get_config
 from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics._scorer import _MultimetricScorer
 
-from fastbp.kernels.baton import Baton
+from fastbp.baton import Baton
 from fastbp.model_selection.cluster import find_cluster
 from fastbp.model_selection.evaluation import Evaluator
 from fastbp.model_selection.fits import (

@@ -21,10 +21,10 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn.utils.metaestimators import _safe_split
 from sklearn.utils.validation import _check_method_params
 
+from fastbp.baton import laid_down
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.cloning import clone_parameters
-from fastbp.kernels.baton import laid_down
 from fastbp.model_selection.fits import Fit, Kept, find_network
 from fastbp.model_selection.folds import Fold, FoldData, Table, retarget, transform_fold
 from fastbp.randomness import borrowed_random_state, make_random_state

@@ -17,11 +17,11 @@ from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_random_state
 
+from fastbp.baton import laid_down
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.pickling import OF_TRAINING
 from fastbp.estimators.regressor import BPRegressor
-from fastbp.kernels.baton import laid_down
 from fastbp.model_selection.folds import FoldData
 from fastbp.model_selection.row_numbers import unpack_rows
 from fastbp.network import Weights
