@@ -22,6 +22,7 @@ import pytest
 from distributed import Client, LocalCluster
 from joblib import parallel_config
 from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import _ExecutorManagerThread
 from joblib.parallel import get_active_backend
 from searches import (
     CANDIDATES,
@@ -245,6 +246,25 @@ def test_an_error_is_raised_as_anywhere(workers, error):
     assert "in fail" in "".join(caught.value.__notes__)  # where it was raised
 
 
+def test_an_error_does_not_stop_processes_while_a_batch_is_handed_out(monkeypatch):
+    """A thread of loky's would not find that batch; pytest hears of its error."""
+    is_shutting_down = _ExecutorManagerThread.is_shutting_down
+
+    def look_later(thread):  # the thread has just handed out a batch
+        time.sleep(0.05)
+        return is_shutting_down(thread)
+
+    monkeypatch.setattr(_ExecutorManagerThread, "is_shutting_down", look_later)
+    X, y = digits()
+    scoring = partial(fail, ZeroDivisionError)
+    search = OURS.GridSearchCV(CLASSIFIER, GRID, cv=2, scoring=scoring, error_score="raise")
+    with (
+        parallel_config(backend="loky", n_jobs=2),
+        pytest.raises(ZeroDivisionError, match="no score"),
+    ):
+        search.fit(X, y)
+
+
 @pytest.mark.filterwarnings("ignore:Failed candidates")
 def test_warnings_are_filtered_as_here(workers):
     X, y = digits()
@@ -316,19 +336,19 @@ def test_ctrl_c_keeps_what_is_finished_and_frees_the_workers(workers, request):
     grid = [{"tol": [1e9, 1e8], "n_iter_no_change": [1]}, endless]
     search = OURS.GridSearchCV(model, grid, cv=2, refit=False)
 
-    def press():
+    def press():  # once the last batches are handed out: before, loky may print an error, as above
         until = time.monotonic() + PATIENCE
-        while time.monotonic() < until and getattr(search, "_backend", NOTHING_YET).n_done < 1:
+        while time.monotonic() < until and getattr(search, "_backend", NOTHING_YET).n_done < 4:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
     presser = threading.Thread(target=press)
     presser.start()
-    with pytest.raises(KeyboardInterrupt, match=r"[1-4] of 8 fits were done") as interrupt:
+    with pytest.raises(KeyboardInterrupt, match="4 of 8 fits were done"):
         search.fit(X, y)
     presser.join()
     scores = [search.cv_results_[f"split{fold}_test_score"] for fold in range(2)]
-    assert str(interrupt.value).startswith(str(np.isfinite(scores).sum()))
+    assert np.isfinite(scores)[:, :2].all()
     assert np.isnan(scores)[:, 2:].all()
     if workers == "dask":  # which has one thread in each
         client = request.getfixturevalue("client")

@@ -209,8 +209,6 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
                             fits[index].kept = kept
                             if isinstance(result, Exception):
                                 done(index, None, result)
-                                with suppress(Exception):  # were it closed, joblib would warn
-                                    batches.throw(result)
                                 return
                             done(index, put_training_state_back(result))
             except KeyboardInterrupt:
@@ -245,8 +243,11 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             calls.append((chosen, get_config(), list(warnings.filters)))
         if self._cluster is not None:
             yield from self._cluster.call(evaluate_batch, shared, calls)
-        else:
-            yield from parallel(delayed(evaluate_batch)(shared, *call) for call in calls)
+            return
+        try:
+            yield from parallel(delayed(raise_failed)(evaluate_batch, shared, *c) for c in calls)
+        except BatchError as failed:
+            yield failed.results
 
 
 def group_by_data(fits: Sequence[Fit]) -> list[list[int]]:
@@ -308,6 +309,27 @@ def evaluate_batch(
                 results.append((i, error, None))
                 break
     return results, evaluator.left
+
+
+class BatchError(Exception):
+    """A batch whose last fit raised an error.
+
+    joblib hears of it from the worker, and hands out no more batches. Where it is stopped from here
+    while it hands one out, a thread of loky's fails to find that one and prints its own error.
+    """
+
+    def __init__(self, results: Results) -> None:
+        super().__init__(results)
+        self.results = results
+
+
+def raise_failed(function: Callable[..., Results], *arguments: Any) -> Results:
+    """Do a batch in a worker of joblib's; raise `BatchError` where a fit has raised an error."""
+    results = function(*arguments)
+    fits, _ = results
+    if fits and isinstance(fits[-1][1], Exception):
+        raise BatchError(results)
+    return results
 
 
 def run_on_workers(
