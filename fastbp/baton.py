@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp.kernels.baton import passing_function
+from fastbp.kernels.baton import PATIENCE, passing_function
 from fastbp.kernels.jit import DISABLED
 from fastbp.kernels.plan import Plan, address_of, run
 from fastbp.kernels.scheduler import yield_address
@@ -28,10 +28,17 @@ _of_thread = threading.local()
 
 
 class Baton:
-    """What the threads of a search pass on."""
+    """What the threads of a search pass on.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    n_threads : int
+        How many there are: the more, the longer one waits for its turn.
+    """
+
+    def __init__(self, n_threads: int) -> None:
         self._taken = np.zeros(_LINE, np.int64)
+        self._patience = PATIENCE * (n_threads - 1)
 
     @contextmanager
     def passed_on(self) -> Iterator[None]:
@@ -39,7 +46,7 @@ class Baton:
         if DISABLED:
             yield
             return
-        hand = _Hand(self._taken)
+        hand = _Hand(self._taken, self._patience)
         hand.take()
         _of_thread.hand = hand
         try:
@@ -52,9 +59,9 @@ class Baton:
 class _Hand:
     """A thread's: it has the baton, or has waited for it in vain."""
 
-    def __init__(self, taken: Any) -> None:
+    def __init__(self, taken: Any, patience: int) -> None:
         self._taken, self._has_it = taken, np.zeros(_LINE, np.int64)
-        self._words = address_of(taken), address_of(self._has_it), yield_address()
+        self._words = address_of(taken), address_of(self._has_it), patience, yield_address()
 
     def run(self, function: int, plan: int) -> None:
         """Call a function of a plan without the baton, and wait for it."""

@@ -9,7 +9,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from fastbp.kernels import epoch
-from fastbp.kernels.arrays import N_SETTINGS, OF_STEP, Bundles, Solver, no_run
+from fastbp.kernels.arrays import N_SETTINGS, NOT_FINITE, OF_STEP, Bundles, Solver, no_run
 from fastbp.kernels.plan import Plan
 from fastbp.network import Weights, make_network
 from fastbp.pool import Pool
@@ -38,7 +38,15 @@ class Prediction:
     """The forward pass for some rows, as often as it is called; `Predictor.prepare` makes one.
 
     All calls return the same array. Nothing is predicted once it is closed.
+
+    Attributes
+    ----------
+    saw_infinite : bool
+        Whether the last call has come across an infinite number or a NaN in dense X, in the
+        weights' dtype.
     """
+
+    saw_infinite = False
 
     def __init__(
         self, prepared: _Prepared, kind: Hashable, n_threads: int, compile_it: bool, uses_blas: bool
@@ -50,8 +58,11 @@ class Prediction:
         """Return the outputs of the weights as they are now."""
         plan, address = self._prepared
         plan.workspace.team[:] = 0  # nobody has taken a piece
+        totals = plan.workspace.totals
+        totals[NOT_FINITE] = 0
         with single_threaded_blas() if self._uses_blas else nullcontext():
             run_on_threads(address, plan, *self._on_threads)
+        self.saw_infinite = bool(totals[NOT_FINITE])
         outputs: Array = plan.run.out
         return outputs
 

@@ -62,6 +62,6 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
             activations.activation_address(name, dtype)
         for function, n_integers in epoch.CALLED:
             plan_function(function, engine.plan.type, n_integers)
-    with Baton().passed_on():
+    with Baton(2).passed_on():
         pass
     is_ready(run_team, (0, 0, make_team(), 2, 0, affinity_addresses()), compile_it=True)

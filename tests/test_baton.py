@@ -45,7 +45,7 @@ def hold_elsewhere(baton):
 
 
 def test_a_thread_has_it_but_for_compiled_calls():
-    baton = Baton()
+    baton = Baton(2)
     for _ in range(3):
         with baton.passed_on():
             assert is_taken(baton)
@@ -56,7 +56,7 @@ def test_a_thread_has_it_but_for_compiled_calls():
 
 
 def test_without_one_a_call_is_a_call():
-    baton = Baton()
+    baton = Baton(2)
     assert not run(lambda: is_taken(baton))
     with baton.passed_on():
         pass
@@ -65,7 +65,7 @@ def test_without_one_a_call_is_a_call():
 
 
 def test_it_is_laid_down():
-    baton = Baton()
+    baton = Baton(2)
     with baton.passed_on():
         with laid_down():
             assert not is_taken(baton)
@@ -78,7 +78,7 @@ def test_it_is_laid_down():
 
 
 def test_errors_leave_it_to_others():
-    baton = Baton()
+    baton = Baton(2)
     with suppress(KeyError), baton.passed_on():
         with suppress(ValueError), laid_down():
             raise ValueError
@@ -89,7 +89,7 @@ def test_errors_leave_it_to_others():
 
 
 def test_who_waits_in_vain_goes_on_and_takes_nothing_away():
-    baton = Baton()
+    baton = Baton(2)
     end = hold_elsewhere(baton)
     with baton.passed_on():
         assert run(lambda: is_taken(baton))  # it is the other's
@@ -101,7 +101,7 @@ def test_who_waits_in_vain_goes_on_and_takes_nothing_away():
 
 
 def test_who_has_waited_in_vain_may_have_it_after_the_next_call():
-    baton = Baton()
+    baton = Baton(2)
     end = hold_elsewhere(baton)
     with baton.passed_on():
         end()
@@ -112,7 +112,7 @@ def test_who_has_waited_in_vain_may_have_it_after_the_next_call():
 
 
 def test_threads_that_pass_it_on_all_end():
-    baton, counts = Baton(), [0] * 4
+    baton, counts = Baton(4), [0] * 4
 
     def work(number):
         with baton.passed_on():

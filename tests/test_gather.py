@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastbp.kernels.gather import FAR, gather
+from fastbp.kernels.gather import FAR, are_finite, gather
 from fastbp.kernels.jit import kernel
 
 
@@ -32,3 +32,21 @@ def test_rows_are_those_of_the_order(shape, of_network, dtype, index):
 
 def test_the_shapes_above_are_on_both_sides():
     assert 50 * 13 * 8 < FAR <= 400 * 1001 * 4
+
+
+@kernel
+def run_are_finite(vector):
+    return are_finite(vector)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [0, 1, 7, 64, 1001])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_finite_numbers_are_told_from_others(bad, size, dtype):
+    largest = np.finfo(dtype).max
+    vector = np.random.default_rng(0).choice([-largest, -0.0, largest], size).astype(dtype)
+    assert run_are_finite(vector)
+    for i in range(0, size, 9):
+        vector[i], good = bad, vector[i]
+        assert not run_are_finite(vector)
+        vector[i] = good

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import scipy.sparse
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -64,6 +65,38 @@ def test_validation_that_is_skipped_changes_nothing(model, dtype, monkeypatch):
 def test_bad_rows_are_not_let_through(model, bad, message):
     with pytest.raises(ValueError, match=message):
         model.predict(bad)
+
+
+@pytest.mark.parametrize("most_skipped", [0, predicting.MOST_SKIPPED])
+@pytest.mark.parametrize(("bad", "message"), [(np.nan, "NaN"), (-np.inf, "infinity")])
+@pytest.mark.parametrize("row", [0, 255, 256, 400, 6999])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_one_bad_number_is_found_wherever_it_is(
+    model, n_jobs, dtype, row, bad, message, most_skipped, monkeypatch
+):
+    """The threads look as they predict; the next prediction knows nothing of it."""
+    monkeypatch.setattr(predicting, "MOST_SKIPPED", most_skipped)
+    model.n_jobs = n_jobs
+    x = np.tile(X, (18, 1)).astype(dtype)[:7000]
+    expected = model.predict(x)
+    good, x[row, 19] = x[row, 19], bad
+    with pytest.raises(ValueError, match=f"Input X contains {message}"):
+        model.predict(x)
+    with config_context(assume_finite=True):
+        np.testing.assert_array_equal(
+            np.delete(model.predict(x), row, axis=0), np.delete(expected, row, axis=0)
+        )
+    x[row, 19] = good
+    np.testing.assert_array_equal(model.predict(x), expected)
+
+
+def test_numbers_too_large_for_the_network(model):
+    model.set_params(dtype="float32").fit(X, model.predict(X))
+    x = X[:3].copy()
+    x[1, 1] = 1e39
+    with pytest.raises(ValueError, match="Input X contains a value too large for dtype\\('float32"):
+        model.predict(x)
 
 
 @pytest.mark.parametrize(

@@ -84,16 +84,22 @@ class PredictingMixin(_HiddenLayers, ClassNamePrefixFeaturesOutMixin, Transforme
 
     def _predict_outputs(self, X: Any) -> Array:
         """Return the activations of the output layer, of shape (n_samples, n_outputs)."""
-        rows = None
-        if isinstance(X, Rows):
-            X, rows = X.X, X.numbers
-        elif not self._may_skip_validation(X):
+        given, rows = X, None
+        if isinstance(given, Rows):
+            X, rows = given.X, given.numbers
+        elif not self._may_skip_validation(given):
             check_is_fitted(self)
-            X = self._check_data(X, reset=False)
+            # Whether an array's numbers are finite is seen on the way.
+            is_array = isinstance(given, np.ndarray)
+            X = self._check_data(given, reset=False, ensure_all_finite=not is_array)
         weights, names = self._current_network()
         predictor = self._predictor if weights is self._weights else Predictor(weights)
-        outputs = predictor(names, X, self.n_jobs, rows)
-        if X.dtype != weights.dtype and not np.isfinite(outputs).all():
+        prediction = predictor.prepare(names, X, self.n_jobs, rows)
+        outputs = prediction()
+        prediction.close()
+        if prediction.saw_infinite and rows is None:
+            self._check_data(given, reset=False)
+        if X.dtype.itemsize > weights.dtype.itemsize and not np.isfinite(outputs).all():
             raise ValueError(f"Input X contains a value too large for {weights.dtype!r}.")
         return outputs
 
@@ -163,5 +169,4 @@ class PredictingMixin(_HiddenLayers, ClassNamePrefixFeaturesOutMixin, Transforme
             and hasattr(self, "_weights")
             and X.shape[1] == self.n_features_in_
             and not hasattr(self, "feature_names_in_")
-            and bool(np.isfinite(X).all())
         )

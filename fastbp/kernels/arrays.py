@@ -99,7 +99,7 @@ class Workspace(NamedTuple):
     squares: Any  # (n_panels,) float64: the sum of squared weights of each panel
     sizes: Any  # (n_panels,) float64: the sum of their absolute values, where l1 is
     norms: Any  # (2 * n_panels,) float64: of squared gradients, by the matrix and by the bias
-    totals: Any  # (6,) float64, by the names below
+    totals: Any  # (N_TOTALS,) float64, by the names below
     column_starts: Any  # (n_features + 1,), and the two below: a sparse chunk by columns
     column_rows: Any
     column_values: Any
@@ -183,6 +183,8 @@ EPOCH_LOSS = 2  # sum over the epoch's batches so far of the mean loss times the
 SQUARES = 3  # sum of the squared weights
 LOSS_PARAMETER = 4  # of a loss that has one; see losses.py
 DIVISOR = 5  # what gradients are divided by for a step where they are clipped, in place of WEIGHT
+NOT_FINITE = 6  # 1 once a prediction has come across an input that is not
+N_TOTALS = 7
 
 # The entries of `Run.watch`: training halts when the loss has not fallen below the best one so far,
 # less the tolerance, for more than so many epochs, or is not finite.

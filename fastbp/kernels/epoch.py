@@ -35,6 +35,7 @@ from fastbp.kernels.arrays import (
     LOSS,
     MEASURE,
     MULTIPLY_SPARSE,
+    NOT_FINITE,
     PATIENCE,
     PENALTY,
     SORT,
@@ -58,6 +59,7 @@ from fastbp.kernels.backward import (
 )
 from fastbp.kernels.dropout import drop
 from fastbp.kernels.forward import forward, multiply_sparse
+from fastbp.kernels.gather import are_finite
 from fastbp.kernels.jit import call, inner_kernel, part, summing_kernel
 from fastbp.kernels.plan import Plan, as_integer, bundles, plan_function
 from fastbp.kernels.sharing import choose_shares, most_rows, share_rows
@@ -252,11 +254,13 @@ def predict(plan, member, size, _):
     """``run.out[i]`` := the outputs of sample ``order[i]``, piece by piece, as threads take them.
 
     Each goes through a piece in chunks, on its own ``workspace.rows`` rows. Who comes late finds
-    what is left.
+    what is left. Dense X is looked at on the way: to do so ahead takes a fifth of the time.
     """
     b = bundles(plan)
     workspace, out, n_samples = b.workspace, b.run.out, b.data.order.size
-    layer = b.network.layers[b.network.layers.size - 1]
+    first_layer, layer = b.network.layers[0], b.network.layers[b.network.layers.size - 1]
+    inputs = first_layer.input + member * workspace.rows * first_layer.input_row
+    is_dense = b.data.indptr.size == 0
     n_threads = workspace.bounds.size - 1
     smallest = min(workspace.rows, most_rows(n_threads, n_samples, workspace.grain))
     size_of_piece = max(smallest, most_rows(PIECES * n_threads, n_samples, workspace.grain))
@@ -269,6 +273,9 @@ def predict(plan, member, size, _):
             rows = min(workspace.rows, end - start)
             operands = as_integer(plan), step, start - row, row, row + rows
             call(workspace.addresses[FORWARD], operands)
+            end_of_inputs = inputs + rows * first_layer.input_row  # whose padding is 0
+            if is_dense and not are_finite(workspace.activations[inputs:end_of_inputs]):
+                workspace.totals[NOT_FINITE] = 1
             for i in range(rows):
                 o = layer.output + (row + i) * layer.output_row
                 for j in range(layer.n_out):

@@ -1,8 +1,15 @@
-"""The rows of X that an order names, copied to one place."""
+"""The rows of X that an order names, copied to one place, and whether they are finite there."""
 
 import numpy as np
 
-from fastbp.kernels.jit import address, copy_bytes, inner_kernel, prefetch
+from fastbp.kernels.jit import (
+    DISABLED,
+    address,
+    copy_bytes,
+    inner_kernel,
+    prefetch,
+    summing_kernel,
+)
 
 # Bytes of X from which on its rows are asked for ahead: their order is random, and the processor
 # fetches ahead only what is not. Nearer ones come as fast as they are copied.
@@ -32,3 +39,21 @@ def gather(X, order, start, a):
         else:
             for j in range(X.shape[1]):
                 a[i, j] = X[sample, j]
+
+
+@summing_kernel
+def are_finite(vector):
+    """Whether all numbers are: 0 times any other is NaN."""
+    zero = vector.dtype.type(0)
+    total = zero
+    for i in range(vector.size):
+        total += vector[i] * zero
+    return total == zero
+
+
+def _are_finite(vector):
+    return bool(np.isfinite(vector).all())
+
+
+if DISABLED:
+    are_finite = _are_finite

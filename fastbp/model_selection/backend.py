@@ -356,7 +356,7 @@ def run_on_workers(
     is_heard = True  # what workers tell
     n_running, n_workers = 0, min(n_workers, len(fits))
     config = get_config()
-    in_turn = Baton().passed_on if n_workers > 1 else nullcontext
+    in_turn = Baton(n_workers).passed_on if n_workers > 1 else nullcontext
 
     def work() -> None:
         nonlocal n_running
