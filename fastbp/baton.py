@@ -6,6 +6,9 @@ baton: each gives it away as it enters compiled code, and waits for it there, sp
 
 It is a courtesy. Who has waited for long goes on without the baton, so nobody hangs because another
 who has it sleeps or waits; then Python's lock decides.
+
+Where fits are short, a few threads run all the Python that one can at a time, and more of them only
+carry it from processor to processor. `others_suffice` tells a thread when it may leave.
 """
 
 import threading
@@ -15,14 +18,22 @@ from typing import Any
 
 import numpy as np
 
-from fastbp.kernels.baton import PATIENCE, passing_function
+from fastbp.kernels.baton import (
+    FEWEST_WAITING,
+    HAS_IT,
+    N_SHARED,
+    PATIENCE,
+    TAKEN,
+    passing_function,
+)
 from fastbp.kernels.jit import DISABLED
 from fastbp.kernels.plan import Plan, address_of, run
 from fastbp.kernels.scheduler import yield_address
 
-__all__ = ["Baton", "laid_down", "run_apart"]
+__all__ = ["ENOUGH", "Baton", "laid_down", "others_suffice", "run_apart"]
 
-_LINE = 8  # int64 numbers of a line of the cache
+ENOUGH = 2  # threads that wait whenever another comes
+_NEVER = 1 << 62  # came the thread
 
 _of_thread = threading.local()
 
@@ -37,7 +48,7 @@ class Baton:
     """
 
     def __init__(self, n_threads: int) -> None:
-        self._taken = np.zeros(_LINE, np.int64)
+        self._shared = np.zeros(N_SHARED, np.int64)
         self._patience = PATIENCE * (n_threads - 1)
 
     @contextmanager
@@ -46,7 +57,7 @@ class Baton:
         if DISABLED:
             yield
             return
-        hand = _Hand(self._taken, self._patience)
+        hand = _Hand(self._shared, self._patience)
         hand.take()
         _of_thread.hand = hand
         try:
@@ -59,9 +70,9 @@ class Baton:
 class _Hand:
     """A thread's: it has the baton, or has waited for it in vain."""
 
-    def __init__(self, taken: Any, patience: int) -> None:
-        self._taken, self._has_it = taken, np.zeros(_LINE, np.int64)
-        self._words = address_of(taken), address_of(self._has_it), patience, yield_address()
+    def __init__(self, shared: Any, patience: int) -> None:
+        self._shared, self._own = shared, np.zeros(N_SHARED, np.int64)
+        self._words = address_of(shared), address_of(self._own), patience, yield_address()
 
     def run(self, function: int, plan: int) -> None:
         """Call a function of a plan without the baton, and wait for it."""
@@ -73,8 +84,14 @@ class _Hand:
 
     def give(self) -> None:
         """Leave the baton, if it is here, to others."""
-        if self._has_it[0]:
-            self._has_it[0] = self._taken[0] = 0
+        if self._own[HAS_IT]:
+            self._own[HAS_IT] = self._shared[TAKEN] = 0
+
+    def fewest_waiting(self) -> int:
+        """Return the least number of others that waited as it came, since this was asked last."""
+        fewest = int(self._own[FEWEST_WAITING])
+        self._own[FEWEST_WAITING] = _NEVER
+        return fewest
 
 
 @contextmanager
@@ -100,3 +117,12 @@ def run_apart(function: int, plan: Plan) -> None:
         run(function, plan, 0, 1, 0)
     else:
         hand.run(function, plan.address)
+
+
+def others_suffice() -> bool:
+    """Tell whether some waited whenever the calling thread came, since it asked this last.
+
+    What there is of Python to run is then run without it.
+    """
+    hand = getattr(_of_thread, "hand", None)
+    return hand is not None and ENOUGH <= hand.fewest_waiting() < _NEVER

@@ -5,7 +5,8 @@ import threading
 from contextlib import suppress
 from types import SimpleNamespace
 
-from fastbp.baton import Baton, laid_down, run_apart
+from fastbp.baton import ENOUGH, Baton, laid_down, others_suffice, run_apart
+from fastbp.kernels.baton import TAKEN, WAITING
 
 PLAN = SimpleNamespace(address=12)  # which is handed on, and not looked at
 
@@ -22,7 +23,7 @@ def run(function):
 
 
 def is_taken(baton):
-    return bool(baton._taken[0])
+    return bool(baton._shared[TAKEN])
 
 
 def hold_elsewhere(baton):
@@ -127,3 +128,23 @@ def test_threads_that_pass_it_on_all_end():
         thread.join()
     assert counts == [300] * 4
     assert not is_taken(baton)
+
+
+def test_a_thread_may_leave_once_others_waited_whenever_it_came():
+    baton = Baton(2)
+    assert not others_suffice()  # it has no baton
+    with baton.passed_on():
+        assert not others_suffice()
+        assert not others_suffice()  # and has not come since
+        for n_waiting in (ENOUGH, ENOUGH + 1, ENOUGH):
+            baton._shared[WAITING] = n_waiting
+            run(lambda: None)
+            assert baton._shared[WAITING] == n_waiting
+        assert others_suffice()
+        assert not others_suffice()
+        for n_waiting in (ENOUGH, ENOUGH - 1, ENOUGH):
+            baton._shared[WAITING] = n_waiting
+            run(lambda: None)
+        assert not others_suffice()
+        with laid_down():
+            assert not others_suffice()

@@ -6,29 +6,40 @@ from typing import Any
 
 from numba import types
 
-from fastbp.kernels.atomics import exchange, load
+from fastbp.kernels.atomics import add, exchange, load
 from fastbp.kernels.jit import array_at, c_function, call
 from fastbp.kernels.scheduler import SPINS, pause
 
-__all__ = ["PATIENCE", "passing_function"]
+__all__ = ["FEWEST_WAITING", "HAS_IT", "N_SHARED", "PATIENCE", "TAKEN", "passing_function"]
 
 PATIENCE = SPINS + 500  # turns of waiting: 0.2 ms where nobody else wants the processor
 
+# The entries of what all threads share, in two lines of the cache.
+TAKEN = 0  # 1 while one has the baton
+WAITING = 8  # how many wait for it
+N_SHARED = 16
 
-def _call_and_wait(taken, has_it, patience, yield_function, function, plan):
+# The entries of what is a thread's own.
+HAS_IT = 0  # 1 while it has the baton
+FEWEST_WAITING = 1  # the least number of others that waited as it came
+
+
+def _call_and_wait(shared, own, patience, yield_function, function, plan):
     """Call a function of a plan, if any, without the baton, and then wait so many turns for it."""
-    taken, has_it = array_at(taken, (1,)), array_at(has_it, (1,))
-    if has_it[0] != 0:
-        has_it[0] = 0
-        exchange(taken, 0, 0)
+    shared, own = array_at(shared, (N_SHARED,)), array_at(own, (2,))
+    if own[HAS_IT] != 0:
+        own[HAS_IT] = 0
+        exchange(shared, TAKEN, 0)
     if function != 0:
         call(function, (plan, 0, 1, 0))
+    own[FEWEST_WAITING] = min(own[FEWEST_WAITING], add(shared, WAITING, 1))
     turns = 0
-    while has_it[0] == 0 and turns < patience:
-        if load(taken, 0) == 0 and exchange(taken, 0, 1) == 0:
-            has_it[0] = 1
+    while own[HAS_IT] == 0 and turns < patience:
+        if load(shared, TAKEN) == 0 and exchange(shared, TAKEN, 1) == 0:
+            own[HAS_IT] = 1
         else:
             turns = pause(turns, yield_function)
+    add(shared, WAITING, -1)
 
 
 @cache

@@ -23,7 +23,7 @@ from sklearn import config_context, get_config
 from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics._scorer import _MultimetricScorer
 
-from fastbp.baton import Baton
+from fastbp.baton import ENOUGH, Baton, others_suffice
 from fastbp.model_selection.cluster import find_cluster
 from fastbp.model_selection.evaluation import Evaluator
 from fastbp.model_selection.fits import (
@@ -342,7 +342,8 @@ def run_on_workers(
 
     One fold and setting comes after the other, so that the data of few, as the steps before the
     network have made them, are in memory: at most of as many as there are workers. The next one's
-    are made by one worker while the others train the last networks of those before.
+    are made by one worker while the others train the last networks of those before. After the last
+    fold workers leave that are of no use any more, as they wait for others to run Python.
 
     Returns
     -------
@@ -355,6 +356,7 @@ def run_on_workers(
     stop, all_ended = threading.Event(), threading.Event()
     is_heard = True  # what workers tell
     n_running, n_workers = 0, min(n_workers, len(fits))
+    n_wanted = n_workers
     config = get_config()
     in_turn = Baton(n_workers).passed_on if n_workers > 1 else nullcontext
 
@@ -383,9 +385,16 @@ def run_on_workers(
             return first
         return queue.pop(0) if queue else None
 
+    def is_wanted() -> bool:
+        nonlocal n_wanted
+        if others_suffice() and not groups and n_wanted > ENOUGH + 1:
+            n_wanted -= 1
+            return False
+        return True
+
     def do_next() -> bool:
         with lock:
-            index = None if stop.is_set() else take()
+            index = None if stop.is_set() or not is_wanted() else take()
         if index is None:
             return False
         result, error = None, None
