@@ -51,25 +51,26 @@ class Prediction:
     def __init__(
         self, prepared: _Prepared, kind: Hashable, n_threads: int, compile_it: bool, uses_blas: bool
     ) -> None:
-        self._prepared, self._kind = prepared, kind
+        self.plan, self.address = prepared  # of the compiled function
+        self._kind = kind
         self._on_threads, self._uses_blas = (n_threads, compile_it), uses_blas
 
     def __call__(self) -> Array:
         """Return the outputs of the weights as they are now."""
-        plan, address = self._prepared
+        plan = self.plan
         plan.workspace.team[:] = 0  # nobody has taken a piece
         totals = plan.workspace.totals
         totals[NOT_FINITE] = 0
         with single_threaded_blas() if self._uses_blas else nullcontext():
-            run_on_threads(address, plan, *self._on_threads)
+            run_on_threads(self.address, plan, *self._on_threads)
         self.saw_infinite = bool(totals[NOT_FINITE])
         outputs: Array = plan.run.out
         return outputs
 
     def close(self) -> None:
         """Leave plan and memory to the next prediction of this kind."""
-        self._prepared.plan.forget_arrays()
-        _pool.give(self._kind, self._prepared, self._prepared.plan.n_bytes)
+        self.plan.forget_arrays()
+        _pool.give(self._kind, _Prepared(self.plan, self.address), self.plan.n_bytes)
 
 
 class Predictor:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.random import RandomState
 
 from fastbp.baton import Baton
-from fastbp.kernels import activations, epoch
+from fastbp.kernels import activations, epoch, family
 from fastbp.kernels.decisions import largest_function
 from fastbp.kernels.jit import is_ready
 from fastbp.kernels.plan import plan_function
@@ -53,7 +53,9 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
         optimizer.begin(weights)
         engine = Engine(weights, _NAMES, "log_loss", samples, len(X), n_jobs=1)
         list(engine.train(number_rows(len(X)), 1, optimizer))
-        Predictor(weights)(_NAMES, X, n_jobs=1)
+        prediction = Predictor(weights).prepare(_NAMES, X, n_jobs=1)
+        prediction()
+        family.addresses_of(engine.plan, prediction.plan, engine.address, prediction.address)
         largest_function(dtype)
         product_addresses(dtype)
         subset_addresses(dtype)
@@ -62,6 +64,7 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
             activations.activation_address(name, dtype)
         for function, n_integers in epoch.CALLED:
             plan_function(function, engine.plan.type, n_integers)
+    family.do_jobs()
     with Baton(2).passed_on():
         pass
     is_ready(run_team, (0, 0, make_team(), 2, 0, affinity_addresses()), compile_it=True)

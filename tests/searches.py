@@ -11,11 +11,14 @@ from sklearn.preprocessing import StandardScaler
 
 import fastbp.model_selection
 from fastbp import BPClassifier
+from fastbp.kernels.arrays import ENDED
+from fastbp.model_selection.families import Family
 from fastbp.training.engine import Engine
 
 STOCK, OURS = sklearn.model_selection, fastbp.model_selection
 
 CLASSIFIER = BPClassifier(hidden_layer_sizes=(5,), max_iter=8, random_state=0)
+LONER = clone(CLASSIFIER).set_params(clip_norm=1e3)  # which no family takes
 
 
 def scaled(network):
@@ -57,7 +60,16 @@ def counting_epochs():
             losses.extend(some.losses)
             yield some
 
-    with patch.object(Engine, "train", counting):
+    describe = Family._describe
+
+    def counting_of_family(self, k, *times):
+        losses.extend(self._losses[k, : int(self._watches[k, ENDED])])
+        return describe(self, k, *times)
+
+    with (
+        patch.object(Engine, "train", counting),
+        patch.object(Family, "_describe", counting_of_family),
+    ):
         yield losses
 
 

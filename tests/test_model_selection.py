@@ -24,6 +24,7 @@ from searches import (
     CLASSIFIER,
     EPOCHS,
     EPOCHS_GOING_ON,
+    LONER,
     OURS,
     STOCK,
     assert_same,
@@ -54,6 +55,7 @@ from sklearn.preprocessing import (
 from fastbp import BPClassifier, BPRegressor, baton, threads
 from fastbp.callbacks import EarlyStopping, TimeLimit
 from fastbp.model_selection import backend, evaluation
+from fastbp.model_selection.families import Family
 from fastbp.model_selection.folds import transform_fold
 from fastbp.samples import Rows
 from fastbp.threads import Cancelled, cancelled_by
@@ -97,7 +99,14 @@ def fits(monkeypatch):
         done.append(fit)
         return result
 
+    describe = Family._describe
+
+    def describe_and_count(self, k, *times):
+        done.append(self.members[k].fit)
+        return describe(self, k, *times)
+
     monkeypatch.setattr(backend.Evaluator, "_evaluate", evaluate)
+    monkeypatch.setattr(Family, "_describe", describe_and_count)
     return done
 
 
@@ -447,7 +456,7 @@ def test_x_is_not_copied(tmp_path):
 def test_rows_of_folds_are_not_kept_as_numbers():
     """Those of each of 20 folds would take as much as X."""
     X, y = large_data()
-    pipeline = make_pipeline(StandardScaler(), TINY)
+    pipeline = make_pipeline(StandardScaler(), clone(TINY).set_params(clip_norm=1e3))
     assert copies_of_x(pipeline, {"bpclassifier__alpha": [0.1, 1.0]}, X[:, :2], y, cv=20)[0] < 20
 
 
@@ -669,7 +678,7 @@ def test_an_error_of_our_own_is_not_hidden(monkeypatch, capsys):
 
     monkeypatch.setattr(evaluation, "_accuracies", fail)
     X, y = small_iris()
-    search_twice(CLASSIFIER, {"alpha": [0.1, 1.0]}, X, y, cv=2, verbose=1)
+    search_twice(LONER, {"alpha": [0.1, 1.0]}, X, y, cv=2, verbose=1)
     said = "left 4 fits to scikit-learn: AttributeError: no such thing."
     assert said in capsys.readouterr().out
 
@@ -976,7 +985,7 @@ def test_ctrl_c_between_fits(monkeypatch):
     """As joblib hands over four at a time; those that were not begun by then are not begun."""
     times = interrupt_at(2, monkeypatch)
     grid = {"alpha": np.logspace(-5, 1, 6)}
-    search = OURS.GridSearchCV(CLASSIFIER, grid, cv=2, pre_dispatch=4)
+    search = OURS.GridSearchCV(LONER, grid, cv=2, pre_dispatch=4)
     with pytest.raises(KeyboardInterrupt, match="4 of 12 fits were done; they are in cv_results_"):
         search.fit(*small_iris())
     assert times == [4, 4]
@@ -1078,7 +1087,7 @@ def test_what_was_not_done_has_the_keys_of_what_was(asked, monkeypatch):
         return True
 
     monkeypatch.setattr(backend, "run_on_workers", interrupted)
-    search = OURS.GridSearchCV(CLASSIFIER, {"alpha": [0.1, 1.0]}, cv=2, refit=False, **asked)
+    search = OURS.GridSearchCV(LONER, {"alpha": [0.1, 1.0]}, cv=2, refit=False, **asked)
     with pytest.raises(KeyboardInterrupt, match="3 of 4 fits were done"):
         search.fit(X, y)
     name = "mean_test_accuracy" if asked else "mean_test_score"
@@ -1194,7 +1203,7 @@ def test_the_longest_comes_first(fits):
     X, y = small_iris()
     sizes, epochs = [(2,), (30, 20), (8,)], [1, 9]
     grid = {"net__hidden_layer_sizes": sizes, "net__max_iter": epochs}
-    OURS.GridSearchCV(scaled(CLASSIFIER), grid, cv=2, n_jobs=1, refit=False).fit(X, y)
+    OURS.GridSearchCV(scaled(LONER), grid, cv=2, n_jobs=1, refit=False).fit(X, y)
     done = [tuple(fit.parameters.values()) for fit in fits]
     expected = [((30, 20), 9), ((30, 20), 1), ((8,), 9), ((2,), 9), ((8,), 1), ((2,), 1)]
     assert done == 2 * expected  # of each fold
@@ -1241,5 +1250,5 @@ def test_test_and_train_are_predicted_at_once_unless_by_blas(matmul, monkeypatch
 
     monkeypatch.setattr(BPClassifier, "_predict_outputs", count)
     options = {"cv": 3, "return_train_score": True, "refit": False, "n_jobs": 1}
-    search_twice(CLASSIFIER, {"alpha": [0.1, 1.0]}, X, y, **options)
+    search_twice(LONER, {"alpha": [0.1, 1.0]}, X, y, **options)
     assert numbers == ([25, 50] * 6 if matmul == "blas" else [75] * 6)

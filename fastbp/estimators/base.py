@@ -258,15 +258,24 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         dtype = self._choose_dtype(samples.X, first_pass)
         units = (samples.X.shape[1], *hidden, self.n_outputs_)
         if first_pass:
-            # As in scikit-learn the output's draw takes after the hidden units' activation.
-            styles = (self.activation,) if isinstance(self.activation, str) else names
-            weights = draw_weights(units, styles or ("relu",), self.init, random_state, dtype)
+            weights = self._draw(units, names, random_state, dtype)
             _start_from(weights, coef_init, intercept_init)
             self._start_afresh(weights)
         else:
             weights = self._go_on_from(units, dtype)
             _start_from(weights, coef_init, intercept_init)
         return weights
+
+    def _draw(
+        self,
+        units: Sequence[int],
+        names: tuple[str, ...],
+        random_state: np.random.RandomState,
+        dtype: np.dtype[Any],
+    ) -> Weights:
+        # As in scikit-learn the output's draw takes after the hidden units' activation.
+        styles = (self.activation,) if isinstance(self.activation, str) else names
+        return draw_weights(units, styles or ("relu",), self.init, random_state, dtype)
 
     def _learn(
         self,

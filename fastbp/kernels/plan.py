@@ -50,12 +50,14 @@ class Plan:
     def __init__(self, bundles: Bundles) -> None:
         self._places: dict[str, dict[str, int]] = {}
         integers: list[int] = []
+        self._spans: dict[str, range] = {}
         for name, bundle in bundles._asdict().items():
             setattr(self, name, SimpleNamespace(**bundle._asdict()))
-            self._places[name] = {}
+            self._places[name], first = {}, len(integers)
             for field, value in bundle._asdict().items():
                 self._places[name][field] = len(integers)
                 integers += _integers(value)
+            self._spans[name] = range(first, len(integers))
         self._given: list[tuple[dict[str, Any], str]] = []  # arrays of others, from use to use
         for bundle in (self.network, self.data, self.solver, self.run):
             held = bundle.__dict__
@@ -81,6 +83,19 @@ class Plan:
                 continue
             for place, integer in enumerate(_integers(value), places[field]):
                 memory[place] = integer
+
+    def place(self, name: str, field: str) -> int:
+        """Return where the integers of a field of a bundle begin."""
+        return self._places[name][field]
+
+    def span(self, name: str) -> range:
+        """Return where those of a bundle are."""
+        return self._spans[name]
+
+    @property
+    def integers(self) -> Any:
+        """All integers; who changes them has to restore them."""
+        return self._memory
 
     def forget_arrays(self) -> None:
         """Keep neither data nor weights alive; they are to be set anew."""

@@ -26,6 +26,7 @@ from sklearn.metrics._scorer import _MultimetricScorer
 from fastbp.baton import ENOUGH, Baton, others_suffice
 from fastbp.model_selection.cluster import find_cluster
 from fastbp.model_selection.evaluation import Evaluator
+from fastbp.model_selection.families import find_families, run_families
 from fastbp.model_selection.fits import (
     Fit,
     Kept,
@@ -185,12 +186,25 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         self, numbers: Sequence[int], fits: Sequence[Fit], done: Callable[..., None]
     ) -> None:
         """Do the fits of these numbers in this process."""
-        self.interrupted |= run_on_workers(
-            self._evaluator,
-            [fits[i] for i in numbers],
-            count_workers(self._n_jobs),
-            lambda i, *result: done(numbers[i], *result),
-        )
+        n_workers, chosen = count_workers(self._n_jobs), [fits[i] for i in numbers]
+        self._evaluator.expect(chosen)
+        families, others = find_families(self._evaluator, chosen)
+
+        def done_in_family(i: int, result: dict[str, Any]) -> None:
+            self._evaluator.end(chosen[i])
+            done(numbers[i], result)
+
+        if families:
+            again, self.interrupted = run_families(families, n_workers, done_in_family)
+            others = sorted(others + again)
+        if others and not self.interrupted:
+            left = [numbers[i] for i in others]
+            self.interrupted = run_on_workers(
+                self._evaluator,
+                [fits[i] for i in left],
+                n_workers,
+                lambda i, *result: done(left[i], *result),
+            )
 
     def _send(self, fits: list[Fit], done: Callable[..., None]) -> None:
         """Share the fits out over the workers of the user's own backend.
@@ -338,7 +352,9 @@ def run_on_workers(
     n_workers: int,
     done: Callable[..., None],
 ) -> bool:
-    """Do fits on threads, until one has raised an error; call ``done(index, result, error)``.
+    """Do fits that the evaluator expects on threads, until one has raised an error.
+
+    ``done(index, result, error)`` hears of each.
 
     One fold and setting comes after the other, so that the data of few, as the steps before the
     network have made them, are in memory: at most of as many as there are workers. The next one's
@@ -350,7 +366,6 @@ def run_on_workers(
     bool
         Whether Ctrl-C came in between: then some are not done.
     """
-    evaluator.expect(fits)
     groups, queue, in_use = group_by_data(fits), list[int](), list[FoldData]()
     lock = threading.Lock()
     stop, all_ended = threading.Event(), threading.Event()

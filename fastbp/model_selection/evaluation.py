@@ -26,11 +26,27 @@ from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.cloning import clone_parameters
 from fastbp.model_selection.fits import Fit, Kept, find_network
-from fastbp.model_selection.folds import Fold, FoldData, Table, retarget, transform_fold
+from fastbp.model_selection.folds import (
+    Fold,
+    FoldData,
+    Judged,
+    Table,
+    retarget,
+    transform_fold,
+)
 from fastbp.randomness import borrowed_random_state, make_random_state
 from fastbp.training.stochastic import State
 
-__all__ = ["Evaluator", "why_not"]
+__all__ = [
+    "Evaluator",
+    "asks_for_accuracy",
+    "describe",
+    "judged_parts",
+    "number_labels",
+    "set_parameters",
+    "why_not",
+    "why_not_here",
+]
 
 _ACCURACY = get_scorer("accuracy")  # a copy, as each that is asked for
 
@@ -70,7 +86,7 @@ class Evaluator:
 
     def evaluate(self, fit: Fit) -> dict[str, Any]:
         """Return what scikit-learn's function would, from the same bits."""
-        reason = _why_not_here(fit)
+        reason = why_not_here(fit)
         if reason:
             self._count_left(reason)
             return fit.call()
@@ -106,35 +122,27 @@ class Evaluator:
 
     def _evaluate(self, fit: Fit) -> dict[str, Any]:
         asked = fit.asked
-        estimator = _set(fit.estimator, clone_parameters(fit.parameters))
+        estimator = set_parameters(fit.estimator, fit.parameters)
         network, reason = find_network(estimator), why_not(estimator)
         if network is None or reason:
             raise TypeError(reason)
         parameters = list(vars(network))
-        self._validate(network, fit)
-        fold = self._fold(fit, network)
+        self.validate(network, fit)
+        fold = self.fold(fit, network)
         fit.is_begun = True
         n_jobs, network.n_jobs = network.n_jobs, 1
         began = time.perf_counter()
         trained = self._train(fit, network, fold)
         ended = time.perf_counter()
-        parts = ("test", "train") if asked.get("return_train_score") else ("test",)
-        if _asks_for_accuracy(fit, trained):
+        parts = judged_parts(fit)
+        if asks_for_accuracy(fit, trained):
             scores = _accuracies(fit, trained, fold, parts)
         else:
             scores = [_judge(fit, trained, fold, part, n_jobs) for part in parts]
         n_judged = [len(fold.judged(part).rows) for part in parts]
         score_time = (time.perf_counter() - ended) * n_judged[0] / sum(n_judged)
         network.n_jobs = n_jobs
-        result: dict[str, Any] = {"fit_error": None}
-        result |= {f"{part}_scores": score for part, score in zip(parts, scores, strict=True)}
-        if asked.get("return_n_test_samples"):
-            result["n_test_samples"] = n_judged[0]
-        if asked.get("return_times"):
-            result["fit_time"] = ended - began + fold.seconds / fit.data.n_fits
-            result["score_time"] = score_time
-        if asked.get("return_parameters"):
-            result["parameters"] = asked["parameters"]
+        result = describe(fit, fold, scores, ended - began, score_time)
         if asked.get("return_estimator"):
             if fold.steps:
                 estimator.steps[:-1] = fold.steps
@@ -143,7 +151,7 @@ class Evaluator:
             network.__dict__ = {name: vars(network)[name] for name in parameters}  # kept for long
         return result
 
-    def _validate(self, network: BaseBP, fit: Fit) -> None:
+    def validate(self, network: BaseBP, fit: Fit) -> None:
         """Check a candidate's parameters, once for all its folds.
 
         What it leaves as it is was checked with the first that sets the same ones.
@@ -160,7 +168,7 @@ class Evaluator:
         self._valid.add(key)
         self._checked.add(names)
 
-    def _fold(self, fit: Fit, network: BaseBP) -> Fold:
+    def fold(self, fit: Fit, network: BaseBP) -> Fold:
         """Return the data of the fit, made by the first that asks for them."""
         special = [getattr(network, name, None) for name in ("out_activation", "class_weight")]
         of_X = (type(network), network.dtype)  # say how X is taken
@@ -197,8 +205,7 @@ class Evaluator:
             kept, state = fit.kept.network, fit.kept.state
             kept.max_iter, kept.n_jobs = network.max_iter, 1
             return kept._learn(fold.samples, kept._weights, state)
-        for name, value in fold.attributes.items():
-            setattr(network, name, value)
+        fold.tell(network)
         seed = network.random_state if fit.seed is None else fit.seed
         if fit.key is None:
             with borrowed_random_state(seed) as random_state:
@@ -215,7 +222,30 @@ class Evaluator:
         return state
 
 
-def _why_not_here(fit: Fit) -> str:
+def judged_parts(fit: Fit) -> tuple[str, ...]:
+    """Name the samples that a fit is judged by."""
+    return ("test", "train") if fit.asked.get("return_train_score") else ("test",)
+
+
+def describe(
+    fit: Fit, fold: Fold, scores: Sequence[Any], fit_time: float, score_time: float
+) -> dict[str, Any]:
+    """Return a result as scikit-learn's function does, of the scores of the parts."""
+    asked = fit.asked
+    result: dict[str, Any] = {"fit_error": None}
+    parts = judged_parts(fit)
+    result |= {f"{part}_scores": score for part, score in zip(parts, scores, strict=True)}
+    if asked.get("return_n_test_samples"):
+        result["n_test_samples"] = len(fold.test.rows)
+    if asked.get("return_times"):
+        result["fit_time"] = fit_time + fold.seconds / fit.data.n_fits
+        result["score_time"] = score_time
+    if asked.get("return_parameters"):
+        result["parameters"] = asked["parameters"]
+    return result
+
+
+def why_not_here(fit: Fit) -> str:
     """Say why a fit asks for more than is done here; empty where it does not."""
     unknown = set(fit.asked.get("fit_params") or {}) - {fit.prefix + "sample_weight"}
     if unknown:
@@ -227,7 +257,7 @@ def _why_not_here(fit: Fit) -> str:
     return why_not(fit.estimator) or ("there is no y" if fit.y is None else "")
 
 
-def _asks_for_accuracy(fit: Fit, network: BaseBP) -> bool:
+def asks_for_accuracy(fit: Fit, network: BaseBP) -> bool:
     """Tell whether the accuracy is all that is asked for: scikit-learn's takes as long as a fit."""
     has_labels = type(fit.y) is np.ndarray and fit.y.ndim == 1
     if fit.asked.get("score_params") or not (has_labels and isinstance(network, BPClassifier)):
@@ -237,13 +267,18 @@ def _asks_for_accuracy(fit: Fit, network: BaseBP) -> bool:
     return is_scorer or isinstance(scorer, _PassthroughScorer)
 
 
+def number_labels(fit: Fit, fold: Fold, part: str) -> Judged:
+    """Return the samples of a part, with the numbers of their classes."""
+    judged = fold.judged(part)
+    if judged.labels is None:
+        numbers = np.asarray(fit.asked[part])
+        judged.labels = _number(fit.y[numbers], fold.attributes["classes_"])
+    return judged
+
+
 def _accuracies(fit: Fit, network: BaseBP, fold: Fold, parts: Sequence[str]) -> list[float]:
     """Return the share of each part's samples that the network decides rightly."""
-    judged = [fold.judged(part) for part in parts]
-    for part, of_part in zip(parts, judged, strict=True):
-        if of_part.labels is None:
-            numbers = np.asarray(fit.asked[part])
-            of_part.labels = _number(fit.y[numbers], network.classes_)
+    judged = [number_labels(fit, fold, part) for part in parts]
     if len(parts) == 2 and fold.both is not None and not any(network._weights.large):
         decided = network._decide(network._predict_outputs(fold.both))
         n_test = len(fold.test.rows)
@@ -293,8 +328,9 @@ def _asks_for_predictions_only(scorer: Any) -> bool:
     return isinstance(scorer, (_BaseScorer, _PassthroughScorer))
 
 
-def _set(estimator: Any, parameters: dict[str, Any]) -> Any:
-    """Set parameters, of a network without the long look at its signature."""
+def set_parameters(estimator: Any, parameters: dict[str, Any]) -> Any:
+    """Set copies of parameters, of a network without the long look at its signature."""
+    parameters = clone_parameters(parameters)
     if isinstance(estimator, BaseBP) and set(parameters) <= set(vars(estimator)):
         estimator.__dict__.update(parameters)
         return estimator

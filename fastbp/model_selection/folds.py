@@ -53,6 +53,11 @@ class Fold:
         judged: Judged = getattr(self, part)
         return judged
 
+    def tell(self, network: BaseBP) -> None:
+        """Give a network the attributes that the data give it."""
+        for name, value in self.attributes.items():
+            setattr(network, name, value)
+
     def order(self) -> Array:
         """Return the numbers of the samples to train on, a new array."""
         return number_rows(self.samples.X.shape[0]) if self.rows is None else self.rows.copy()

@@ -53,7 +53,7 @@ from fastbp.threads import (
 from fastbp.training.solvers import Optimizer
 from fastbp.workspace import count_weights, make_workspace
 
-__all__ = ["Engine", "Epochs", "make_watch"]
+__all__ = ["CHUNK_ROWS", "SLOWEST", "Engine", "Epochs", "make_watch", "sum_squares"]
 
 Array = NDArray[Any]
 
@@ -139,7 +139,7 @@ class Engine:
         )
         self.workspace = self.plan.workspace
         self.workspace.totals[:] = 0
-        self.sum_squares = self._sum_squares()
+        self.sum_squares = sum_squares(weights)
         self.workspace.totals[LOSS_PARAMETER] = loss_parameter
         self.plan.set("network", parameters=weights.flat)
         self.plan.set("data", **samples.bundle(weights.dtype)._asdict())
@@ -262,7 +262,7 @@ class Engine:
         """
         totals = self.workspace.totals
         totals[:SQUARES] = 0
-        self.sum_squares = self._sum_squares()
+        self.sum_squares = sum_squares(self.weights)
         penalty = alpha / 2 * totals[SQUARES] / self.samples.total_weight(order)
         transpose_weights(self.plan.network)
         settings, result = np.zeros(N_SETTINGS), np.zeros(1)
@@ -291,9 +291,6 @@ class Engine:
     def sum_squares(self, total: float) -> None:
         self.workspace.totals[SQUARES] = total
 
-    def _sum_squares(self) -> float:
-        return sum(float(np.vdot(w, w)) for w in self.weights.coefs)
-
     def _run(self, first: int, last: int, n_threads: int, first_step: int = 0) -> int:
         """Train on chunks first..last, or to a halt, in one call; return where it ended."""
         raise_if_cancelled()
@@ -312,6 +309,11 @@ class Engine:
         self.pace.record(n_threads, last - first, seconds)
         self.seconds += seconds
         return last
+
+
+def sum_squares(weights: Weights) -> float:
+    """Return the sum of the squared weights, without the biases."""
+    return sum(float(np.vdot(w, w)) for w in weights.coefs)
 
 
 def make_watch(

@@ -18,7 +18,17 @@ from fastbp.training.limited_memory import LimitedMemory
 from fastbp.training.reporting import make_reporter
 from fastbp.training.solvers import Optimizer
 
-__all__ = ["Progress", "Rules", "State", "Watch", "train"]
+__all__ = [
+    "MOST_EPOCHS",
+    "Progress",
+    "Rules",
+    "State",
+    "Watch",
+    "limit_of_epochs",
+    "take_note",
+    "train",
+    "warn_of_limit",
+]
 
 Array = NDArray[Any]
 
@@ -67,6 +77,46 @@ class State:
     def n_samples(self) -> int:
         """How many it was given, to train on and to validate with."""
         return len(self.order) + (0 if self.held_out is None else len(self.held_out))
+
+
+def take_note(
+    optimizer: Optimizer,
+    progress: Progress,
+    state: State,
+    epochs: Epochs,
+    halt: Array | None,
+    judged: dict[str, list[float]],
+) -> None:
+    """Take note of epochs that have ended, and of what has been found on the validation set."""
+    n = len(epochs.losses)
+    state.n_iter += n
+    progress.loss_curve += epochs.losses
+    progress.samples_seen += n * len(state.order)
+    if halt is not None:
+        progress.best_loss = float(halt[BEST_LOSS])
+        progress.epochs_without_improvement = int(halt[WAITED])
+    noted = {
+        "loss": epochs.losses,
+        "learning_rate": optimizer.rates(epochs.last_steps),
+        "gradient_norm": epochs.gradient_norms,
+        "seconds": [epochs.seconds] * n,
+    }
+    progress.history.add(n, noted | judged)
+    optimizer.end_epoch(progress.samples_seen)
+
+
+def limit_of_epochs(max_iter: int) -> str:
+    """Name the limit."""
+    return f"Maximum iterations ({max_iter})"
+
+
+def warn_of_limit(name: str, stacklevel: int) -> None:
+    """Warn that training has come to a limit before it came to a halt."""
+    warnings.warn(
+        f"Stochastic Optimizer: {name} reached and the optimization hasn't converged yet.",
+        ConvergenceWarning,
+        stacklevel=stacklevel,
+    )
 
 
 class Watch(Protocol):
@@ -189,18 +239,13 @@ class _Training:
             if state.one_epoch:
                 return
             limits = {
-                f"Maximum iterations ({rules.max_iter})": state.n_iter == rules.max_iter,
+                limit_of_epochs(rules.max_iter): state.n_iter == rules.max_iter,
                 f"Maximum time ({rules.max_time} s)": perf_counter() > deadline,
             }
             reached = [name for name, is_reached in limits.items() if is_reached]
             if reached:
                 self._check_scores()
-                warnings.warn(
-                    f"Stochastic Optimizer: {reached[0]} reached and the optimization hasn't "
-                    "converged yet.",
-                    ConvergenceWarning,
-                    stacklevel=3,
-                )
+                warn_of_limit(reached[0], stacklevel=4)
                 return
 
     def _make_halt(self) -> Array | None:
@@ -215,30 +260,17 @@ class _Training:
     def _note(self, epochs: Epochs, halt: Array | None) -> None:
         """Take note of epochs that have ended, and judge."""
         progress, state, reporter = self._progress, self._state, self._reporter
-        n = len(epochs.losses)
         if reporter:
             reporter.epochs(state.n_iter, epochs.losses)
-        state.n_iter += n
-        progress.loss_curve += epochs.losses
-        progress.samples_seen += n * len(state.order)
-        if halt is not None:
-            progress.best_loss = float(halt[BEST_LOSS])
-            progress.epochs_without_improvement = int(halt[WAITED])
-        noted = {
-            "loss": epochs.losses,
-            "learning_rate": self._optimizer.rates(epochs.last_steps),
-            "gradient_norm": epochs.gradient_norms,
-            "seconds": [epochs.seconds] * n,
-        }
+        judged = {}
         if self._judge:
             score, loss = self._judge()
-            noted |= {"validation_score": [score], "validation_loss": [loss]}
+            judged = {"validation_score": [score], "validation_loss": [loss]}
             if _is_best(progress, self._rules, score):
                 state.best = self._engine.weights.flat.copy()
             if reporter:
                 reporter.score(score)
-        progress.history.add(n, noted)
-        self._optimizer.end_epoch(progress.samples_seen)
+        take_note(self._optimizer, progress, state, epochs, halt, judged)
 
     def _is_over(self) -> bool:
         """Judge whether training has come to a halt, tell of it, and say whether it ends here."""

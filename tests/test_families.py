@@ -1,0 +1,413 @@
+"""Families of networks against the same fits done one by one, and who is in them."""
+
+import threading
+import time
+import warnings
+
+import numpy as np
+import pytest
+from searches import CLASSIFIER, LONER, OURS, STOCK, assert_same, halving_search
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from fastbp import BPClassifier
+from fastbp.callbacks import TimeLimit
+from fastbp.kernels import jit
+from fastbp.model_selection import backend, families, members
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:One or more of the test scores are non-finite"),
+    pytest.mark.skipif(jit.DISABLED, reason="plain Python has no families"),
+]
+
+GRIDS = {
+    "sizes": {"hidden_layer_sizes": [(3,), (4, 4), (), (40,)], "activation": ["relu", "tanh"]},
+    "activations": {"activation": ["logistic", "gelu", ["selu"], "softplus"]},
+    "solvers": {"solver": ["adam", "sgd", "adamw", "adagrad", "rmsprop"], "alpha": [0.0, 0.1]},
+    "momentum": {"solver": ["sgd"], "nesterovs_momentum": [True, False], "momentum": [0.0, 0.5]},
+    "rates": {"learning_rate_init": [0.1, 1e-3], "batch_size": [1, 7, "full"]},
+    "orders": {"shuffle": [True, False], "random_state": [1, 2], "init": ["auto", "he_normal"]},
+    "schedules": {
+        "learning_rate": ["cosine", "one_cycle", "exponential", "step"],
+        "warmup_epochs": [0, 2],
+    },
+    "halts": {"tol": [0.0, 0.1], "n_iter_no_change": [1, 3], "max_iter": [1, 30]},
+    "penalties": {"l1": [0, 0.1], "label_smoothing": [0, 0.2]},
+    "kinds": {"dtype": ["float32", "float64"], "loss": ["log_loss", "squared_error"]},
+    "classes": {"class_weight": ["balanced", {0: 3.0}, None]},
+}
+
+
+def small_iris():
+    X, y = load_iris(return_X_y=True)
+    return X[::2], y[::2]
+
+
+@pytest.fixture
+def in_families(monkeypatch):
+    """How many fits each search has done in families."""
+    counts, run = [], backend.run_families
+
+    def count(found, n_workers, done):
+        counts.append(sum(map(len, found)))
+        return run(found, n_workers, done)
+
+    monkeypatch.setattr(backend, "run_families", count)
+    return counts
+
+
+def find_none(evaluator, fits):
+    return [], list(range(len(fits)))
+
+
+def assert_the_same_one_by_one(search, X, y, **fit):
+    """Assert that a search says, bit for bit, what it says without families."""
+    together = clone(search).fit(X, y, **fit)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "find_families", find_none)
+        alone = clone(search).fit(X, y, **fit)
+    assert_same(together.cv_results_, alone.cv_results_)
+    return together
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3])
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("grid", GRIDS)
+def test_the_same_results(grid, n_classes, n_jobs, in_families):
+    X, y = small_iris()
+    search = OURS.GridSearchCV(
+        CLASSIFIER, GRIDS[grid], cv=3, n_jobs=n_jobs, refit=False, return_train_score=n_jobs == 1
+    )
+    together = assert_the_same_one_by_one(search, X, y % n_classes)
+    assert in_families == [3 * len(together.cv_results_["params"])]
+
+
+def test_weights_of_samples(in_families):
+    """Where they count in training only, and where they count in the score."""
+    X, y = small_iris()
+    fit = {"sample_weight": 0.5 + np.arange(len(y)) % 3}
+    search = OURS.GridSearchCV(clone(CLASSIFIER), {"alpha": [0.1, 1.0]}, cv=2, refit=False)
+    assert_the_same_one_by_one(search, X, y, **fit)
+    assert in_families == []
+    with config_context(enable_metadata_routing=True):
+        search.estimator.set_fit_request(sample_weight=True)
+        search.estimator.set_score_request(sample_weight=False)
+        assert_the_same_one_by_one(search, X, y, **fit)
+    assert in_families == [4]
+
+
+def test_a_training_in_many_calls(in_families, monkeypatch):
+    monkeypatch.setattr(families, "CALL_SECONDS", 1e-9)
+    grid = {"solver": ["adam", "sgd"], "learning_rate": ["constant", "cosine"]}
+    search = OURS.GridSearchCV(CLASSIFIER, grid, cv=2)
+    assert_the_same_one_by_one(search.set_params(estimator__batch_size=10), *small_iris())
+    assert in_families == [8]
+
+
+def test_folds_of_different_lengths(in_families):
+    """Which have other batches, or but other numbers of them."""
+    X, y = small_iris()
+    cv = [(np.arange(0, 60), np.arange(60, 75)), (np.arange(20, 75), np.arange(3))]
+    for batch_size in ("auto", 50, 30):
+        network = clone(CLASSIFIER).set_params(batch_size=batch_size)
+        search = OURS.GridSearchCV(network, {"alpha": [0.1, 1.0]}, cv=cv, return_train_score=True)
+        assert_the_same_one_by_one(search, X, y)
+    assert in_families == [4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"solver": "lbfgs"},
+        {"early_stopping": True},
+        {"learning_rate": "adaptive", "solver": "sgd"},
+        {"learning_rate": "invscaling", "solver": "sgd"},
+        {"learning_rate": "plateau"},
+        {"learning_rate": lambda t, n: 1.0},
+        {"dropout": 0.5},
+        {"clip_norm": 1.0},
+        {"max_time": 100.0},
+        {"warm_start": True},
+        {"max_iter": 1001, "tol": 1.0},
+        {"batch_size": 1000},
+    ],
+    ids=lambda parameters: "-".join(parameters),
+)
+@pytest.mark.filterwarnings("ignore:Got `batch_size`")
+def test_who_is_in_no_family(parameters, in_families):
+    network = clone(CLASSIFIER).set_params(**parameters)
+    grid = {"alpha": [0.1, 1.0]}
+    assert_the_same_one_by_one(OURS.GridSearchCV(network, grid, cv=2), *small_iris())
+    assert in_families == []
+
+
+def test_layers_for_blas_are_in_none(matmul, in_families):
+    grid = {"alpha": [0.1, 1.0]}
+    assert_the_same_one_by_one(OURS.GridSearchCV(CLASSIFIER, grid, cv=2), *small_iris())
+    assert in_families == ([] if matmul == "blas" else [4])
+
+
+def test_searches_that_ask_for_more(in_families):
+    X, y = small_iris()
+    for search in (
+        OURS.GridSearchCV(CLASSIFIER, {"alpha": [1.0]}, scoring="f1_macro", cv=2),
+        OURS.GridSearchCV(CLASSIFIER, {"alpha": [1.0]}, scoring=["accuracy"], refit=False, cv=2),
+        OURS.GridSearchCV(CLASSIFIER, {"alpha": [1.0]}, scoring=lambda m, X, y: 1.0, cv=2),
+        OURS.GridSearchCV(clone(CLASSIFIER).set_callbacks(TimeLimit(100)), {}, cv=2),
+    ):
+        search.fit(X, y)
+    OURS.cross_validate(CLASSIFIER, X, y, cv=2, return_estimator=True)
+    assert in_families == []
+    OURS.GridSearchCV(CLASSIFIER, {}, scoring=make_scorer(accuracy_score), cv=2).fit(X, y)
+    OURS.GridSearchCV(CLASSIFIER, {}, scoring="accuracy", cv=2).fit(X, y)
+    OURS.GridSearchCV(Pipeline([("net", CLASSIFIER)]), {}, cv=2).fit(X, y)
+    OURS.cross_validate(CLASSIFIER, X, y, cv=2)
+    assert in_families == [2, 2, 2, 2]
+
+
+class Counting(StandardScaler):
+    """Counts how often it is fitted."""
+
+    times = 0
+
+    def fit(self, X, y=None, sample_weight=None):
+        Counting.times += 1
+        return super().fit(X, y, sample_weight)
+
+
+def test_steps_before_the_network(in_families, monkeypatch):
+    """They are fitted once for each fold and setting, also where not all are in families."""
+    pipeline = Pipeline([("scale", Counting()), ("net", CLASSIFIER)])
+    grid = {
+        "scale__with_mean": [True, False],
+        "net__hidden_layer_sizes": [3, 4],
+        "net__early_stopping": [False, True],
+    }
+    search = OURS.GridSearchCV(pipeline, grid, cv=3, refit=False, n_jobs=2)
+    assert_the_same_one_by_one(search, *small_iris())
+    assert in_families == [12]
+    assert Counting.times == 2 * 2 * 3
+    halving = halving_search(OURS, "net__").set_params(n_jobs=2)
+    assert_the_same_one_by_one(halving, *small_iris())
+    assert in_families == [12, 10]
+    monkeypatch.setattr(members, "MOST_TRANSFORMED", 2 * 75 * 4 - 1)
+    search.set_params(param_grid={"net__alpha": [0.1, 1.0]}, cv=2).fit(*small_iris())
+    assert in_families == [12, 10]
+
+
+def test_families_and_others_in_one_search(in_families):
+    grid = {"alpha": [0.1, 1.0], "early_stopping": [False, True], "hidden_layer_sizes": [3, 4]}
+    assert_the_same_one_by_one(OURS.GridSearchCV(CLASSIFIER, grid, cv=2, n_jobs=2), *small_iris())
+    assert in_families == [8]
+
+
+def test_a_seed_of_none_is_drawn_for_each(in_families):
+    X, y = small_iris()
+    network = clone(CLASSIFIER).set_params(random_state=None)
+    scores = []
+    for module in (STOCK, OURS):
+        np.random.seed(0)  # noqa: NPY002
+        search = module.GridSearchCV(network, {"alpha": [0.1] * 8}, cv=2).fit(X, y)
+        scores.append(search.cv_results_["mean_test_score"])
+    assert len(set(scores[1])) > 1
+    assert in_families == [16]
+
+
+def test_a_family_that_takes_too_much_memory_is_none(in_families, monkeypatch):
+    monkeypatch.setattr(families, "MOST_BYTES", 50_000)
+    grid = {"hidden_layer_sizes": [3, 100]}
+    assert_the_same_one_by_one(OURS.GridSearchCV(CLASSIFIER, grid, cv=5), *small_iris())
+    assert in_families == [5]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 4])
+def test_halving_goes_on_from_families(n_jobs, in_families):
+    """With all that a network and its solver know."""
+    X, y = small_iris()
+    found = []
+    for find in (backend.find_families, find_none):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(backend, "find_families", find)
+            search = halving_search(OURS, "", n_iter_no_change=5, tol=0.01).set_params(
+                n_jobs=n_jobs
+            )
+            kept, do = [], backend.SideBySide._do
+
+            def keep(self, taken, kept=kept, do=do):
+                do(self, taken)
+                kept.append(dict(self._kept))
+
+            patch.setattr(backend.SideBySide, "_do", keep)
+            found.append((search.fit(X, y), kept))
+    (ours, of_families), (alone, one_by_one) = found
+    assert in_families[0] == 2 * 5  # neither early stopping, nor SGD's rates that change
+    assert_same(ours.cv_results_, alone.cv_results_)
+    for mine, theirs in zip(of_families, one_by_one, strict=True):
+        assert mine.keys() == theirs.keys()
+        for key in mine:
+            assert_left_alike(mine[key], theirs[key])
+
+
+def assert_left_alike(mine, theirs):
+    names = {"loss_curve_", "best_loss_", "n_iter_", "t_", "_no_improvement_count", "loss_"}
+    for name in names:
+        assert getattr(mine.network, name) == getattr(theirs.network, name), name
+    for name, column in theirs.network.history_.items():
+        if name != "seconds":
+            np.testing.assert_array_equal(mine.network.history_[name], column)
+    assert vars(mine.network).keys() == vars(theirs.network).keys()
+    for kind in ("first", "second"):
+        a, b = (getattr(kept.network._optimizer, kind) for kept in (mine, theirs))
+        assert (a is None) == (b is None)
+        if a is not None:
+            np.testing.assert_array_equal(a.flat, b.flat)
+    assert mine.network._optimizer.steps_taken == theirs.network._optimizer.steps_taken
+    np.testing.assert_array_equal(mine.network._weights.flat, theirs.network._weights.flat)
+    np.testing.assert_array_equal(mine.state.order, theirs.state.order)
+    assert mine.state.goes_on == theirs.state.goes_on
+    assert mine.state.n_iter == theirs.state.n_iter
+    assert mine.state.random_state.randint(1 << 30) == theirs.state.random_state.randint(1 << 30)
+
+
+def test_it_is_said_of_each_that_has_not_converged():
+    X, y = small_iris()
+    grid = {"max_iter": [2, 500], "tol": [0.0, 10.0], "n_iter_no_change": [3]}
+    said = []
+    for find in (backend.find_families, find_none):
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            warnings.catch_warnings(record=True) as caught,
+        ):
+            warnings.simplefilter("always")
+            patch.setattr(backend, "find_families", find)
+            OURS.GridSearchCV(CLASSIFIER, grid, cv=2, refit=False, n_jobs=2).fit(X, y)
+        said.append(sorted(str(w.message) for w in caught if w.category is ConvergenceWarning))
+    assert said[0] == said[1]
+    assert len(said[0]) > 0
+
+
+@pytest.mark.filterwarnings("ignore:Failed candidates")
+def test_warnings_that_are_errors_fail_the_fit():
+    X, y = small_iris()
+    search = OURS.GridSearchCV(CLASSIFIER, {"max_iter": [1, 2]}, cv=2, refit=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        with pytest.raises(ValueError, match=r"(?s)All the 4 fits failed.*ConvergenceWarning"):
+            search.fit(X, y)
+
+
+@pytest.mark.filterwarnings("ignore:(?s).*fits failed", "ignore:Failed candidates")
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value")
+def test_one_that_diverges_harms_no_other(in_families):
+    grid = {"learning_rate_init": [1e-3, 1e30, 1e-2], "solver": ["sgd"], "max_iter": [50]}
+    search = OURS.GridSearchCV(CLASSIFIER, grid, cv=2, refit=False)
+    scores = assert_the_same_one_by_one(search, *small_iris()).cv_results_["mean_test_score"]
+    assert np.isfinite(scores).tolist() == [True, False, True]
+    assert in_families == [6]
+
+
+@pytest.mark.filterwarnings("ignore:(?s).*fits failed", "ignore:Failed candidates")
+def test_a_wrong_parameter_fails_as_without(in_families):
+    grid = {"alpha": [-1.0, 1.0], "label_smoothing": [0.0, 0.1], "loss": ["squared_error"]}
+    search = OURS.GridSearchCV(CLASSIFIER, grid, cv=2, refit=False)
+    scores = assert_the_same_one_by_one(search, *small_iris()).cv_results_["mean_test_score"]
+    assert np.isfinite(scores).tolist() == [False, False, True, False]
+    assert in_families == [2]
+
+
+def test_times_are_shares_of_all(monkeypatch):
+    """By what each has to compute."""
+    describe, times = families.Family._describe, {}
+
+    def note(self, k, *of_fit):
+        times[self.members[k].candidate.network.max_iter] = of_fit
+        return describe(self, k, *of_fit)
+
+    monkeypatch.setattr(families.Family, "_describe", note)
+    monkeypatch.setattr(families, "TELLING_SECONDS", 60.0)  # of all at once
+    network = clone(CLASSIFIER).set_params(tol=0.0, n_iter_no_change=1000)
+    search = OURS.GridSearchCV(
+        network, {"max_iter": [10, 300]}, cv=[(range(60), range(60, 75))], n_jobs=1
+    )
+    began = time.perf_counter()
+    search.fit(*small_iris())
+    assert 0 < sum(map(sum, times.values())) < time.perf_counter() - began
+    assert times[300][0] == pytest.approx(30 * times[10][0])
+    assert times[10][0] == pytest.approx(10 * 3 * 60 / 15 * times[10][1])
+    assert times[300][1] == pytest.approx(times[10][1])
+
+
+def wait_for_threads(n_threads):
+    """Wait until there are no more than so many."""
+    until = time.monotonic() + 30
+    while threading.active_count() > n_threads and time.monotonic() < until:
+        time.sleep(0.01)
+    assert threading.active_count() <= n_threads
+
+
+def test_ctrl_c_keeps_what_is_finished(monkeypatch):
+    """Those that are under way are given up within the grace, and no other is begun."""
+    slow = {"max_iter": [1000], "batch_size": [4], "hidden_layer_sizes": [(500, 500)]}
+    grid = [{"max_iter": [5]}, slow]
+    network = BPClassifier(tol=0.0, n_iter_no_change=10**6, random_state=0)
+    original, told = families.Family.results, []
+
+    def results(self):
+        for result in original(self):
+            yield result
+            told.append(result)
+            if len(told) == 2:
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(families.Family, "results", results)
+    find = backend.find_families
+    monkeypatch.setattr(backend, "find_families", lambda *of: (find(*of)[0][::-1], []))
+    search = OURS.GridSearchCV(network, grid, cv=2, refit=False, n_jobs=1)
+    began, n_threads = time.perf_counter(), threading.active_count()
+    with pytest.raises(KeyboardInterrupt, match="2 of 4 fits were done; they are in cv_results_"):
+        search.fit(*small_iris())
+    assert np.isfinite(search.cv_results_["mean_test_score"]).tolist() == [True, False]
+    assert time.perf_counter() - began < 30
+    wait_for_threads(n_threads)
+
+
+def test_an_error_of_a_thread_is_raised(monkeypatch):
+    def fail(*_):
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(families.kernel, "addresses_of", fail)
+    with pytest.raises(MemoryError, match="no more"):
+        OURS.GridSearchCV(CLASSIFIER, {"alpha": [1.0]}, cv=2, n_jobs=2).fit(*small_iris())
+
+
+def test_a_plan_is_left_as_it_was_for_the_next(in_families):
+    """One of the same shape, whose arrays are others."""
+    X, y = small_iris()
+    search = OURS.GridSearchCV(CLASSIFIER, {"solver": ["sgd", "adam"]}, cv=2, n_jobs=2)
+    expected = LONER.fit(X, y).loss_curve_, clone(CLASSIFIER).fit(X, y).loss_curve_
+    for _ in range(2):
+        search.fit(X, y)
+        assert (LONER.fit(X, y).loss_curve_, clone(CLASSIFIER).fit(X, y).loss_curve_) == expected
+    assert in_families == [4, 4]
+
+
+def test_where_one_cannot_be_prepared_the_threads_end(monkeypatch):
+    original = families.Family.__init__
+
+    def fail(self, of):
+        if of[0].shape.units[1] == 3:  # which comes after the larger one
+            raise MemoryError("no more")
+        original(self, of)
+
+    monkeypatch.setattr(families.Family, "__init__", fail)
+    n_threads = threading.active_count()
+    search = OURS.GridSearchCV(CLASSIFIER, {"hidden_layer_sizes": [3, 30]}, cv=2, n_jobs=2)
+    with pytest.raises(MemoryError, match="no more"):
+        search.fit(*small_iris())
+    wait_for_threads(n_threads)
