@@ -24,6 +24,11 @@ def count_processors() -> int:
     return len(os.sched_getaffinity(0)) if CAN_CHOOSE_PROCESSORS else os.cpu_count() or 1
 
 
+def doubled(most: int) -> list[int]:
+    """Return 1, 2, 4, ... up to the most, which is the last."""
+    return sorted({1 << i for i in range(most.bit_length())} | {most})
+
+
 class Child:
     """An object in a process of its own; its methods are called over a pipe, a line each.
 

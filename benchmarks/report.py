@@ -149,6 +149,10 @@ def sweeps(results: Result) -> str:
         ("on one thread", lambda cell: _copies_of_X(cell, "fastbp, one thread")),
     ]
     table = [*_tabulate(columns, results["cells"]), ""]
+    counts = list(results["cells"][0]["threads"])
+    if len(counts) > 2:
+        by_threads = [columns[0], *((count_threads(int(n)), _searching(n)) for n in counts)]
+        table += _titled("By threads", _tabulate(by_threads, results["cells"]))
     same = all(cell["same_scores"] for cell in results["cells"])
     note = (
         "Candidates x folds. The first two columns are scikit-learn's own searches over "
@@ -157,11 +161,20 @@ def sweeps(results: Result) -> str:
         "last fit. The copies, of X or of what a Pipeline makes of it, are all the memory that "
         "Python and NumPy hold during fastbp's search beyond what was there: the median over "
         "time, and the peak, which is in a Pipeline's steps. Not given for X of less than a "
-        "megabyte. "
+        "megabyte. By threads, it is fastbp's search, and in brackets how many times as fast as on "
+        "one. "
         f"fastbp's scores are {'the same bits as' if same else 'NOT the same bits as'} the stock "
         "search's over BPClassifier."
     )
     return _page("Sweeps: seconds per search, float32", results, table, note)
+
+
+def _searching(n: str) -> Callable[[Result], str]:
+    def text(cell: Result) -> str:
+        seconds, speedup = cell["threads"][n]
+        return f"{_seconds(seconds)} ({speedup:.2f})"
+
+    return text
 
 
 def _copies_of_X(cell: Result, name: str) -> str:  # noqa: N802

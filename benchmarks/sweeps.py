@@ -23,7 +23,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import fastbp.model_selection
 from benchmarks import cells, machine
-from benchmarks.children import Child, count_processors
+from benchmarks.cells import count_threads
+from benchmarks.children import Child, count_processors, doubled
 from benchmarks.options import Options
 from benchmarks.problems import SOURCES
 from fastbp import BPClassifier
@@ -123,29 +124,29 @@ ROWS = {
     ),
 }
 STOCK, OURS = sklearn.model_selection, fastbp.model_selection
-CONTENDERS: dict[str, tuple[Any, Any, int | None]] = {  # module, network, n_jobs: None is all
-    "MLPClassifier": (STOCK, MLPClassifier(), None),
-    "BPClassifier": (STOCK, BPClassifier(), None),
-    "fastbp": (OURS, BPClassifier(), None),
-    "fastbp, one thread": (OURS, BPClassifier(), 1),
+CONTENDERS: dict[str, tuple[Any, Any]] = {  # a module's search over a network
+    "MLPClassifier": (STOCK, MLPClassifier()),
+    "BPClassifier": (STOCK, BPClassifier()),
+    "fastbp": (OURS, BPClassifier()),
 }
-
-
-OWN = [name for name, (module, _, _) in CONTENDERS.items() if module is OURS]
+OWN = ("fastbp", "fastbp, one thread")
 EVERY = 0.005  # seconds from look to look at the memory
 
 
 def run(options: Options) -> cells.Result:
-    """Measure, on all processors."""
+    """Measure, on all processors, and fastbp on fewer too."""
     turns, measured = options.turns(BUDGET), []
-    names = list(CONTENDERS)
-    n_processors = count_processors()
+    most = count_processors()
+    counts = options.threads or doubled(most)
+    n_jobs = dict.fromkeys(CONTENDERS, most) | {"fastbp, one thread": 1}
+    n_jobs |= {f"fastbp, {count_threads(n)}": n for n in counts if 1 < n < most}
+    names = list(n_jobs)
     with ExitStack() as stack:
         children = {
             name: stack.enter_context(
-                Child("benchmarks.sweeps:Searcher", threads=n_processors, name=name)
+                Child("benchmarks.sweeps:Searcher", name=name.partition(",")[0], n_jobs=n)
             )
-            for name in names
+            for name, n in n_jobs.items()
         }
         for row in options.choose_rows(ROWS):
             for child in children.values():
@@ -158,7 +159,7 @@ def run(options: Options) -> cells.Result:
                 spent = time.perf_counter() - began
                 if turn + 1 >= turns.least and spent * (turn + 2) / (turn + 1) > turns.seconds:
                     break
-            measured.append(_cell(row, samples, children))
+            measured.append(_cell(row, samples, children, n_jobs))
             print(row, file=sys.stderr, flush=True)
     different = [cell["row"] for cell in measured if not cell["same_scores"]]
     return {
@@ -170,9 +171,12 @@ def run(options: Options) -> cells.Result:
     }  # fmt: skip
 
 
-def _cell(row: str, samples: dict[str, list[float]], children: dict[str, Child]) -> cells.Result:
+def _cell(
+    row: str, samples: dict[str, list[float]], children: dict[str, Child], n_jobs: dict[str, int]
+) -> cells.Result:
     scores = {name: child.call("scores") for name, child in children.items()}
-    first = samples["MLPClassifier"]
+    first, one = samples["MLPClassifier"], samples["fastbp, one thread"]
+    ours = sorted((n, name) for name, n in n_jobs.items() if name.startswith("fastbp"))
     return {
         "row": row,
         "candidates": ROWS[row].candidates,
@@ -180,9 +184,13 @@ def _cell(row: str, samples: dict[str, list[float]], children: dict[str, Child])
         "samples": samples,
         "seconds": {name: median(values) for name, values in samples.items()},
         "speedup": {name: cells.median_ratio(first, values) for name, values in samples.items()},
-        "over_one_thread": cells.median_ratio(samples["fastbp, one thread"], samples["fastbp"]),
+        "over_one_thread": cells.median_ratio(one, samples["fastbp"]),
+        "threads": {
+            str(n): [median(samples[name]), cells.median_ratio(one, samples[name])]
+            for n, name in ours
+        },
         "of_stock": cells.median_ratio(samples["fastbp"], samples["BPClassifier"]),
-        "same_scores": scores["fastbp"] == scores["BPClassifier"] == scores["fastbp, one thread"],
+        "same_scores": all(scores[name] == scores["BPClassifier"] for _, name in ours),
         "memory": {name: children[name].call("memory") for name in OWN},
     }
 
@@ -190,9 +198,9 @@ def _cell(row: str, samples: dict[str, list[float]], children: dict[str, Child])
 class Searcher:
     """What a child does: one contender's search, again and again."""
 
-    def __init__(self, name: str) -> None:
-        self.module, self.network, n_jobs = CONTENDERS[name]
-        self.n_jobs = n_jobs or count_processors()
+    def __init__(self, name: str, n_jobs: int) -> None:
+        self.module, self.network = CONTENDERS[name]
+        self.n_jobs = n_jobs
         warnings.simplefilter("ignore")
         os.environ["PYTHONWARNINGS"] = "ignore"  # for joblib's workers
 

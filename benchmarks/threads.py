@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from statistics import median
 
 from benchmarks import cells
-from benchmarks.children import count_processors
+from benchmarks.children import count_processors, doubled
 from benchmarks.options import Options
 from benchmarks.problems import PROBLEMS, Problem
 from benchmarks.race import Entrant, Race, Turns
@@ -22,7 +22,7 @@ def run(options: Options) -> cells.Result:
     """Measure each contender on 1, 2, 4, ... and all processors, or on those chosen."""
     turns, given, measured = options.turns(BUDGET), {}, []
     for name in options.choose_contenders():
-        counts = options.threads or _doubled(count_processors())
+        counts = options.threads or doubled(count_processors())
         with Race({str(n): Entrant(name, n) for n in counts}) as race:
             given[name] = race.given[str(counts[0])]
             for dtype in options.choose_dtypes():
@@ -55,8 +55,3 @@ def _measure(
             for n, samples in timed["samples"].items()
         },
     }
-
-
-def _doubled(most: int) -> list[int]:
-    """Return 1, 2, 4, ... up to the most, which is the last."""
-    return sorted({1 << i for i in range(most.bit_length())} | {most})
