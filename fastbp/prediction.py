@@ -31,7 +31,7 @@ class _Prepared(NamedTuple):
     address: int  # of the compiled function
 
 
-_pool: Pool[_Prepared] = Pool(most=64)
+_pool: Pool[_Prepared] = Pool(most=256)
 
 
 class Prediction:

@@ -63,7 +63,7 @@ ASKED_PATIENCE = 0.01  # ... and where it asks for them
 COMPILE_PATIENCE = 10.0  # ... and before the kernels for them are compiled, if they are in no cache
 SLOWEST = 2e9  # multiply-adds a second: below what is reached anywhere
 
-_pool: Pool[tuple[Plan, int, Pace]] = Pool(most=64)
+_pool: Pool[tuple[Plan, int, Pace]] = Pool(most=256)
 
 
 class Epochs(NamedTuple):
