@@ -196,9 +196,14 @@ def test_steps_before_the_network(in_families, monkeypatch):
     halving = halving_search(OURS, "net__").set_params(n_jobs=2)
     assert_the_same_one_by_one(halving, *small_iris())
     assert in_families == [12, 10]
-    monkeypatch.setattr(members, "MOST_TRANSFORMED", 2 * 75 * 4 - 1)
-    search.set_params(param_grid={"net__alpha": [0.1, 1.0]}, cv=2).fit(*small_iris())
+    search.set_params(param_grid={"net__alpha": [0.1, 1.0]}, cv=2)
+    for name, too_little in (("MOST_TRANSFORMED", 2 * 75 * 4 - 1), ("STEPS_SECONDS", 0.0)):
+        with monkeypatch.context() as patch:
+            patch.setattr(members, name, too_little)
+            search.fit(*small_iris())
     assert in_families == [12, 10]
+    search.fit(*small_iris())
+    assert in_families == [12, 10, 4]
 
 
 def test_families_and_others_in_one_search(in_families):

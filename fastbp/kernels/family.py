@@ -29,9 +29,10 @@ __all__ = [
     "STOP",
     "TEST_ROWS",
     "TOTALS",
+    "WATCH_ROW",
     "addresses_of",
     "do_jobs",
-]  # fmt: skip
+]
 
 # What a job says beside the integers of its plans.
 MIRROR = 0  # the address of the transposes that it begins with
@@ -40,6 +41,8 @@ CHUNKS = 2  # of its mini-batches in all epochs
 TEST_ROWS = 3  # how many of the rows that are predicted come before the others
 IS_DONE = 4  # 1 once it is
 N_OF_JOB = 5
+
+WATCH_ROW = 8  # numbers from one network's `Run.watch` to the next one's
 
 # What is counted of a job's outputs: beside these those of the rows that are decided rightly.
 N_NANS = 2  # how many are NaN
@@ -64,7 +67,7 @@ def _do_jobs(
     `first_place` are ``run.first``, ``run.last`` and ``run.first_step``, each chunk being a step.
     """
     shared, functions = array_at(shared, (N_SHARED,)), array_at(functions, (4,))
-    jobs, watches = array_at(jobs, (n_jobs, N_OF_JOB)), array_at(watches, (n_jobs, HALTED + 1))
+    jobs, watches = array_at(jobs, (n_jobs, N_OF_JOB)), array_at(watches, (n_jobs, WATCH_ROW))
     columns, values = array_at(columns, (n_columns,)), array_at(values, (n_jobs, n_columns))
     training, prediction = array_at(training, (n_columns,)), array_at(prediction, (n_columns,))
     k = add(shared, NEXT, 1)
@@ -89,7 +92,7 @@ def _do_jobs(
 
 
 def _begin(plan, mirror, totals):
-    """Set what a network begins with beside its weights, and the counter of a prediction's."""
+    """Set what a network begins with beside its weights."""
     b = bundles(plan)
     transposed, own = b.network.transposed, b.workspace.totals
     copy_bytes(mirror, address(transposed, 0), transposed.size * transposed.itemsize)

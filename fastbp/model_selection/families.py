@@ -105,23 +105,23 @@ class Family:
     # Preparing ---------------------------------------------------------------------------------
 
     def _allocate(self) -> None:
-        """Make arrays with a row for each network, the vectors of weights on lines of their own."""
+        """Make arrays with a row for each network."""
         members, n, dtype = self.members, len(self.members), self._shape.dtype
         n_epochs = max(member.candidate.network.max_iter for member in members)
         n_samples = max(member.n_samples for member in members)
         rows = row_type(members[0].fold.samples.X.shape[0])
-        size = -(-self._shape.flat.nbytes // ALIGNMENT) * ALIGNMENT // dtype.itemsize
         self._parameters, self._first, self._second = (
-            aligned_zeros(n * size, dtype).reshape(n, size) for _ in range(3)
+            _make_rows(n, self._shape.flat.size, dtype) for _ in range(3)
         )
-        self._orders = np.zeros((n, n_samples), rows)
-        self._states = np.zeros((n, WORDS), np.uint32)
+        self._orders = _make_rows(n, n_samples, rows)
+        self._states = _make_rows(n, WORDS, np.uint32)
         self._generators = np.tile(generator_addresses(RandomState(0)), (n, 1))
         self._generators[:, 1] = _rows_at(self._states)
-        self._losses, self._norms = np.zeros((2, n, n_epochs))
-        self._watches = np.zeros((n, len(make_watch())))
+        self._losses, self._norms = (_make_rows(n, n_epochs, np.float64) for _ in range(2))
+        self._watches = _make_rows(n, kernel.WATCH_ROW, np.float64)
         self._totals = np.zeros((n, N_TOTALS))
         self._counts = np.zeros((n, kernel.N_COUNTS))
+        self._seconds = np.zeros(n)
         self._jobs = np.zeros((n, kernel.N_OF_JOB), np.int64)
         self._jobs[:, kernel.TOTALS] = _rows_at(self._totals)
 
@@ -174,8 +174,9 @@ class Family:
             start = starts[drawn_by]
             self._parameters[k, :size] = start.weights
             self._orders[k, : member.n_samples] = fold.order()
-            self._states[k] = start.state
-            self._watches[k] = make_watch(tolerance=network.tol, patience=network.n_iter_no_change)
+            self._states[k, :WORDS] = start.state
+            watch = make_watch(tolerance=network.tol, patience=network.n_iter_no_change)
+            self._watches[k, : len(watch)] = watch
             self._totals[k, [SQUARES, LOSS_PARAMETER]] = start.squares, network._engine_loss()[1]
             self._jobs[k, [kernel.MIRROR, kernel.CHUNKS, kernel.TEST_ROWS]] = (
                 address_of(start.mirror),
@@ -261,6 +262,7 @@ class Family:
             self._at_once,
         )  # fmt: skip
         span[1] = perf_counter()
+        engine.compile_what_is_wanted()
         for plan, integers in zip(plans, saved, strict=True):
             plan.integers[:] = integers
         engine.close()
@@ -310,6 +312,7 @@ class Family:
 
     def _describe(self, k: int, fit_time: float, score_time: float) -> dict[str, Any]:
         fit, fold = self.members[k].fit, self.members[k].fold
+        self._seconds[k] = fit_time
         n_test, n_judged = len(fold.test.rows), len(self.members[k].judged)
         scores = self._counts[k, :2] / [n_test, max(1, n_judged - n_test)]
         if fit.key is not None:
@@ -332,14 +335,15 @@ class Family:
             if vector is not None:
                 vector.flat[...] = rows[k, :size]
         random_state = make_random_state(0)
-        _words_of(random_state)[:] = self._states[k].tolist()
+        _words_of(random_state)[:] = self._states[k, :WORDS].tolist()
         state = State(self._orders[k, : member.n_samples].copy(), random_state)
         state.goes_on = bool(self._watches[k, HALTED] == 0)
+        state.seconds = float(self._seconds[k])
         epochs = Epochs(
             self._losses[k, :n_epochs].tolist(),
             self._norms[k, :n_epochs].tolist(),
             range(steps_per_epoch - 1, optimizer.steps_taken, steps_per_epoch),
-            0.0,
+            state.seconds / n_epochs,
         )
         progress = network._take_up_progress()
         take_note(optimizer, progress, state, epochs, self._watches[k], {})
@@ -447,6 +451,16 @@ def run_families(
     if errors:
         raise errors[0]
     return again, False
+
+
+def _make_rows(n: int, size: int, dtype: Any) -> Array:
+    """Return a matrix of zeros, with rows of so many elements at least on lines of their own.
+
+    Those of two networks are written by two threads.
+    """
+    per_line = ALIGNMENT // np.dtype(dtype).itemsize
+    row = -(-size // per_line) * per_line
+    return aligned_zeros(n * row, dtype).reshape(n, row)
 
 
 def _rows_at(rows: Array) -> Array:

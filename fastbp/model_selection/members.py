@@ -6,9 +6,9 @@ be asked of them that is Python's to do, as a scorer of the user's, early stoppi
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
-from itertools import pairwise
+from functools import cache
 from numbers import Integral
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -32,12 +32,15 @@ from fastbp.training.engine import CHUNK_ROWS
 from fastbp.training.schedules import BY_STEPS
 from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
 from fastbp.training.stochastic import MOST_EPOCHS
+from fastbp.workspace import count_weights
 
 __all__ = ["Candidate", "Member", "recruit"]
 
 Array = NDArray[Any]
 
-MOST_TRANSFORMED = 1 << 20  # numbers that steps make before the first is trained
+# Steps are fitted before the first network is trained, on one thread, if they make so many numbers
+# at the most, and for so many seconds; later ones by the threads that train networks.
+MOST_TRANSFORMED, STEPS_SECONDS = 1 << 20, 0.1
 MOST_STEPS = 20_000  # of a network: what they go by is made ahead
 SCHEDULES = ("constant", *BY_STEPS)  # of the learning rate, that go by the number of the step
 
@@ -77,10 +80,10 @@ class Member:
         """What its weights, and the order of its samples, are drawn by."""
         return _seed(self.fit, self.candidate.network)
 
-    @cached_property
+    @property
     def cost(self) -> float:
-        """As `Fit.cost`."""
-        return self.fit.cost()
+        """Return about how many multiply-adds it takes."""
+        return float(count_weights(self.shape) * self.n_samples * self.candidate.network.max_iter)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -95,10 +98,8 @@ class Member:
     @property
     def n_bytes(self) -> int:
         """About what it takes in a family."""
-        weights = sum((n_in + 1) * n_out for n_in, n_out in pairwise(self.shape.units))
-        return (
-            3 * 8 * weights + 8 * self.n_samples + 16 * int(self.candidate.network.max_iter) + 4096
-        )
+        max_iter = int(self.candidate.network.max_iter)
+        return 3 * self.shape.flat.nbytes + 8 * self.n_samples + 16 * max_iter + 4096
 
     def labels(self) -> Array:
         """Return the numbers of the classes of the rows that it is judged by."""
@@ -114,10 +115,11 @@ def recruit(evaluator: Evaluator, fits: Sequence[Fit]) -> tuple[list[list[Member
     families: dict[Any, list[Member]] = {}
     transformed = {fit.key_of_fold(): fit.X for fit in fits if fit.has_steps}
     are_few = sum(map(_count_numbers, transformed.values())) <= MOST_TRANSFORMED
+    until = monotonic() + STEPS_SECONDS
     others = []
     for number, fit in enumerate(fits):
         member = None
-        if are_few or not fit.has_steps:
+        if not fit.has_steps or (are_few and (fit.data.folds or monotonic() < until)):
             member = _recruit(evaluator, number, fit, candidates, make_shape)
         if member is None:
             others.append(number)

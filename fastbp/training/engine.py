@@ -282,6 +282,11 @@ class Engine:
         assert order.dtype == row_type(self.samples.X.shape[0])  # compiled code does not check
         self.plan.set("data", order=order, generator=addresses)
 
+    def compile_what_is_wanted(self) -> None:
+        """Compile the product that skips zeros, if the last call would have used it."""
+        if self.workspace.addresses[NONZEROS] == WANTED:
+            self.workspace.addresses[NONZEROS] = nonzeros_address(self.weights.dtype.name)
+
     @property
     def sum_squares(self) -> float:
         """The sum of the squared weights, as the kernels keep it."""
@@ -304,8 +309,7 @@ class Engine:
         if run.watch[HALTED]:
             per_epoch = -(-len(data.order) // self.batch_size) * self.chunks_per_batch
             last = int(run.watch[ENDED]) * per_epoch
-        if self.workspace.addresses[NONZEROS] == WANTED:
-            self.workspace.addresses[NONZEROS] = nonzeros_address(self.weights.dtype.name)
+        self.compile_what_is_wanted()
         self.pace.record(n_threads, last - first, seconds)
         self.seconds += seconds
         return last
