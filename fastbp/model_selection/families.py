@@ -42,7 +42,7 @@ Array = NDArray[Any]
 
 MOST_BYTES = 1 << 24  # of all arrays of a family; where it takes more, Python is not what counts
 CALL_SECONDS = 0.05  # at the most, after which Ctrl-C is heard
-TELLING_SECONDS = 0.1  # after which results are told of
+TELLING_SECONDS = 0.02  # after which results are told of
 GRACE = 0.7  # seconds that Ctrl-C waits for threads to leave
 WORDS = 625  # of the state of NumPy's Mersenne Twister: its numbers, and which is next
 
@@ -244,8 +244,11 @@ class Family:
 
     # Training ----------------------------------------------------------------------------------
 
-    def work(self) -> None:
-        """Train and judge networks until none is left; several threads may do so at once."""
+    def work(self, begins: Callable[[], object]) -> None:
+        """Train and judge networks until none is left; several threads may do so at once.
+
+        `begins` is called before the compiled call, after which Python is free for others.
+        """
         if self._shared[kernel.NEXT] >= len(self.members):
             return
         engine, prediction = self._make_plans()
@@ -255,6 +258,7 @@ class Family:
         prediction.plan.workspace.team[:] = 0
         span = [perf_counter(), np.inf]
         self._spans.append(span)
+        begins()
         kernel.do_jobs()(
             *map(address_of, (self._shared, self._jobs, self._watches)), len(self.members),
             *map(address_of, (self._columns, self._values)), len(self._columns), self._n_training,
@@ -393,7 +397,7 @@ def run_families(
     errors: list[BaseException] = []
     families: list[Family] = []
     n_families, changed = len(groups), threading.Condition()
-    ended = threading.Semaphore(0)
+    begun, ended = threading.Semaphore(0), threading.Semaphore(0)
 
     def work() -> None:
         try:
@@ -403,7 +407,7 @@ def run_families(
                         changed.wait()
                 if n_families <= i:
                     break
-                families[i].work()
+                families[i].work(begun.release)
         except BaseException as error:
             errors.append(error)
         finally:
@@ -434,6 +438,7 @@ def run_families(
             while n_running < min(n_workers, sum(map(len, groups))):
                 threading.Thread(target=work).start()
                 n_running += 1
+                begun.acquire(timeout=TELLING_SECONDS)  # now it needs no Python
         while n_running:
             n_running -= ended.acquire(timeout=TELLING_SECONDS)
             tell()
