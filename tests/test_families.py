@@ -224,11 +224,30 @@ def test_a_seed_of_none_is_drawn_for_each(in_families):
     assert in_families == [16]
 
 
-def test_a_family_that_takes_too_much_memory_is_none(in_families, monkeypatch):
+def test_a_network_that_takes_much_memory_is_in_none(in_families, monkeypatch):
     monkeypatch.setattr(families, "MOST_BYTES", 50_000)
-    grid = {"hidden_layer_sizes": [3, 100]}
+    grid = {"hidden_layer_sizes": [3, 1000]}
     assert_the_same_one_by_one(OURS.GridSearchCV(CLASSIFIER, grid, cv=5), *small_iris())
     assert in_families == [5]
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3])
+def test_many_networks_are_several_families_a_few_at_a_time(n_jobs, in_families, monkeypatch):
+    monkeypatch.setattr(families, "MOST_BYTES", 50_000)
+    monkeypatch.setattr(families, "MOST_AHEAD", 100_000)
+    original, made = families.Family.__init__, []
+
+    def note(self, of):
+        made.append(self)
+        assert sum(family.n_bytes_left for family in made[:-1]) < 100_000
+        original(self, of)
+
+    monkeypatch.setattr(families.Family, "__init__", note)
+    search = OURS.GridSearchCV(CLASSIFIER, {"alpha": np.logspace(-5, 1, 20)}, cv=5, n_jobs=n_jobs)
+    assert_the_same_one_by_one(search, *small_iris())
+    assert in_families == [100]
+    assert len(made) > 10
+    assert not any(hasattr(family, "_parameters") for family in made)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 4])

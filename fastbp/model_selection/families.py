@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import count
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, sleep
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,7 +40,9 @@ __all__ = ["find_families", "run_families"]
 
 Array = NDArray[Any]
 
-MOST_BYTES = 1 << 24  # of all arrays of a family; where it takes more, Python is not what counts
+MOST_BYTES = 1 << 24  # of all arrays of a family; one network that takes much of it is in none
+FEWEST = 4  # networks of a family that is as large as it may be
+MOST_AHEAD = 2 * MOST_BYTES  # of families that are prepared and have networks left
 CALL_SECONDS = 0.05  # at the most, after which Ctrl-C is heard
 TELLING_SECONDS = 0.02  # after which results are told of
 GRACE = 0.7  # seconds that Ctrl-C waits for threads to leave
@@ -59,10 +61,12 @@ def find_families(
     found, others = recruit(evaluator, fits)
     families = []
     for members in found:
-        if sum(member.n_bytes for member in members) <= MOST_BYTES:
-            families.append(sorted(members, key=lambda member: -member.cost))
-        else:
+        most = MOST_BYTES // max(member.n_bytes for member in members)
+        if most < FEWEST:
             others += [member.number for member in members]
+            continue
+        members.sort(key=lambda member: -member.cost)
+        families += [members[i : i + most] for i in range(0, len(members), most)]
     return sorted(families, key=lambda members: -members[0].cost), sorted(others)
 
 
@@ -101,6 +105,12 @@ class Family:
         self._values = np.ascontiguousarray(np.hstack([of_training[1], of_prediction[1]]))
         engine.close()
         prediction.close()
+
+    # What is not needed once all results are told of.
+    _large = (
+        "_parameters", "_first", "_second", "_orders", "_states", "_generators",
+        "_losses", "_norms", "_values", "_alive",
+    )  # fmt: skip
 
     # Preparing ---------------------------------------------------------------------------------
 
@@ -249,7 +259,8 @@ class Family:
 
         `begins` is called before the compiled call, after which Python is free for others.
         """
-        if self._shared[kernel.NEXT] >= len(self.members):
+        values = vars(self).get("_values")  # it is there while networks are left
+        if self.n_bytes_left == 0:
             return
         engine, prediction = self._make_plans()
         plans = engine.plan, prediction.plan
@@ -261,7 +272,7 @@ class Family:
         begins()
         kernel.do_jobs()(
             *map(address_of, (self._shared, self._jobs, self._watches)), len(self.members),
-            *map(address_of, (self._columns, self._values)), len(self._columns), self._n_training,
+            *map(address_of, (self._columns, values)), len(self._columns), self._n_training,
             *(plan.address for plan in plans), address_of(addresses), self._first_place,
             self._at_once,
         )  # fmt: skip
@@ -271,6 +282,12 @@ class Family:
             plan.integers[:] = integers
         engine.close()
         prediction.close()
+
+    @property
+    def n_bytes_left(self) -> int:
+        """What it takes as long as there are networks that no thread has taken, then 0."""
+        has_left = self._shared[kernel.NEXT] < len(self.members)
+        return sum(member.n_bytes for member in self.members) if has_left else 0
 
     def stop(self) -> None:
         """Have the threads leave soon, and do no more."""
@@ -295,6 +312,9 @@ class Family:
                 result = self._describe(k, of_fit[k] * per_product, of_score[k] * per_product)
             yield self.members[k].number, result
             self._is_told[k] = True
+        if self._is_told.all() and self.members[0].fit.key is None:  # none is to go on
+            for name in self._large:
+                self.__dict__.pop(name, None)
 
     def _is_finite(self, k: int) -> bool:
         """Tell whether all went well: what does not is reported by who does it by itself."""
@@ -384,7 +404,7 @@ def run_families(
 ) -> tuple[list[int], bool]:
     """Train and judge families on threads; call ``done(number, result)`` for each fit.
 
-    While they are at the first, the others are prepared.
+    While they are at the first, the next are prepared.
 
     Returns
     -------
@@ -432,6 +452,9 @@ def run_families(
     n_running = 0
     try:
         for members in groups:
+            while not errors and sum(family.n_bytes_left for family in families) >= MOST_AHEAD:
+                sleep(TELLING_SECONDS)
+                tell()
             families.append(Family(members))
             with changed:
                 changed.notify_all()
