@@ -336,19 +336,22 @@ def test_ctrl_c_keeps_what_is_finished_and_frees_the_workers(workers, request):
     grid = [{"tol": [1e9, 1e8], "n_iter_no_change": [1]}, endless]
     search = OURS.GridSearchCV(model, grid, cv=2, refit=False)
 
-    def press():  # once the last batches are handed out: before, loky may print an error, as above
+    # Loky's workers take them in order; before the last is handed out, it may print an error.
+    enough = 4 if workers == "loky" else 1
+
+    def press():
         until = time.monotonic() + PATIENCE
-        while time.monotonic() < until and getattr(search, "_backend", NOTHING_YET).n_done < 4:
+        while time.monotonic() < until and getattr(search, "_backend", NOTHING_YET).n_done < enough:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
     presser = threading.Thread(target=press)
     presser.start()
-    with pytest.raises(KeyboardInterrupt, match="4 of 8 fits were done"):
+    with pytest.raises(KeyboardInterrupt, match=r"[1-4] of 8 fits were done") as interrupt:
         search.fit(X, y)
     presser.join()
     scores = [search.cv_results_[f"split{fold}_test_score"] for fold in range(2)]
-    assert np.isfinite(scores)[:, :2].all()
+    assert str(interrupt.value).startswith(str(np.isfinite(scores).sum()))
     assert np.isnan(scores)[:, 2:].all()
     if workers == "dask":  # which has one thread in each
         client = request.getfixturevalue("client")

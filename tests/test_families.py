@@ -367,12 +367,12 @@ def test_times_are_shares_of_all(monkeypatch):
     assert times[300][1] == pytest.approx(times[10][1])
 
 
-def wait_for_threads(n_threads):
-    """Wait until there are no more than so many."""
+def wait_for_all_but(before):
+    """Wait until all threads but these have ended."""
     until = time.monotonic() + 30
-    while threading.active_count() > n_threads and time.monotonic() < until:
+    while set(threading.enumerate()) - before and time.monotonic() < until:
         time.sleep(0.01)
-    assert threading.active_count() <= n_threads
+    assert not set(threading.enumerate()) - before
 
 
 def test_ctrl_c_keeps_what_is_finished(monkeypatch):
@@ -393,12 +393,12 @@ def test_ctrl_c_keeps_what_is_finished(monkeypatch):
     find = backend.find_families
     monkeypatch.setattr(backend, "find_families", lambda *of: (find(*of)[0][::-1], []))
     search = OURS.GridSearchCV(network, grid, cv=2, refit=False, n_jobs=1)
-    began, n_threads = time.perf_counter(), threading.active_count()
+    began, before = time.perf_counter(), set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt, match="2 of 4 fits were done; they are in cv_results_"):
         search.fit(*small_iris())
     assert np.isfinite(search.cv_results_["mean_test_score"]).tolist() == [True, False]
     assert time.perf_counter() - began < 30
-    wait_for_threads(n_threads)
+    wait_for_all_but(before)
 
 
 def test_an_error_of_a_thread_is_raised(monkeypatch):
@@ -430,8 +430,8 @@ def test_where_one_cannot_be_prepared_the_threads_end(monkeypatch):
         original(self, of)
 
     monkeypatch.setattr(families.Family, "__init__", fail)
-    n_threads = threading.active_count()
+    before = set(threading.enumerate())
     search = OURS.GridSearchCV(CLASSIFIER, {"hidden_layer_sizes": [3, 30]}, cv=2, n_jobs=2)
     with pytest.raises(MemoryError, match="no more"):
         search.fit(*small_iris())
-    wait_for_threads(n_threads)
+    wait_for_all_but(before)
