@@ -23,6 +23,7 @@ from fastbp.matmul.tile import TILE_ROWS
 __all__ = [
     "INITS",
     "Weights",
+    "aligned_rows",
     "aligned_zeros",
     "draw_weights",
     "make_network",
@@ -45,6 +46,13 @@ def aligned_zeros(size: int, dtype: DTypeLike) -> Array:
     memory = np.zeros((-(-n_bytes // ALIGNMENT) + 1) * ALIGNMENT, np.uint8)
     offset = -address_of(memory) % ALIGNMENT
     return memory[offset : offset + n_bytes].view(dtype)
+
+
+def aligned_rows(n: int, size: int, dtype: DTypeLike) -> Array:
+    """Return zeros in n rows, of so many elements at least, on lines of their own."""
+    per_line = ALIGNMENT // np.dtype(dtype).itemsize
+    row = -(-size // per_line) * per_line
+    return aligned_zeros(n * row, dtype).reshape(n, row)
 
 
 NARROW = 16  # outputs at the most of a layer whose matrix is W.T

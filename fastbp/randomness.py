@@ -3,6 +3,7 @@
 What seeds it here is thrown away at once; to seed one again takes 2 µs.
 """
 
+import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral
@@ -16,7 +17,9 @@ from sklearn.utils import check_random_state
 
 from fastbp.pool import Pool
 
-__all__ = ["borrowed_random_state", "make_random_state"]
+__all__ = ["WORDS", "borrowed_random_state", "make_random_state", "words_of"]
+
+WORDS = 625  # of the state of NumPy's Mersenne Twister: its numbers, and which is next
 
 
 class _NoEntropy(ISeedSequence):
@@ -50,3 +53,9 @@ def borrowed_random_state(seed: Any) -> Iterator[RandomState]:
         yield random_state
     finally:
         _pool.give(None, random_state)
+
+
+def words_of(random_state: RandomState) -> Any:
+    """Return the state of a generator that is a Mersenne Twister, to read and to write."""
+    address = random_state._bit_generator.ctypes.state_address
+    return (ctypes.c_uint32 * WORDS).from_address(address)

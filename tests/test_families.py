@@ -1,5 +1,6 @@
 """Families of networks against the same fits done one by one, and who is in them."""
 
+import pickle
 import threading
 import time
 import warnings
@@ -19,6 +20,7 @@ from fastbp import BPClassifier
 from fastbp.callbacks import TimeLimit
 from fastbp.kernels import jit
 from fastbp.model_selection import backend, families, members
+from fastbp.model_selection.fits import Kept
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -297,6 +299,32 @@ def assert_left_alike(mine, theirs):
     assert mine.state.goes_on == theirs.state.goes_on
     assert mine.state.n_iter == theirs.state.n_iter
     assert mine.state.random_state.randint(1 << 30) == theirs.state.random_state.randint(1 << 30)
+
+
+def test_what_is_left_goes_to_another_process_as_any_other():
+    """As where a round was done here, its workers being lost, and the next is not."""
+    kept, do = [], backend.SideBySide._do
+
+    def keep(self, taken):
+        do(self, taken)
+        kept.append(dict(self._kept))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend.SideBySide, "_do", keep)
+        halving_search(OURS, "").fit(*small_iris())
+    left = [one for one in kept[0].values() if isinstance(one, families._Left)]
+    assert len(left) == 10
+    for mine in left:
+        theirs = pickle.loads(pickle.dumps(mine))
+        assert type(theirs) is Kept
+        for name in ("first", "second"):
+            a, b = (getattr(one.network._optimizer, name) for one in (mine, theirs))
+            assert (a is None) == (b is None)
+            if a is not None:
+                np.testing.assert_array_equal(a.flat, b.flat)
+        np.testing.assert_array_equal(mine.network._weights.flat, theirs.network._weights.flat)
+        np.testing.assert_array_equal(mine.state.order, theirs.state.order)
+        assert mine.state.random_state.randint(99) == theirs.state.random_state.randint(99)
 
 
 def test_it_is_said_of_each_that_has_not_converged():

@@ -26,7 +26,7 @@ from sklearn.metrics._scorer import _MultimetricScorer
 from fastbp.baton import ENOUGH, Baton, others_suffice
 from fastbp.model_selection.cluster import find_cluster
 from fastbp.model_selection.evaluation import Evaluator
-from fastbp.model_selection.families import find_families, run_families
+from fastbp.model_selection.families import GRACE, find_families, run_families
 from fastbp.model_selection.fits import (
     Fit,
     Kept,
@@ -45,7 +45,6 @@ ALL = 100_000  # tasks that joblib hands over before it waits for the first
 BATCHES_PER_WORKER = 4  # so that one whose networks were faster gets more
 ATTEMPTS = 2  # to have a fit done elsewhere
 AHEAD = 2  # fits per worker that are left when the data of the next fold are made
-GRACE = 0.7  # seconds that Ctrl-C waits for fits to end
 
 # Of each fit its number, its result or the error to raise, and what its next round goes on from;
 # and how many were left to scikit-learn, by the reason.

@@ -6,7 +6,6 @@ folds, are prepared together, and threads train and judge them in one compiled c
 as each has done its last (`kernels/family.py`). `members.py` says which fits are done so.
 """
 
-import ctypes
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -29,14 +28,14 @@ from fastbp.kernels.shuffle import generator_addresses
 from fastbp.model_selection.evaluation import Evaluator, describe, judged_parts, set_parameters
 from fastbp.model_selection.fits import Fit, Kept, find_network
 from fastbp.model_selection.members import Member, recruit
-from fastbp.network import ALIGNMENT, Weights, aligned_zeros, transpose_weights
+from fastbp.network import Weights, aligned_rows, transpose_weights
 from fastbp.prediction import Prediction, Predictor
-from fastbp.randomness import borrowed_random_state, make_random_state
+from fastbp.randomness import WORDS, borrowed_random_state, make_random_state, words_of
 from fastbp.samples import Samples, row_type
 from fastbp.training.engine import SLOWEST, Engine, Epochs, make_watch, sum_squares
 from fastbp.training.stochastic import State, limit_of_epochs, take_note, warn_of_limit
 
-__all__ = ["find_families", "run_families"]
+__all__ = ["GRACE", "find_families", "run_families"]
 
 Array = NDArray[Any]
 
@@ -45,8 +44,7 @@ FEWEST = 4  # networks of a family that is as large as it may be
 MOST_AHEAD = 2 * MOST_BYTES  # of families that are prepared and have networks left
 CALL_SECONDS = 0.05  # at the most, after which Ctrl-C is heard
 TELLING_SECONDS = 0.02  # after which results are told of
-GRACE = 0.7  # seconds that Ctrl-C waits for threads to leave
-WORDS = 625  # of the state of NumPy's Mersenne Twister: its numbers, and which is next
+GRACE = 0.7  # seconds that Ctrl-C waits for fits to end
 
 
 def find_families(
@@ -121,14 +119,14 @@ class Family:
         n_samples = max(member.n_samples for member in members)
         rows = row_type(members[0].fold.samples.X.shape[0])
         self._parameters, self._first, self._second = (
-            _make_rows(n, self._shape.flat.size, dtype) for _ in range(3)
+            aligned_rows(n, self._shape.flat.size, dtype) for _ in range(3)
         )
-        self._orders = _make_rows(n, n_samples, rows)
-        self._states = _make_rows(n, WORDS, np.uint32)
+        self._orders = aligned_rows(n, n_samples, rows)
+        self._states = aligned_rows(n, WORDS, np.uint32)
         self._generators = np.tile(generator_addresses(RandomState(0)), (n, 1))
         self._generators[:, 1] = _rows_at(self._states)
-        self._losses, self._norms = (_make_rows(n, n_epochs, np.float64) for _ in range(2))
-        self._watches = _make_rows(n, kernel.WATCH_ROW, np.float64)
+        self._losses, self._norms = (aligned_rows(n, n_epochs, np.float64) for _ in range(2))
+        self._watches = aligned_rows(n, kernel.WATCH_ROW, np.float64)
         self._totals = np.zeros((n, N_TOTALS))
         self._counts = np.zeros((n, kernel.N_COUNTS))
         self._seconds = np.zeros(n)
@@ -222,7 +220,7 @@ class Family:
         with borrowed_random_state(seed) as random_state:
             units, dtype = self._shape.units, self._shape.dtype
             weights = network._draw(units, self._names[:-1], random_state, dtype)
-            state = np.array(_words_of(random_state))
+            state = np.array(words_of(random_state))
         plan.set("network", parameters=weights.flat)
         transpose_weights(plan.network)
         mirror = plan.network.transposed.copy()
@@ -359,7 +357,7 @@ class Family:
             if vector is not None:
                 vector.flat[...] = rows[k, :size]
         random_state = make_random_state(0)
-        _words_of(random_state)[:] = self._states[k, :WORDS].tolist()
+        words_of(random_state)[:] = self._states[k, :WORDS].tolist()
         state = State(self._orders[k, : member.n_samples].copy(), random_state)
         state.goes_on = bool(self._watches[k, HALTED] == 0)
         state.seconds = float(self._seconds[k])
@@ -382,6 +380,10 @@ class _Left(Kept):
     def __init__(self, family: Family, k: int) -> None:
         self._family, self._k = family, k
 
+    def __reduce__(self) -> Any:
+        # To another process it goes as what it stands for.
+        return _itself, (Kept(self.network, self.state),)
+
     @cached_property
     def _made(self) -> tuple[BaseBP, State]:
         made = self._family.take_up(self._k)
@@ -397,6 +399,10 @@ class _Left(Kept):
     def state(self) -> State:  # type: ignore[override]
         """Where its training stands."""
         return self._made[1]
+
+
+def _itself(kept: Kept) -> Kept:
+    return kept
 
 
 def run_families(
@@ -481,22 +487,6 @@ def run_families(
     return again, False
 
 
-def _make_rows(n: int, size: int, dtype: Any) -> Array:
-    """Return a matrix of zeros, with rows of so many elements at least on lines of their own.
-
-    Those of two networks are written by two threads.
-    """
-    per_line = ALIGNMENT // np.dtype(dtype).itemsize
-    row = -(-size // per_line) * per_line
-    return aligned_zeros(n * row, dtype).reshape(n, row)
-
-
 def _rows_at(rows: Array) -> Array:
     """Return the addresses of the rows of a matrix."""
     return address_of(rows) + rows.strides[0] * np.arange(len(rows))
-
-
-def _words_of(random_state: RandomState) -> Any:
-    """Return the state of a generator, to read and to write."""
-    address = random_state._bit_generator.ctypes.state_address
-    return (ctypes.c_uint32 * WORDS).from_address(address)

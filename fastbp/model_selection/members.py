@@ -34,7 +34,7 @@ from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
 from fastbp.training.stochastic import MOST_EPOCHS
 from fastbp.workspace import count_weights
 
-__all__ = ["Candidate", "Member", "recruit"]
+__all__ = ["Member", "recruit"]
 
 Array = NDArray[Any]
 
@@ -113,7 +113,7 @@ def recruit(evaluator: Evaluator, fits: Sequence[Fit]) -> tuple[list[list[Member
     candidates: dict[int, Candidate | None] = {}
     make_shape = cache(Weights)  # alike ones are one
     families: dict[Any, list[Member]] = {}
-    transformed = {fit.key_of_fold(): fit.X for fit in fits if fit.has_steps}
+    transformed = {id(fit.data): fit.X for fit in fits if fit.has_steps}
     are_few = sum(map(_count_numbers, transformed.values())) <= MOST_TRANSFORMED
     until = monotonic() + STEPS_SECONDS
     others = []
