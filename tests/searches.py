@@ -11,8 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 import fastbp.model_selection
 from fastbp import BPClassifier
-from fastbp.kernels.arrays import ENDED
-from fastbp.model_selection.families import Family
+from fastbp.model_selection import families
 from fastbp.training.engine import Engine
 
 STOCK, OURS = sklearn.model_selection, fastbp.model_selection
@@ -60,15 +59,15 @@ def counting_epochs():
             losses.extend(some.losses)
             yield some
 
-    describe = Family._describe
+    describe = families._describe
 
-    def counting_of_family(self, k, *times):
-        losses.extend(self._losses[k, : int(self._watches[k, ENDED])])
-        return describe(self, k, *times)
+    def counting_of_family(tables, k, *times):
+        losses.extend(tables.losses[k, : tables.n_epochs(k)])
+        return describe(tables, k, *times)
 
     with (
         patch.object(Engine, "train", counting),
-        patch.object(Family, "_describe", counting_of_family),
+        patch.object(families, "_describe", counting_of_family),
     ):
         yield losses
 

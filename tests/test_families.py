@@ -10,17 +10,18 @@ import pytest
 from searches import CLASSIFIER, LONER, OURS, STOCK, assert_same, halving_search
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.datasets import load_iris
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.datasets import load_diabetes, load_iris
+from sklearn.exceptions import ConvergenceWarning, UndefinedMetricWarning
+from sklearn.metrics import accuracy_score, f1_score, make_scorer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fastbp import BPClassifier
+from fastbp import BPClassifier, BPRegressor
 from fastbp.callbacks import TimeLimit
 from fastbp.kernels import jit
 from fastbp.model_selection import backend, families, members
 from fastbp.model_selection.fits import Kept
+from fastbp.model_selection.survivors import Survivor
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -95,13 +96,15 @@ def test_weights_of_samples(in_families):
     X, y = small_iris()
     fit = {"sample_weight": 0.5 + np.arange(len(y)) % 3}
     search = OURS.GridSearchCV(clone(CLASSIFIER), {"alpha": [0.1, 1.0]}, cv=2, refit=False)
-    assert_the_same_one_by_one(search, X, y, **fit)
-    assert in_families == []
+    scores = [assert_the_same_one_by_one(search, X, y, **fit).cv_results_["mean_test_score"]]
     with config_context(enable_metadata_routing=True):
         search.estimator.set_fit_request(sample_weight=True)
-        search.estimator.set_score_request(sample_weight=False)
-        assert_the_same_one_by_one(search, X, y, **fit)
-    assert in_families == [4]
+        for in_score in (True, False):
+            search.estimator.set_score_request(sample_weight=in_score)
+            together = assert_the_same_one_by_one(search, X, y, **fit)
+            scores.append(together.cv_results_["mean_test_score"])
+    assert in_families == [4, 4, 4]
+    assert scores[1].tolist() != scores[2].tolist()
 
 
 def test_a_training_in_many_calls(in_families, monkeypatch):
@@ -158,8 +161,6 @@ def test_layers_for_blas_are_in_none(matmul, in_families):
 def test_searches_that_ask_for_more(in_families):
     X, y = small_iris()
     for search in (
-        OURS.GridSearchCV(CLASSIFIER, {"alpha": [1.0]}, scoring="f1_macro", cv=2),
-        OURS.GridSearchCV(CLASSIFIER, {"alpha": [1.0]}, scoring=["accuracy"], refit=False, cv=2),
         OURS.GridSearchCV(CLASSIFIER, {"alpha": [1.0]}, scoring=lambda m, X, y: 1.0, cv=2),
         OURS.GridSearchCV(clone(CLASSIFIER).set_callbacks(TimeLimit(100)), {}, cv=2),
     ):
@@ -171,6 +172,96 @@ def test_searches_that_ask_for_more(in_families):
     OURS.GridSearchCV(Pipeline([("net", CLASSIFIER)]), {}, cv=2).fit(X, y)
     OURS.cross_validate(CLASSIFIER, X, y, cv=2)
     assert in_families == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize(
+    "scoring",
+    [
+        "f1_macro",
+        "roc_auc_ovr",
+        ["accuracy"],
+        ["neg_log_loss", "balanced_accuracy"],
+        {"loss": "neg_log_loss", "f": make_scorer(f1_score, average="micro")},
+    ],
+    ids=str,
+)
+def test_other_scorers(scoring, n_classes, in_families):
+    X, y = small_iris()
+    search = OURS.GridSearchCV(
+        CLASSIFIER,
+        {"alpha": [0.1, 1.0], "hidden_layer_sizes": [3, 4]},
+        scoring=scoring,
+        cv=3,
+        refit=False,
+        return_train_score=True,
+    )
+    together = assert_the_same_one_by_one(search, X, y % n_classes)
+    stock = STOCK.GridSearchCV(**search.get_params(deep=False)).fit(X, y % n_classes)
+    assert_same(together.cv_results_, stock.cv_results_)
+    assert in_families == [12]
+
+
+@pytest.mark.filterwarnings("ignore:Scoring failed", "ignore:(?s).*fits failed")
+def test_a_scorer_that_fails(in_families):
+    """For some networks; with the error, or without a score where that is asked for."""
+
+    def brittle(y, predicted):
+        if len(set(predicted)) < 3:
+            raise RuntimeError("too few classes")
+        return len(predicted)
+
+    X, y = small_iris()
+    grid = {"learning_rate_init": [1e-9, 0.1], "max_iter": [100]}
+    search = OURS.GridSearchCV(CLASSIFIER, grid, scoring=make_scorer(brittle), cv=3, refit=False)
+    scores = assert_the_same_one_by_one(search, X, y).cv_results_["mean_test_score"]
+    assert np.isfinite(scores).tolist() == [False, True]
+    assert in_families == [6]
+    with pytest.raises(RuntimeError, match="too few classes"):
+        search.set_params(error_score="raise").fit(X, y)
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float32"])
+@pytest.mark.parametrize(
+    "scoring", [None, "r2", "neg_mean_squared_error", ["r2", "neg_mean_absolute_error"]]
+)
+@pytest.mark.parametrize("target", ["float", "float32", "int", "constant", "two"])
+def test_regressors(target, scoring, dtype, in_families):
+    X, y = load_diabetes(return_X_y=True)
+    X, y = X[:80], y[:80]
+    y = {
+        "float": y,
+        "float32": y.astype(np.float32),
+        "int": y.astype(int),
+        "constant": np.ones(80),
+        "two": np.stack([y, y[::-1]], axis=1),
+    }[target]
+    network = BPRegressor(hidden_layer_sizes=(5,), max_iter=8, random_state=0, dtype=dtype)
+    search = OURS.GridSearchCV(
+        network,
+        {"learning_rate_init": [0.01, 0.1], "loss": ["squared_error", "huber"]},
+        scoring=scoring,
+        cv=3,
+        refit=False,
+        return_train_score=True,
+    )
+    together = assert_the_same_one_by_one(search, X, y)
+    stock = STOCK.GridSearchCV(**search.get_params(deep=False)).fit(X, y)
+    assert_same(together.cv_results_, stock.cv_results_)
+    assert in_families == [12]
+
+
+@pytest.mark.filterwarnings("ignore:R")
+def test_the_r2_of_one_sample_is_scikit_learns():
+    X, y = load_diabetes(return_X_y=True)
+    cv = [(np.arange(50), np.array([50])), (np.arange(50), np.arange(50, 60))]
+    network = BPRegressor(hidden_layer_sizes=(5,), max_iter=8, random_state=0)
+    found = []
+    for module in (STOCK, OURS):
+        search = module.GridSearchCV(network, {"alpha": [0.1]}, cv=cv, refit=False)
+        with pytest.warns(UndefinedMetricWarning, match="less than two samples"):
+            found.append(search.fit(X, y).cv_results_)
+    assert_same(*found)
 
 
 class Counting(StandardScaler):
@@ -249,20 +340,34 @@ def test_many_networks_are_several_families_a_few_at_a_time(n_jobs, in_families,
     assert_the_same_one_by_one(search, *small_iris())
     assert in_families == [100]
     assert len(made) > 10
-    assert not any(hasattr(family, "_parameters") for family in made)
+    assert not any(family._tables for family in made)
+
+
+def mixed_halving(**parameters):
+    """A halving search some of whose fits are done in families."""
+    return halving_search(OURS, "", **parameters)
+
+
+def plain_halving(**parameters):
+    """A halving search all of whose fits are."""
+    grid = {
+        "solver": ["adam", "sgd", "rmsprop"],
+        "alpha": [0.0, 0.1, 1.0],
+        "shuffle": [True, False],
+    }
+    return mixed_halving(**parameters).set_params(param_grid=grid)
 
 
 @pytest.mark.parametrize("n_jobs", [1, 4])
-def test_halving_goes_on_from_families(n_jobs, in_families):
+@pytest.mark.parametrize("make", [mixed_halving, plain_halving])
+def test_halving_goes_on_from_families(make, n_jobs, in_families):
     """With all that a network and its solver know."""
     X, y = small_iris()
     found = []
     for find in (backend.find_families, find_none):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(backend, "find_families", find)
-            search = halving_search(OURS, "", n_iter_no_change=5, tol=0.01).set_params(
-                n_jobs=n_jobs
-            )
+            search = make(n_iter_no_change=5, tol=0.01).set_params(n_jobs=n_jobs)
             kept, do = [], backend.SideBySide._do
 
             def keep(self, taken, kept=kept, do=do):
@@ -272,12 +377,44 @@ def test_halving_goes_on_from_families(n_jobs, in_families):
             patch.setattr(backend.SideBySide, "_do", keep)
             found.append((search.fit(X, y), kept))
     (ours, of_families), (alone, one_by_one) = found
-    assert in_families[0] == 2 * 5  # neither early stopping, nor SGD's rates that change
+    # Neither early stopping is in them, nor SGD's rates that change.
+    assert in_families == [36, 12, 4] if make is plain_halving else in_families[0] == 10
     assert_same(ours.cv_results_, alone.cv_results_)
+    last = {}  # of each, from the last round that it was in
     for mine, theirs in zip(of_families, one_by_one, strict=True):
         assert mine.keys() == theirs.keys()
-        for key in mine:
-            assert_left_alike(mine[key], theirs[key])
+        last |= {key: (mine[key], theirs[key]) for key in mine}
+    for mine, theirs in last.values():
+        assert_left_alike(mine, theirs)
+
+
+def test_one_that_has_halted_is_judged_again(in_families):
+    """And is not trained on, nor is it said that it has not converged."""
+    X, y = small_iris()
+    search = plain_halving(n_iter_no_change=2, tol=10.0)
+    together = assert_the_same_one_by_one(search, X, y)
+    assert in_families == [36, 12, 4]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        clone(search).fit(X, y)
+    assert sum(w.category is ConvergenceWarning for w in caught) == 36  # of the first round
+    assert len(together.cv_results_["params"]) == 18 + 6 + 2
+
+
+@pytest.mark.parametrize("in_turn", [0, 1])
+def test_rounds_are_in_families_or_not(in_turn, in_families, monkeypatch):
+    X, y = small_iris()
+    find, rounds = backend.find_families, []
+
+    def find_in_turn(evaluator, fits):
+        rounds.append(len(fits))
+        return (find if len(rounds) % 2 == in_turn else find_none)(evaluator, fits)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "find_families", find_in_turn)
+        together = plain_halving().fit(X, y)
+    assert in_families == ([12], [36, 4])[in_turn]
+    assert_same(together.cv_results_, plain_halving().fit(X, y).cv_results_)
 
 
 def assert_left_alike(mine, theirs):
@@ -312,7 +449,7 @@ def test_what_is_left_goes_to_another_process_as_any_other():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backend.SideBySide, "_do", keep)
         halving_search(OURS, "").fit(*small_iris())
-    left = [one for one in kept[0].values() if isinstance(one, families._Left)]
+    left = [one for one in kept[0].values() if isinstance(one, Survivor)]
     assert len(left) == 10
     for mine in left:
         theirs = pickle.loads(pickle.dumps(mine))
@@ -375,13 +512,13 @@ def test_a_wrong_parameter_fails_as_without(in_families):
 
 def test_times_are_shares_of_all(monkeypatch):
     """By what each has to compute."""
-    describe, times = families.Family._describe, {}
+    describe, times = families._describe, {}
 
-    def note(self, k, *of_fit):
-        times[self.members[k].candidate.network.max_iter] = of_fit
-        return describe(self, k, *of_fit)
+    def note(tables, k, *of_fit):
+        times[tables.members[k].candidate.network.max_iter] = of_fit
+        return describe(tables, k, *of_fit)
 
-    monkeypatch.setattr(families.Family, "_describe", note)
+    monkeypatch.setattr(families, "_describe", note)
     monkeypatch.setattr(families, "TELLING_SECONDS", 60.0)  # of all at once
     network = clone(CLASSIFIER).set_params(tol=0.0, n_iter_no_change=1000)
     search = OURS.GridSearchCV(
@@ -453,7 +590,7 @@ def test_where_one_cannot_be_prepared_the_threads_end(monkeypatch):
     original = families.Family.__init__
 
     def fail(self, of):
-        if of[0].shape.units[1] == 3:  # which comes after the larger one
+        if of[0].form.shape.units[1] == 3:  # which comes after the larger one
             raise MemoryError("no more")
         original(self, of)
 

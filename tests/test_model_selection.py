@@ -54,8 +54,7 @@ from sklearn.preprocessing import (
 
 from fastbp import BPClassifier, BPRegressor, baton, threads
 from fastbp.callbacks import EarlyStopping, TimeLimit
-from fastbp.model_selection import backend, evaluation
-from fastbp.model_selection.families import Family
+from fastbp.model_selection import backend, evaluation, families
 from fastbp.model_selection.folds import transform_fold
 from fastbp.samples import Rows
 from fastbp.threads import Cancelled, cancelled_by
@@ -99,14 +98,14 @@ def fits(monkeypatch):
         done.append(fit)
         return result
 
-    describe = Family._describe
+    describe = families._describe
 
-    def describe_and_count(self, k, *times):
-        done.append(self.members[k].fit)
-        return describe(self, k, *times)
+    def describe_and_count(tables, k, *times):
+        done.append(tables.members[k].fit)
+        return describe(tables, k, *times)
 
     monkeypatch.setattr(backend.Evaluator, "_evaluate", evaluate)
-    monkeypatch.setattr(Family, "_describe", describe_and_count)
+    monkeypatch.setattr(families, "_describe", describe_and_count)
     return done
 
 

@@ -19,6 +19,7 @@ from fastbp.kernels.plan import Plan, bundles, plan_function
 
 __all__ = [
     "CHUNKS",
+    "FIRST_STEP",
     "IS_DONE",
     "MIRROR",
     "NEXT",
@@ -37,10 +38,11 @@ __all__ = [
 # What a job says beside the integers of its plans.
 MIRROR = 0  # the address of the transposes that it begins with
 TOTALS = 1  # ... and of `Workspace.totals`
-CHUNKS = 2  # of its mini-batches in all epochs
-TEST_ROWS = 3  # how many of the rows that are predicted come before the others
-IS_DONE = 4  # 1 once it is
-N_OF_JOB = 5
+FIRST_STEP = 2  # how many steps it has taken before
+CHUNKS = 3  # of its mini-batches in all epochs
+TEST_ROWS = 4  # how many of the rows that are predicted come before the others
+IS_DONE = 5  # 1 once it is
+N_OF_JOB = 6
 
 WATCH_ROW = 8  # numbers from one network's `Run.watch` to the next one's
 
@@ -80,7 +82,8 @@ def _do_jobs(
         call(functions[_BEGIN], (address(training, 0), job[MIRROR], job[TOTALS]))
         first, n_chunks = 0, job[CHUNKS]
         while first < n_chunks and watches[k, HALTED] == 0 and load(shared, STOP) == 0:
-            training[first_place] = training[first_place + 2] = first
+            training[first_place] = first
+            training[first_place + 2] = job[FIRST_STEP] + first
             first += at_once
             training[first_place + 1] = min(first, n_chunks)
             call(functions[_TRAIN], (address(training, 0), 0, 1, 0))
@@ -102,12 +105,13 @@ def _begin(plan, mirror, totals):
 def _count(plan, test_rows):
     """Into ``run.watch``: how many rows are decided as the labels say, of the first and the others.
 
-    Its third element is how many outputs are NaN. The next prediction may begin.
+    Its third element is how many outputs are NaN. Nothing is counted where there are no labels. The
+    next prediction may begin.
     """
     b = bundles(plan)
     out, labels, result = b.run.out, b.data.labels, b.run.watch
     b.workspace.team[:] = 0
-    for i in range(b.data.order.size):
+    for i in range(labels.size):
         if out.shape[1] == 1:
             decided = np.int64(out[i, 0] > 0.5)
             result[N_NANS] += out[i, 0] != out[i, 0]

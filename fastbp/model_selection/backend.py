@@ -193,11 +193,9 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             self._evaluator.end(chosen[i])
             done(numbers[i], result)
 
-        if families:
-            again, self.interrupted = run_families(families, n_workers, done_in_family)
-            others = sorted(others + again)
-        if others and not self.interrupted:
-            left = [numbers[i] for i in others]
+        again, self.interrupted = run_families(families, n_workers, done_in_family)
+        left = [numbers[i] for i in sorted(others + again)]
+        if left and not self.interrupted:
             self.interrupted = run_on_workers(
                 self._evaluator,
                 [fits[i] for i in left],
@@ -308,18 +306,26 @@ def evaluate_batch(
     """
     evaluator = Evaluator()
     shared = receive(shared)
-    fits = [(i, fit.put_together(shared)) for i, fit in sent]
-    evaluator.expect(fit for _, fit in fits)
+    numbers, fits = [i for i, _ in sent], [fit.put_together(shared) for _, fit in sent]
+    evaluator.expect(fits)
     results: list[tuple[int, dict[str, Any] | Exception, Kept | None]] = []
+
+    def done(k: int, result: dict[str, Any]) -> None:
+        results.append((numbers[k], add_training_state(result), fits[k].kept))
+
     with config_context(**config), warnings.catch_warnings(), suppress(Cancelled):
         warnings.filters[:] = filters  # type: ignore[index]
-        for i, fit in fits:
+        families, others = find_families(evaluator, fits)
+        again, is_interrupted = run_families(families, 1, done)
+        if is_interrupted:
+            raise KeyboardInterrupt
+        for k in sorted(others + again):
             raise_if_cancelled()
             try:
-                results.append((i, add_training_state(evaluator.evaluate(fit)), fit.kept))
+                done(k, evaluator.evaluate(fits[k]))
             except Exception as error:  # a result, lest it be taken for a worker's that is lost
                 error.add_note(traceback.format_exc())  # which is not sent along
-                results.append((i, error, None))
+                results.append((numbers[k], error, None))
                 break
     return results, evaluator.left
 

@@ -25,6 +25,7 @@ from fastbp.baton import laid_down
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.cloning import clone_parameters
+from fastbp.estimators.regressor import BPRegressor
 from fastbp.model_selection.fits import Fit, Kept, find_network
 from fastbp.model_selection.folds import (
     Fold,
@@ -40,7 +41,9 @@ from fastbp.training.stochastic import State
 __all__ = [
     "Evaluator",
     "asks_for_accuracy",
+    "asks_for_predictions_only",
     "describe",
+    "judge_outputs",
     "judged_parts",
     "number_labels",
     "set_parameters",
@@ -48,7 +51,7 @@ __all__ = [
     "why_not_here",
 ]
 
-_ACCURACY = get_scorer("accuracy")  # a copy, as each that is asked for
+_ACCURACY, _R2 = get_scorer("accuracy"), get_scorer("r2")  # copies, as each that is asked for
 
 
 def why_not(estimator: Any) -> str:
@@ -262,9 +265,22 @@ def asks_for_accuracy(fit: Fit, network: BaseBP) -> bool:
     has_labels = type(fit.y) is np.ndarray and fit.y.ndim == 1
     if fit.asked.get("score_params") or not (has_labels and isinstance(network, BPClassifier)):
         return False
-    scorer = fit.asked["scorer"]
-    is_scorer = isinstance(scorer, _BaseScorer) and vars(scorer) == vars(_ACCURACY)
-    return is_scorer or isinstance(scorer, _PassthroughScorer)
+    return _asks_for(fit, _ACCURACY)
+
+
+def _asks_for_r2(fit: Fit, network: BaseBP) -> bool:
+    """Tell whether R² is all that is asked for, of one output."""
+    has_numbers = type(fit.y) is np.ndarray and fit.y.ndim == 1 and fit.y.dtype.kind in "iuf"
+    if fit.asked.get("score_params") or not (has_numbers and isinstance(network, BPRegressor)):
+        return False
+    return _asks_for(fit, _R2)
+
+
+def _asks_for(fit: Fit, scorer: _BaseScorer) -> bool:
+    """Tell whether a fit is to be judged by the scorer that is the estimator's own."""
+    asked = fit.asked["scorer"]
+    is_scorer = isinstance(asked, _BaseScorer) and vars(asked) == vars(scorer)
+    return is_scorer or isinstance(asked, _PassthroughScorer)
 
 
 def number_labels(fit: Fit, fold: Fold, part: str) -> Judged:
@@ -291,6 +307,29 @@ def _accuracies(fit: Fit, network: BaseBP, fold: Fold, parts: Sequence[str]) -> 
     ]
 
 
+def judge_outputs(fit: Fit, network: BaseBP, fold: Fold, outputs: Any) -> list[Any]:
+    """Return the scores of all parts, by a scorer that asks for predictions only.
+
+    Parameters
+    ----------
+    fit : Fit
+    network : BaseBP
+        Of the fit's parameters.
+    fold : Fold
+    outputs : ndarray of shape (n_judged, n_outputs)
+        What it predicts for the samples of the parts, one after the other.
+    """
+    predicting: Any = object.__new__(type(network))
+    vars(predicting).update(vars(network) | fold.attributes)
+    scores = []
+    for part in judged_parts(fit):
+        n_rows = len(fold.judged(part).rows)
+        of_part, outputs = outputs[:n_rows], outputs[n_rows:]
+        predicting._predict_outputs = lambda X, of_part=of_part: of_part.copy()
+        scores.append(_judge(fit, predicting, fold, part, network.n_jobs))
+    return scores
+
+
 def _judge(fit: Fit, network: BaseBP, fold: Fold, part: str, n_jobs: int | None) -> Any:
     """Return the scores of the samples of a part, "test" or "train", by the search's scorer.
 
@@ -302,8 +341,13 @@ def _judge(fit: Fit, network: BaseBP, fold: Fold, part: str, n_jobs: int | None)
         judged.y = _safe_indexing(fit.y, np.asarray(fit.asked[part]))
     if params:
         params = _check_method_params(fit.X, params, indices=np.asarray(fit.asked[part]))
+    if _asks_for_r2(fit, network):
+        outputs = network._predict_outputs(judged.rows)
+        score = _r2(judged.y, outputs[:, 0])
+        if np.isfinite(score) and len(outputs) > 1:  # else scikit-learn says what is wrong
+            return score
     error_score = fit.asked["error_score"]
-    if _asks_for_predictions_only(scorer):
+    if asks_for_predictions_only(scorer):
         return _score(network, judged.rows, judged.y, scorer, params, error_score)
     network.n_jobs = n_jobs
     estimator = Pipeline([*fold.steps, ("network", network)]) if fold.steps else network
@@ -314,6 +358,21 @@ def _judge(fit: Fit, network: BaseBP, fold: Fold, part: str, n_jobs: int | None)
         return _score(estimator, X, judged.y, scorer, params, error_score)
 
 
+def _r2(y: Any, predicted: Any) -> float:
+    """Return 1 less the share of the squared deviations from the mean that is left.
+
+    scikit-learn's takes twenty times as long to look at what it is given. Where nothing deviates it
+    is 0, and 1 where nothing is left.
+    """
+    dtype = np.result_type(predicted, y) if y.dtype.kind == "f" else predicted.dtype
+    y, predicted = y.astype(dtype)[:, None], predicted.astype(dtype)[:, None]
+    left = np.sum((y - predicted) ** 2, axis=0)
+    deviation = np.sum((y - np.average(y, axis=0)) ** 2, axis=0)
+    if left[0] == 0 or deviation[0] == 0:
+        return float(left[0] == 0)
+    return float(np.average(1 - left / deviation))
+
+
 def _number(y: Any, classes: Any) -> Any:
     """Return the place of each among the classes, which are sorted; -1 where it is none of them."""
     places = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
@@ -321,10 +380,10 @@ def _number(y: Any, classes: Any) -> Any:
     return places.astype(np.min_scalar_type(-len(classes)))
 
 
-def _asks_for_predictions_only(scorer: Any) -> bool:
+def asks_for_predictions_only(scorer: Any) -> bool:
     """Tell whether a scorer hands X on to the estimator, and does nothing else with it."""
     if isinstance(scorer, _MultimetricScorer):
-        return all(map(_asks_for_predictions_only, scorer._scorers.values()))
+        return all(map(asks_for_predictions_only, scorer._scorers.values()))
     return isinstance(scorer, (_BaseScorer, _PassthroughScorer))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
@@ -25,12 +25,14 @@ from fastbp.estimators.regressor import BPRegressor
 from fastbp.model_selection.folds import FoldData
 from fastbp.model_selection.row_numbers import unpack_rows
 from fastbp.network import Weights
+from fastbp.randomness import words_of
 from fastbp.training.schedules import needs_length
 from fastbp.training.stochastic import State
 
 __all__ = [
     "Fit",
     "Kept",
+    "Standing",
     "add_training_state",
     "find_network",
     "put_training_state_back",
@@ -45,12 +47,49 @@ SHARED = ("train", "test", "fit_params", "score_params", "scorer")
 LOCAL = ("caller", "callback_ctx")
 
 
+class Standing(NamedTuple):
+    """Where a training stands, in numbers: what it goes on from."""
+
+    weights: Array  # in the flat layout, and so the solver's vectors, where it has them
+    first: Array | None
+    second: Array | None
+    order: Array | None  # of its samples; None before the first epoch
+    words: Array  # the state of its generator
+    best_loss: float
+    waited: int  # epochs since that
+    goes_on: bool  # it has not come to a halt of its own
+
+
 @dataclass
 class Kept:
     """A network and where its training stands, from where the next round of a search goes on."""
 
     network: BaseBP
     state: State
+
+    @property
+    def n_iter(self) -> int:
+        """Epochs so far."""
+        return self.state.n_iter
+
+    def standing(self) -> Standing:
+        """Return where it stands, where the loss decides on the halt."""
+        network: Any = self.network
+        optimizer = network._optimizer
+        first, second = (
+            None if vector is None else vector.flat
+            for vector in (optimizer.first, optimizer.second)
+        )
+        return Standing(
+            network._weights.flat,
+            first,
+            second,
+            self.state.order,
+            np.array(words_of(self.state.random_state)),
+            network.best_loss_,
+            network._no_improvement_count,
+            self.state.goes_on,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         # The padding is this processor's.

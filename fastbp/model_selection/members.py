@@ -1,7 +1,8 @@
 """Which fits are done in families, and what is known of each ahead.
 
-A family's networks are trained and judged without Python in between (`families.py`). So nothing may
-be asked of them that is Python's to do, as a scorer of the user's, early stopping, or a time limit.
+A family's networks are trained without Python in between (`families.py`). So nothing may be asked
+of their training that is Python's to do, as early stopping or a time limit. They are judged by
+their outputs: in compiled code where the accuracy is asked for, by other scorers afterwards.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,12 +20,13 @@ from fastbp.estimators.base import BaseBP
 from fastbp.model_selection.evaluation import (
     Evaluator,
     asks_for_accuracy,
+    asks_for_predictions_only,
     judged_parts,
     number_labels,
     set_parameters,
     why_not_here,
 )
-from fastbp.model_selection.fits import Fit, find_network
+from fastbp.model_selection.fits import Fit, Kept, find_network
 from fastbp.model_selection.folds import Fold
 from fastbp.network import Weights
 from fastbp.samples import Rows, Samples, as_rows, number_rows
@@ -51,6 +53,22 @@ class Candidate:
 
     network: BaseBP  # of its parameters
     optimizer: Optimizer
+    hidden: tuple[int, ...]  # units of its layers
+    names: tuple[str, ...]  # of their activations
+    loss: str  # as the engine knows it
+    is_counted: bool  # judged by the accuracy
+
+
+@dataclass(eq=False)
+class Form:
+    """What the fits of a fold have in common whose networks are built alike."""
+
+    n_samples: int  # to learn from
+    batch_size: int
+    shape: Weights  # of these units and this dtype
+    names: tuple[str, ...]  # of the activations
+    judged: Rows  # that they are judged by, those of test first
+    kind: tuple[Any, ...]  # what is alike in a family: the shape, and how the data are taken
 
 
 @dataclass(eq=False)
@@ -61,19 +79,9 @@ class Member:
     fit: Fit
     candidate: Candidate
     fold: Fold
-    n_samples: int  # to learn from
-    batch_size: int
-    shape: Weights  # of these units and this dtype
-    names: tuple[str, ...]  # of the activations
-    judged: Rows  # that it is judged by, those of test first
-
-    @property
-    def kind(self) -> tuple[Any, ...]:
-        """What is alike in a family: the shape, and how the data are taken."""
-        samples, (loss, _) = self.fold.samples, self.candidate.network._engine_loss()
-        data = self.batch_size, *samples.kind(), samples.labels is None, loss
-        judged = Samples(self.judged.X).kind()
-        return self.shape.units, self.shape.dtype, self.names, data, judged
+    form: Form
+    kept: Kept | None  # what it goes on from
+    n_epochs: int  # that it is trained for at the most
 
     @property
     def seed(self) -> Any:
@@ -83,23 +91,35 @@ class Member:
     @property
     def cost(self) -> float:
         """Return about how many multiply-adds it takes."""
-        return float(count_weights(self.shape) * self.n_samples * self.candidate.network.max_iter)
+        return float(count_weights(self.form.shape) * self.form.n_samples * self.n_epochs)
 
     @property
     def steps_per_epoch(self) -> int:
         """Mini-batches."""
-        return -(-self.n_samples // self.batch_size)
+        return -(-self.form.n_samples // self.form.batch_size)
 
     @property
     def n_steps(self) -> int:
         """Mini-batches in all."""
-        return int(self.candidate.network.max_iter) * self.steps_per_epoch
+        return self.n_epochs * self.steps_per_epoch
+
+    @property
+    def steps_taken(self) -> int:
+        """Mini-batches before."""
+        return self.kept.n_iter * self.steps_per_epoch if self.kept else 0
+
+    @property
+    def n_outputs_kept(self) -> int:
+        """Numbers that it is judged by afterwards."""
+        form = self.form
+        return 0 if self.candidate.is_counted else len(form.judged) * form.shape.units[-1]
 
     @property
     def n_bytes(self) -> int:
         """About what it takes in a family."""
-        max_iter = int(self.candidate.network.max_iter)
-        return 3 * self.shape.flat.nbytes + 8 * self.n_samples + 16 * max_iter + 4096
+        shape = self.form.shape
+        kept = 3 * shape.flat.nbytes + self.n_outputs_kept * shape.dtype.itemsize
+        return kept + 8 * self.form.n_samples + 16 * self.n_epochs + 4096
 
     def labels(self) -> Array:
         """Return the numbers of the classes of the rows that it is judged by."""
@@ -110,8 +130,7 @@ class Member:
 
 def recruit(evaluator: Evaluator, fits: Sequence[Fit]) -> tuple[list[list[Member]], list[int]]:
     """Return the members of each family among some fits, and the numbers of the other fits."""
-    candidates: dict[int, Candidate | None] = {}
-    make_shape = cache(Weights)  # alike ones are one
+    recruiter = _Recruiter(evaluator)
     families: dict[Any, list[Member]] = {}
     transformed = {id(fit.data): fit.X for fit in fits if fit.has_steps}
     are_few = sum(map(_count_numbers, transformed.values())) <= MOST_TRANSFORMED
@@ -120,93 +139,101 @@ def recruit(evaluator: Evaluator, fits: Sequence[Fit]) -> tuple[list[list[Member
     for number, fit in enumerate(fits):
         member = None
         if not fit.has_steps or (are_few and (fit.data.folds or monotonic() < until)):
-            member = _recruit(evaluator, number, fit, candidates, make_shape)
+            member = recruiter.recruit(number, fit)
         if member is None:
             others.append(number)
         else:
-            families.setdefault(member.kind, []).append(member)
+            families.setdefault(member.form.kind, []).append(member)
     return list(families.values()), others
 
 
-def _recruit(
-    evaluator: Evaluator,
-    number: int,
-    fit: Fit,
-    candidates: dict[int, Candidate | None],
-    make_shape: Callable[..., Weights],
-) -> Member | None:
-    """Return a fit as a member, None where it cannot be one or goes wrong."""
-    if fit.kept is not None or fit.asked.get("return_estimator") or why_not_here(fit):
-        return None
-    key = id(fit.asked.get("parameters"))
-    try:
-        if key not in candidates:
-            candidates[key] = _make_candidate(evaluator, fit)
-        candidate = candidates[key]
+class _Recruiter:
+    """Sees which fits can be members; what they have in common is looked at once."""
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._candidates: dict[int, Candidate | None] = {}
+        self._forms: dict[Any, Form | None] = {}
+        self._make_shape: Callable[..., Weights] = cache(Weights)  # alike ones are one
+
+    def recruit(self, number: int, fit: Fit) -> Member | None:
+        """Return a fit as a member, None where it cannot be one or goes wrong."""
+        if fit.asked.get("return_estimator") or why_not_here(fit):
+            return None
+        try:
+            return self._recruit(number, fit)
+        except Exception:  # it is raised again where the fit is done by itself
+            return None
+
+    def _recruit(self, number: int, fit: Fit) -> Member | None:
+        key = id(fit.asked.get("parameters"))
+        if key not in self._candidates:
+            self._candidates[key] = self._make_candidate(fit)
+        candidate = self._candidates[key]
         if candidate is None:
             return None
-        return _make_member(evaluator, number, fit, candidate, make_shape)
-    except Exception:  # it is raised again where the fit is done by itself
-        return None
+        if fit.has_steps:  # which are fitted as the fit has them
+            set_parameters(fit.estimator, fit.parameters)
+        network = candidate.network
+        fold = self._evaluator.fold(fit, network)
+        built = id(fold), candidate.hidden, candidate.names, candidate.loss, network.batch_size
+        if built not in self._forms:
+            self._forms[built] = self._make_form(fit, candidate, fold)
+        form = self._forms[built]
+        if form is None:
+            return None
+        n_epochs = int(network.max_iter) - (fit.kept.n_iter if fit.kept else 0)
+        member = Member(number, fit, candidate, fold, form, fit.kept, n_epochs)
+        return member if 0 < member.n_steps <= MOST_STEPS else None
 
+    def _make_candidate(self, fit: Fit) -> Candidate | None:
+        network = find_network(set_parameters(clone(fit.estimator), fit.parameters))
+        if network is None:
+            return None
+        self._evaluator.validate(network, fit)
+        network.n_jobs = 1
+        is_plain = (
+            network.solver in STOCHASTIC_SOLVERS
+            and network.max_iter <= MOST_EPOCHS
+            and network.max_time is None
+            and network.clip_norm is None
+            and not (network.early_stopping or network.warm_start or network.verbose)
+            and not any(network._check_regularisation())
+            and isinstance(_seed(fit, network), Integral)
+        )
+        is_counted = asks_for_accuracy(fit, network)
+        if not (is_plain and (is_counted or asks_for_predictions_only(fit.asked["scorer"]))):
+            return None
+        optimizer = network._make_optimizer()
+        if not (isinstance(optimizer.schedule, str) and optimizer.schedule in SCHEDULES):
+            return None
+        hidden, names = network._check_network()
+        loss, _ = network._engine_loss()
+        return Candidate(network, optimizer, tuple(hidden), names, loss, is_counted)
 
-def _make_candidate(evaluator: Evaluator, fit: Fit) -> Candidate | None:
-    network = find_network(set_parameters(clone(fit.estimator), fit.parameters))
-    if network is None or not asks_for_accuracy(fit, network):
-        return None
-    evaluator.validate(network, fit)
-    network.n_jobs = 1
-    is_plain = (
-        network.solver in STOCHASTIC_SOLVERS
-        and network.max_iter <= MOST_EPOCHS
-        and network.max_time is None
-        and network.clip_norm is None
-        and not (network.early_stopping or network.warm_start or network.verbose)
-        and not any(network._check_regularisation())
-        and isinstance(_seed(fit, network), Integral)
-    )
-    if not is_plain:
-        return None
-    optimizer = network._make_optimizer()
-    goes_by_steps = isinstance(optimizer.schedule, str) and optimizer.schedule in SCHEDULES
-    return Candidate(network, optimizer) if goes_by_steps else None
-
-
-def _make_member(
-    evaluator: Evaluator,
-    number: int,
-    fit: Fit,
-    candidate: Candidate,
-    make_shape: Callable[..., Weights],
-) -> Member | None:
-    network: Any = candidate.network
-    if fit.has_steps:  # which are fitted as the fit has them
-        set_parameters(fit.estimator, fit.parameters)
-    fold = evaluator.fold(fit, network)
-    fold.tell(network)
-    X, judged = fold.samples.X, _rows_of(fold, judged_parts(fit))
-    if not (type(X) is type(judged.X) is np.ndarray):
-        return None
-    n_samples = X.shape[0] if fold.rows is None else len(fold.rows)
-    is_clipped = not isinstance(network.batch_size, str) and network.batch_size > n_samples
-    if len(network.classes_) < 2 or is_clipped:
-        return None
-    hidden, names = network._check_network()
-    n_judged = judged.X.shape[0]
-    numbers = number_rows(n_judged) if judged.numbers is None else judged.numbers
-    member = Member(
-        number,
-        fit,
-        candidate,
-        fold,
-        n_samples,
-        network._choose_batch_size(n_samples),
-        make_shape((X.shape[1], *hidden, network.n_outputs_), network._choose_dtype(X, True)),
-        (*names, network._choose_out_activation()),
-        Rows(judged.X, as_rows(numbers, n_judged)),
-    )
-    is_small = member.n_steps <= MOST_STEPS and member.batch_size <= CHUNK_ROWS
-    return member if is_small and not any(member.shape.large) else None
+    def _make_form(self, fit: Fit, candidate: Candidate, fold: Fold) -> Form | None:
+        network: Any = candidate.network
+        fold.tell(network)
+        X, judged = fold.samples.X, _rows_of(fold, judged_parts(fit))
+        if not (type(X) is type(judged.X) is np.ndarray):
+            return None
+        n_samples = X.shape[0] if fold.rows is None else len(fold.rows)
+        is_clipped = not isinstance(network.batch_size, str) and network.batch_size > n_samples
+        if len(getattr(network, "classes_", X)) < 2 or is_clipped:
+            return None
+        n_judged = judged.X.shape[0]
+        numbers = number_rows(n_judged) if judged.numbers is None else judged.numbers
+        judged = Rows(judged.X, as_rows(numbers, n_judged))
+        batch_size = network._choose_batch_size(n_samples)
+        units, dtype = (*candidate.hidden, network.n_outputs_), network._choose_dtype(X, True)
+        shape = self._make_shape((X.shape[1], *units), dtype)
+        if batch_size > CHUNK_ROWS or any(shape.large):
+            return None
+        names = *candidate.names, network._choose_out_activation()
+        data = batch_size, *fold.samples.kind(), fold.samples.labels is None, candidate.loss
+        of_judged = *Samples(judged.X).kind(), candidate.is_counted
+        kind = shape.units, shape.dtype, names, data, of_judged
+        return Form(n_samples, batch_size, shape, names, judged, kind)
 
 
 def _rows_of(fold: Fold, parts: Sequence[str]) -> Rows:
@@ -214,10 +241,11 @@ def _rows_of(fold: Fold, parts: Sequence[str]) -> Rows:
     if len(parts) == 1:
         return fold.test.rows
     if fold.both is None:  # what steps have made of each
-        both = [fold.judged(part).rows.X for part in parts]
-        if not all(type(X) is np.ndarray for X in both):
-            return fold.test.rows
-        fold.both = Rows(np.concatenate(both))
+        both = [fold.judged(part).rows for part in parts]
+        for rows in both:
+            if type(rows.X) is not np.ndarray:
+                return rows
+        fold.both = Rows(np.concatenate([rows.X for rows in both]))
     return fold.both
 
 

@@ -1,0 +1,110 @@
+"""What families leave for the next round of a search."""
+
+from functools import cached_property
+from typing import Any
+
+from fastbp.estimators.base import BaseBP
+from fastbp.model_selection.evaluation import set_parameters
+from fastbp.model_selection.fits import Kept, Standing, find_network
+from fastbp.model_selection.tables import Tables
+from fastbp.network import Weights
+from fastbp.randomness import make_random_state, words_of
+from fastbp.training.engine import Epochs
+from fastbp.training.stochastic import State, take_note
+
+__all__ = ["Survivor"]
+
+
+class Survivor(Kept):
+    """A network of a family, made only where it goes on outside of families.
+
+    Parameters
+    ----------
+    tables : Tables
+    k : int
+        Its row.
+    seconds : float
+        How long it was trained.
+    """
+
+    def __init__(self, tables: Tables, k: int, seconds: float) -> None:
+        self._tables: Tables | None = tables  # until it is made
+        self._k, self._seconds = k, seconds
+
+    def __reduce__(self) -> Any:
+        # To another process it goes as what it stands for.
+        return _itself, (Kept(self.network, self.state),)
+
+    @property
+    def network(self) -> BaseBP:  # type: ignore[override]
+        """The network."""
+        return self._made[0]
+
+    @property
+    def state(self) -> State:  # type: ignore[override]
+        """Where its training stands."""
+        return self._made[1]
+
+    @property
+    def n_iter(self) -> int:
+        """Epochs so far."""
+        if self._tables is None:
+            return super().n_iter
+        before = self._tables.members[self._k].kept
+        return self._tables.n_epochs(self._k) + (before.n_iter if before else 0)
+
+    def standing(self) -> Standing:
+        """Return where it stands."""
+        return super().standing() if self._tables is None else self._tables.standing(self._k)
+
+    @cached_property
+    def _made(self) -> tuple[BaseBP, State]:
+        assert self._tables is not None
+        made = _make(self._tables, self._k, self._seconds)
+        self._tables = None
+        return made
+
+
+def _itself(kept: Kept) -> Kept:
+    return kept
+
+
+def _make(tables: Tables, k: int, seconds: float) -> tuple[BaseBP, State]:
+    """Return a network as its training in a family has left it, and what that can go on from."""
+    member, standing, n_epochs = tables.members[k], tables.standing(k), tables.n_epochs(k)
+    network: Any
+    if member.kept:
+        network, state = member.kept.network, member.kept.state
+        network.max_iter = member.candidate.network.max_iter
+    else:
+        network = find_network(set_parameters(member.fit.estimator, member.fit.parameters))
+        member.fold.tell(network)
+        network._start_afresh(Weights(member.form.shape.units, member.form.shape.dtype))
+        network._optimizer = network._make_optimizer()
+        state = State(member.fold.order(), make_random_state(0))
+    optimizer, first_step = network._optimizer, member.steps_taken
+    optimizer.begin(network._weights, member.steps_per_epoch, network.max_iter)
+    optimizer.steps_taken = first_step + n_epochs * member.steps_per_epoch
+    vectors = optimizer.first, optimizer.second
+    network._weights.flat[...] = standing.weights
+    for vector, values in zip(vectors, (standing.first, standing.second), strict=True):
+        if vector is not None:
+            vector.flat[...] = values
+    words_of(state.random_state)[:] = standing.words.tolist()
+    state.order[...] = standing.order
+    state.goes_on = standing.goes_on
+    state.seconds += seconds
+    last_steps = range(
+        first_step + member.steps_per_epoch - 1, optimizer.steps_taken, member.steps_per_epoch
+    )
+    epochs = Epochs(
+        tables.losses[k, :n_epochs].tolist(),
+        tables.norms[k, :n_epochs].tolist(),
+        last_steps,
+        seconds / max(1, n_epochs),
+    )
+    progress = network._take_up_progress()
+    take_note(optimizer, progress, state, epochs, tables.watches[k], {})
+    network._keep_progress(progress)
+    network.n_iter_ = state.n_iter
+    return network, state

@@ -1,0 +1,260 @@
+"""What the networks of a family begin with and come to: a row for each in all arrays.
+
+Beside the arrays there is a table of integers: those of the plans for training and for prediction
+that differ from network to network, as the addresses of its rows. What a thread works by are plans
+of its own, into which it writes the next network's integers (`kernels/family.py`).
+"""
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import numpy as np
+from numpy.random import RandomState
+from numpy.typing import NDArray
+
+from fastbp.kernels import family as kernel
+from fastbp.kernels.arrays import (
+    BEST_LOSS,
+    ENDED,
+    HALTED,
+    LOSS_PARAMETER,
+    N_TOTALS,
+    PATIENCE,
+    SQUARES,
+    TOLERANCE,
+    WAITED,
+)
+from fastbp.kernels.plan import Plan, address_of
+from fastbp.kernels.shuffle import generator_addresses
+from fastbp.model_selection.fits import Standing
+from fastbp.model_selection.members import Member
+from fastbp.network import Weights, aligned_rows, transpose_weights
+from fastbp.randomness import WORDS, borrowed_random_state, words_of
+from fastbp.samples import Samples, row_type
+from fastbp.training.engine import sum_squares
+
+__all__ = ["Tables"]
+
+Array = NDArray[Any]
+
+
+class Tables:
+    """The arrays of a family.
+
+    Parameters
+    ----------
+    members : list of Member
+        Of one kind, in the order of the rows.
+    training, prediction : Plan
+        Of networks of this kind; they are written into.
+
+    Attributes
+    ----------
+    columns : ndarray
+        The places of those integers of the plans that differ, first of that for training.
+    values : ndarray of shape (n_networks, n_columns)
+        The integers.
+    n_training : int
+        How many of the columns are of the plan for training.
+    """
+
+    def __init__(self, members: list[Member], training: Plan, prediction: Plan) -> None:
+        self.members, self._shape = members, members[0].form.shape
+        self._scratch = Weights(self._shape.units, self._shape.dtype)
+        self._alive: list[Any] = []  # what the integers point to
+        self._make_rows()
+        of_training = self._tabulate_training(training)
+        of_prediction = self._tabulate_prediction(prediction)
+        self.n_training = len(of_training[0])
+        self.columns = np.concatenate([of_training[0], of_prediction[0]])
+        self.values = np.ascontiguousarray(np.hstack([of_training[1], of_prediction[1]]))
+
+    # What they come to -------------------------------------------------------------------------
+
+    def n_epochs(self, k: int) -> int:
+        """Return how many epochs network k has been trained for."""
+        return int(self.watches[k, ENDED])
+
+    def standing(self, k: int) -> Standing:
+        """Return where the training of network k stands; the arrays are not copied."""
+        member, size, watch = self.members[k], self._shape.flat.size, self.watches[k]
+        rule = member.candidate.optimizer.rule()
+        first, second = (
+            rows[k, :size] if rule[name].size else None
+            for name, rows in (("first", self.first), ("second", self.second))
+        )
+        return Standing(
+            self.parameters[k, :size],
+            first,
+            second,
+            self.orders[k, : member.form.n_samples],
+            self.states[k, :WORDS],
+            float(watch[BEST_LOSS]),
+            int(watch[WAITED]),
+            bool(watch[HALTED] == 0),
+        )
+
+    def outputs(self, k: int) -> Array:
+        """Return the outputs of network k for the rows that it is judged by."""
+        member = self.members[k]
+        rows: Array = self._outputs[k, : member.n_outputs_kept]
+        return rows.reshape(len(member.form.judged), -1)
+
+    # How they begin ----------------------------------------------------------------------------
+
+    def _make_rows(self) -> None:
+        members, n, dtype = self.members, len(self.members), self._shape.dtype
+        size = self._shape.flat.size
+        n_epochs = max(member.n_epochs for member in members)
+        n_samples = max(member.form.n_samples for member in members)
+        rows = row_type(members[0].fold.samples.X.shape[0])
+        self.parameters, self.first, self.second = (aligned_rows(n, size, dtype) for _ in range(3))
+        self.orders = aligned_rows(n, n_samples, rows)
+        self.states = aligned_rows(n, WORDS, np.uint32)
+        self._generators = np.tile(generator_addresses(RandomState(0)), (n, 1))
+        self._generators[:, 1] = _rows_at(self.states)
+        self.losses, self.norms = (aligned_rows(n, n_epochs, np.float64) for _ in range(2))
+        self.watches = aligned_rows(n, kernel.WATCH_ROW, np.float64)
+        self.counts = np.zeros((n, kernel.N_COUNTS))
+        self._outputs = aligned_rows(n, max(member.n_outputs_kept for member in members), dtype)
+        self._totals = np.zeros((n, N_TOTALS))
+        self.jobs = np.zeros((n, kernel.N_OF_JOB), np.int64)
+        self.jobs[:, kernel.TOTALS] = _rows_at(self._totals)
+        self.jobs[:, kernel.FIRST_STEP] = [member.steps_taken for member in members]
+        self.jobs[:, kernel.CHUNKS] = [member.n_steps for member in members]
+        self.jobs[:, kernel.TEST_ROWS] = [len(member.fold.test.rows) for member in members]
+        networks = [member.candidate.network for member in members]
+        self.watches[:, TOLERANCE] = [network.tol for network in networks]
+        self.watches[:, PATIENCE] = [network.n_iter_no_change for network in networks]
+        self._totals[:, LOSS_PARAMETER] = [network._engine_loss()[1] for network in networks]
+
+    def _alike(self, key: Callable[[Member], Hashable]) -> list[tuple[Member, list[int]]]:
+        """Return a member of each kind by some key, and the rows of all of the kind."""
+        found: dict[Hashable, list[int]] = {}
+        for k, member in enumerate(self.members):
+            found.setdefault(key(member), []).append(k)
+        return [(self.members[ks[0]], ks) for ks in found.values()]
+
+    def _tabulate_training(self, plan: Plan) -> tuple[Array, Array]:
+        """Return columns and values of the plan for training."""
+        table = np.zeros((len(self.members), len(plan.integers)), np.int64)
+        data, solver, run = (_slice(plan.span(name)) for name in ("data", "solver", "run"))
+        for member, ks in self._alike(lambda member: id(member.fold)):
+            arrays = member.fold.samples.bundle(self._shape.dtype)._asdict()
+            arrays["order"] = self.orders[0, : member.form.n_samples]
+            plan.set("data", **arrays)
+            table[ks, data] = plan.integers[data]
+            self.orders[ks, : member.form.n_samples] = member.fold.order()
+            self._alive.append(arrays)
+        for member, ks in self._alike(_rules_key):
+            rules = self._rules_of(member)
+            plan.set("solver", **rules)
+            table[ks, solver] = plan.integers[solver]
+            self._alive.append(rules)
+        for member, ks in self._alike(_start_key):
+            self._begin(member, ks, plan)
+        rows_of_run = {"losses": self.losses, "norms": self.norms, "watch": self.watches}
+        plan.set("run", **{name: rows[0] for name, rows in rows_of_run.items()})
+        table[:, run] = plan.integers[run]
+        for bundle, field, rows in (
+            ("network", "parameters", self.parameters),
+            ("data", "order", self.orders),
+            ("data", "generator", self._generators),
+            ("solver", "first", self.first),
+            ("solver", "second", self.second),
+            *(("run", name, rows) for name, rows in rows_of_run.items()),
+        ):
+            table[:, plan.place(bundle, field)] = _rows_at(rows)
+        shuffles = [member.candidate.network.shuffle for member in self.members]
+        table[shuffles, plan.place("data", "generator") + 1] = self._generators.shape[1]
+        columns = [plan.place("network", "parameters")]
+        columns += [i for name in ("data", "solver", "run") for i in plan.span(name)]
+        return np.array(columns), table[:, columns]
+
+    def _rules_of(self, member: Member) -> dict[str, Any]:
+        """Return the fields of `Solver` for a candidate; its vectors are those of the first row."""
+        optimizer = member.candidate.optimizer
+        optimizer.begin(self._shape, member.steps_per_epoch, member.candidate.network.max_iter)
+        optimizer.steps_taken = member.steps_taken
+        rules = optimizer.rule() | optimizer.next_steps(member.n_steps)
+        for name, rows in (("first", self.first), ("second", self.second)):
+            if rules[name].size:
+                rules[name] = rows[0, : self._shape.flat.size]
+        return rules
+
+    def _begin(self, member: Member, ks: list[int], plan: Plan) -> None:
+        """Write down what networks begin with that are drawn by one seed, or that one goes on."""
+        start = member.kept.standing() if member.kept else self._draw(member)
+        weights = self._scratch
+        weights.flat[...] = start.weights
+        plan.set("network", parameters=weights.flat)
+        transpose_weights(plan.network)
+        mirror = plan.network.transposed.copy()
+        self._alive.append(mirror)
+        self.jobs[ks, kernel.MIRROR] = address_of(mirror)
+        self._totals[ks, SQUARES] = sum_squares(weights)
+        for rows, values in (
+            (self.parameters, start.weights),
+            (self.first, start.first),
+            (self.second, start.second),
+            (self.orders, start.order),
+            (self.states, start.words),
+        ):
+            if values is not None:
+                rows[ks, : values.size] = values
+        self.watches[ks, BEST_LOSS], self.watches[ks, WAITED] = start.best_loss, start.waited
+        self.watches[ks, HALTED] = not start.goes_on
+
+    def _draw(self, member: Member) -> Standing:
+        """Return where a training begins."""
+        network, units = member.candidate.network, self._shape.units
+        with borrowed_random_state(member.seed) as random_state:
+            weights = network._draw(units, member.candidate.names, random_state, self._shape.dtype)
+            words = np.array(words_of(random_state))
+        return Standing(weights.flat, None, None, None, words, np.inf, 0, True)
+
+    def _tabulate_prediction(self, plan: Plan) -> tuple[Array, Array]:
+        """Return columns and values of the plan for prediction."""
+        table = np.zeros((len(self.members), len(plan.integers)), np.int64)
+        data, out = _slice(plan.span("data")), plan.place("run", "out")
+        watch = plan.place("run", "watch")
+        for member, ks in self._alike(lambda member: id(member.fold)):
+            judged = member.form.judged
+            labels = member.labels() if member.candidate.is_counted else None
+            arrays = Samples(judged.X, labels=labels).bundle(self._shape.dtype)._asdict()
+            arrays["order"] = judged.numbers
+            plan.set("data", **arrays)
+            table[ks, data] = plan.integers[data]
+            table[ks, out + 1] = len(judged)
+            self._alive.append(arrays)
+        for place, rows in (
+            (plan.place("network", "parameters"), self.parameters),
+            (watch, self.counts),
+            (out, self._outputs),
+        ):
+            table[:, place] = _rows_at(rows)
+        table[:, watch + 1] = kernel.N_COUNTS
+        columns = [plan.place("network", "parameters"), *plan.span("data"), watch, watch + 1]
+        if not self.members[0].candidate.is_counted:  # else each thread overwrites its own
+            columns += [out, out + 1]
+        return np.array(columns), table[:, columns]
+
+
+def _rules_key(member: Member) -> Hashable:
+    return id(member.candidate), member.steps_per_epoch, member.steps_taken
+
+
+def _start_key(member: Member) -> Hashable:
+    network = member.candidate.network
+    if member.kept:
+        return id(member.kept)
+    return member.seed, str(network.activation), network.init
+
+
+def _slice(span: range) -> slice:
+    return slice(span.start, span.stop)
+
+
+def _rows_at(rows: Array) -> Array:
+    """Return the addresses of the rows of a matrix."""
+    return address_of(rows) + rows.strides[0] * np.arange(len(rows))
