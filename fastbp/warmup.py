@@ -55,7 +55,8 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
         list(engine.train(number_rows(len(X)), 1, optimizer))
         prediction = Predictor(weights).prepare(_NAMES, X, n_jobs=1)
         prediction()
-        family.addresses_of(engine.plan, prediction.plan, engine.address, prediction.address)
+        compiled = engine.address, prediction.address, prediction.address
+        family.addresses_of((engine.plan, prediction.plan, prediction.plan), compiled)
         largest_function(dtype)
         product_addresses(dtype)
         subset_addresses(dtype)

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 from searches import CLASSIFIER, LONER, OURS, STOCK, assert_same, halving_search
-from sklearn import config_context
+from sklearn import config_context, get_config
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning, UndefinedMetricWarning
@@ -20,8 +20,9 @@ from fastbp import BPClassifier, BPRegressor
 from fastbp.callbacks import TimeLimit
 from fastbp.kernels import jit
 from fastbp.model_selection import backend, families, members
-from fastbp.model_selection.fits import Kept
+from fastbp.model_selection.fits import Kept, put_training_state_back, take_apart
 from fastbp.model_selection.survivors import Survivor
+from fastbp.threads import cancelled_by
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -43,6 +44,20 @@ GRIDS = {
     "halts": {"tol": [0.0, 0.1], "n_iter_no_change": [1, 3], "max_iter": [1, 30]},
     "penalties": {"l1": [0, 0.1], "label_smoothing": [0, 0.2]},
     "kinds": {"dtype": ["float32", "float64"], "loss": ["log_loss", "squared_error"]},
+    "stopping": {
+        "early_stopping": [True],
+        "n_iter_no_change": [1, 3],
+        "validation_fraction": [0.1, 0.3],
+        "tol": [0.0, 0.05],
+        "max_iter": [1, 40],
+    },
+    "validation": {
+        "early_stopping": [True],
+        "random_state": [1, 2],
+        "batch_size": [5, 40, "auto"],
+        "shuffle": [True, False],
+        "solver": ["adam", "sgd"],
+    },
     "classes": {"class_weight": ["balanced", {0: 3.0}, None]},
 }
 
@@ -58,7 +73,8 @@ def in_families(monkeypatch):
     counts, run = [], backend.run_families
 
     def count(found, n_workers, done):
-        counts.append(sum(map(len, found)))
+        if found:
+            counts.append(sum(map(len, found)))
         return run(found, n_workers, done)
 
     monkeypatch.setattr(backend, "run_families", count)
@@ -130,7 +146,9 @@ def test_folds_of_different_lengths(in_families):
     "parameters",
     [
         {"solver": "lbfgs"},
-        {"early_stopping": True},
+        {"early_stopping": True, "scoring": "f1_macro"},
+        {"early_stopping": True, "class_weight": "balanced"},
+        {"early_stopping": True, "scoring": "loss"},
         {"learning_rate": "adaptive", "solver": "sgd"},
         {"learning_rate": "invscaling", "solver": "sgd"},
         {"learning_rate": "plateau"},
@@ -150,6 +168,24 @@ def test_who_is_in_no_family(parameters, in_families):
     grid = {"alpha": [0.1, 1.0]}
     assert_the_same_one_by_one(OURS.GridSearchCV(network, grid, cv=2), *small_iris())
     assert in_families == []
+
+
+@pytest.mark.filterwarnings(
+    "ignore:Failed candidates", "ignore:(?s).*fits failed", "ignore:F-score"
+)
+def test_who_can_be_validated(in_families):
+    """Classes of which samples can be drawn, without weights."""
+    X, y = small_iris()
+    grid = {"early_stopping": [True], "validation_fraction": [0.001, 0.3]}
+    search = OURS.GridSearchCV(CLASSIFIER, grid, cv=2, refit=False, scoring="f1_macro")
+    scores = assert_the_same_one_by_one(search, X, y).cv_results_["mean_test_score"]
+    assert np.isfinite(scores).tolist() == [False, True]
+    assert in_families == [2]
+    assert_the_same_one_by_one(search, X, np.eye(3, dtype=int)[y])
+    assert_the_same_one_by_one(search, X, y, sample_weight=np.ones(len(y)))
+    search.set_params(estimator=BPRegressor(max_iter=8, random_state=0), scoring="r2")
+    assert_the_same_one_by_one(search, X, y)
+    assert in_families == [2]
 
 
 def test_layers_for_blas_are_in_none(matmul, in_families):
@@ -280,7 +316,7 @@ def test_steps_before_the_network(in_families, monkeypatch):
     grid = {
         "scale__with_mean": [True, False],
         "net__hidden_layer_sizes": [3, 4],
-        "net__early_stopping": [False, True],
+        "net__clip_norm": [None, 1e3],
     }
     search = OURS.GridSearchCV(pipeline, grid, cv=3, refit=False, n_jobs=2)
     assert_the_same_one_by_one(search, *small_iris())
@@ -300,7 +336,7 @@ def test_steps_before_the_network(in_families, monkeypatch):
 
 
 def test_families_and_others_in_one_search(in_families):
-    grid = {"alpha": [0.1, 1.0], "early_stopping": [False, True], "hidden_layer_sizes": [3, 4]}
+    grid = {"alpha": [0.1, 1.0], "clip_norm": [None, 1e3], "hidden_layer_sizes": [3, 4]}
     assert_the_same_one_by_one(OURS.GridSearchCV(CLASSIFIER, grid, cv=2, n_jobs=2), *small_iris())
     assert in_families == [8]
 
@@ -462,6 +498,52 @@ def test_what_is_left_goes_to_another_process_as_any_other():
         np.testing.assert_array_equal(mine.network._weights.flat, theirs.network._weights.flat)
         np.testing.assert_array_equal(mine.state.order, theirs.state.order)
         assert mine.state.random_state.randint(99) == theirs.state.random_state.randint(99)
+
+
+def send_to(worker, monkeypatch):
+    """Have batches of fits done by a function in place of a worker of another backend."""
+
+    def do(self, numbers, fits, done):
+        sent, shared = pickle.loads(pickle.dumps(take_apart(fits)))
+        batch = shared, list(enumerate(sent)), get_config(), list(warnings.filters)
+        for i, result, kept in worker(*batch)[0]:
+            fits[i].kept = kept
+            done(i, put_training_state_back(result))
+
+    monkeypatch.setattr(backend.SideBySide, "_do_here", do)
+
+
+@pytest.mark.parametrize("make", [mixed_halving, plain_halving])
+def test_batches_in_workers(make, in_families, monkeypatch):
+    """They are done in families where they can be, and what these leave goes back and forth."""
+    X, y = small_iris()
+    here = make().fit(X, y).cv_results_
+    done_here, in_families[:] = list(in_families), []
+    send_to(backend.evaluate_batch, monkeypatch)
+    assert_same(make().fit(X, y).cv_results_, here)
+    assert in_families == done_here
+
+
+def test_a_batch_that_nobody_waits_for_is_given_up(in_families, monkeypatch):
+    """Before any network has ended."""
+    nobody_waits, before = threading.Event(), set(threading.enumerate())
+
+    def give_up(*batch):
+        nobody_waits.set()
+        with cancelled_by(nobody_waits):
+            results, _ = backend.evaluate_batch(*batch)
+        given_up.append(results)
+        raise KeyboardInterrupt
+
+    given_up = []
+    send_to(give_up, monkeypatch)
+    slow = {"hidden_layer_sizes": (200, 200), "batch_size": 4, "max_iter": 1000}
+    network = BPClassifier(**slow, tol=0.0, n_iter_no_change=10**6, random_state=0)
+    with pytest.raises(KeyboardInterrupt):
+        OURS.GridSearchCV(network, {"alpha": [0.1]}, cv=2).fit(*small_iris())
+    assert given_up == [[]]
+    assert in_families == [2]
+    wait_for_all_but(before)
 
 
 def test_it_is_said_of_each_that_has_not_converged():

@@ -6,6 +6,7 @@ done. Which network is next the threads take from a counter.
 """
 
 import ctypes
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -18,18 +19,26 @@ from fastbp.kernels.jit import address, array_at, c_function, call, copy_bytes
 from fastbp.kernels.plan import Plan, bundles, plan_function
 
 __all__ = [
+    "BEST",
+    "BEST_SCORE",
     "CHUNKS",
     "FIRST_STEP",
+    "HELD_OUT",
     "IS_DONE",
     "MIRROR",
     "NEXT",
+    "N_BYTES",
     "N_COUNTS",
     "N_NANS",
     "N_OF_JOB",
     "N_SHARED",
+    "PARAMETERS",
+    "SCORE_PATIENCE",
+    "SCORE_TOLERANCE",
     "STOP",
     "TEST_ROWS",
     "TOTALS",
+    "VALIDATED_CHUNKS",
     "WATCH_ROW",
     "addresses_of",
     "do_jobs",
@@ -41,10 +50,21 @@ TOTALS = 1  # ... and of `Workspace.totals`
 FIRST_STEP = 2  # how many steps it has taken before
 CHUNKS = 3  # of its mini-batches in all epochs
 TEST_ROWS = 4  # how many of the rows that are predicted come before the others
-IS_DONE = 5  # 1 once it is
-N_OF_JOB = 6
+VALIDATED_CHUNKS = 5  # of an epoch, after each of which it is validated; 0 where it is not
+HELD_OUT = 6  # rows that it is validated by
+PARAMETERS = 7  # the address of its weights
+BEST = 8  # ... and of a copy of those with the best score
+N_BYTES = 9  # of the weights
+IS_DONE = 10  # 1 once it is
+N_OF_JOB = 11
 
-WATCH_ROW = 8  # numbers from one network's `Run.watch` to the next one's
+# The entries of a network's `watches` after those of `Run.watch`: where it is validated, training
+# halts when the score has not reached the best one so far and the tolerance for more epochs.
+BEST_SCORE = 6
+SCORE_WAITED = 7
+SCORE_TOLERANCE = 8
+SCORE_PATIENCE = 9
+WATCH_ROW = 16  # numbers from one network's to the next one's
 
 # What is counted of a job's outputs: beside these those of the rows that are decided rightly.
 N_NANS = 2  # how many are NaN
@@ -55,39 +75,63 @@ NEXT = 0  # how many jobs have been taken
 STOP = 8  # 1 where no more are to be done
 N_SHARED = 16
 
-_BEGIN, _TRAIN, _PREDICT, _COUNT = range(4)
+_BEGIN, _TRAIN, _PREDICT, _COUNT, _VALIDATE, _COUNT_VALIDATED = range(6)
+_N_FUNCTIONS = 6
 
 
 def _do_jobs(
-    shared, jobs, watches, n_jobs, columns, values, n_columns, n_training, training, prediction,
+    shared, jobs, watches, counts, n_jobs, columns, values, ends, training, prediction, validation,
     functions, first_place, at_once,
 ):  # fmt: skip
     """Do the jobs that are left.
 
-    The first `n_training` of the columns are places in the plan for training, the others in that
-    for prediction. Between two calls, of so many chunks at once, it is seen whether to stop: at
-    `first_place` are ``run.first``, ``run.last`` and ``run.first_step``, each chunk being a step.
+    The columns are places in the plan for training, up to the first end, then in that for
+    prediction, and after the second end in that for validation. Between two calls, of so many
+    chunks at once, it is seen whether to stop: at `first_place` are ``run.first``, ``run.last`` and
+    ``run.first_step``, each chunk being a step.
     """
-    shared, functions = array_at(shared, (N_SHARED,)), array_at(functions, (4,))
+    ends = array_at(ends, (3,))
+    n_columns = ends[2]
+    shared, functions = array_at(shared, (N_SHARED,)), array_at(functions, (_N_FUNCTIONS,))
     jobs, watches = array_at(jobs, (n_jobs, N_OF_JOB)), array_at(watches, (n_jobs, WATCH_ROW))
     columns, values = array_at(columns, (n_columns,)), array_at(values, (n_jobs, n_columns))
     training, prediction = array_at(training, (n_columns,)), array_at(prediction, (n_columns,))
+    validation, counts = array_at(validation, (n_columns,)), array_at(counts, (n_jobs, N_COUNTS))
     k = add(shared, NEXT, 1)
     while k < n_jobs and load(shared, STOP) == 0:
-        for j in range(n_training):
+        for j in range(ends[0]):
             training[columns[j]] = values[k, j]
-        for j in range(n_training, n_columns):
+        for j in range(ends[0], ends[1]):
             prediction[columns[j]] = values[k, j]
-        job = jobs[k]
+        for j in range(ends[1], ends[2]):
+            validation[columns[j]] = values[k, j]
+        job, watch, right = jobs[k], watches[k], counts[k]
         call(functions[_BEGIN], (address(training, 0), job[MIRROR], job[TOTALS]))
-        first, n_chunks = 0, job[CHUNKS]
-        while first < n_chunks and watches[k, HALTED] == 0 and load(shared, STOP) == 0:
-            training[first_place] = first
+        first, n_chunks, per_epoch = 0, job[CHUNKS], job[VALIDATED_CHUNKS]
+        while first < n_chunks and watch[HALTED] == 0 and load(shared, STOP) == 0:
+            last = min(first + at_once, n_chunks)
+            if per_epoch > 0:
+                last = min(last, first - first % per_epoch + per_epoch)
+            training[first_place], training[first_place + 1] = first, last
             training[first_place + 2] = job[FIRST_STEP] + first
-            first += at_once
-            training[first_place + 1] = min(first, n_chunks)
             call(functions[_TRAIN], (address(training, 0), 0, 1, 0))
+            first = last
+            if per_epoch > 0 and first % per_epoch == 0:
+                call(functions[_VALIDATE], (address(validation, 0), 0, 1, 0))
+                call(functions[_COUNT_VALIDATED], (address(validation, 0), job[HELD_OUT]))
+                score = right[0] / job[HELD_OUT]
+                right[0] = 0
+                watch[SCORE_WAITED] += 1
+                if score >= watch[BEST_SCORE] + watch[SCORE_TOLERANCE]:
+                    watch[SCORE_WAITED] = 0
+                if score > watch[BEST_SCORE]:
+                    watch[BEST_SCORE] = score
+                    copy_bytes(job[PARAMETERS], job[BEST], job[N_BYTES])
+                if watch[SCORE_WAITED] > watch[SCORE_PATIENCE]:
+                    watch[HALTED] = 1
         if load(shared, STOP) == 0:
+            if per_epoch > 0:
+                copy_bytes(job[BEST], job[PARAMETERS], job[N_BYTES])
             call(functions[_PREDICT], (address(prediction, 0), 0, 1, 0))
             call(functions[_COUNT], (address(prediction, 0), job[TEST_ROWS]))
             add(job, IS_DONE, 1)
@@ -123,12 +167,22 @@ def _count(plan, test_rows):
         result[np.int64(i >= test_rows)] += decided == labels[i]
 
 
-def addresses_of(training: Plan, prediction: Plan, train: int, predict: int) -> Any:
-    """Compile, or load, what `do_jobs` calls for plans of these types; return all addresses."""
-    addresses = np.zeros(4, np.int64)
+def addresses_of(plans: Sequence[Plan], compiled: Sequence[int]) -> Any:
+    """Return the addresses of all that `do_jobs` calls.
+
+    Parameters
+    ----------
+    plans : sequence of Plan
+        For training, prediction and validation.
+    compiled : sequence of int
+        The addresses of what does these.
+    """
+    training, prediction, validation = plans
+    addresses = np.zeros(_N_FUNCTIONS, np.int64)
     addresses[_BEGIN] = plan_function(_begin, training.type, 2)
     addresses[_COUNT] = plan_function(_count, prediction.type, 1)
-    addresses[_TRAIN], addresses[_PREDICT] = train, predict
+    addresses[_COUNT_VALIDATED] = plan_function(_count, validation.type, 1)
+    addresses[[_TRAIN, _PREDICT, _VALIDATE]] = compiled
     return addresses
 
 
@@ -137,8 +191,8 @@ def do_jobs() -> Any:
     """Compile, or load, `_do_jobs`; it is called with addresses in place of arrays."""
     integers, numbers, i64 = types.CPointer(types.int64), types.CPointer(types.float64), types.int64
     kinds = (
-        integers, integers, numbers, i64, integers, integers, i64, i64, integers, integers,
-        integers, i64, i64,
+        integers, integers, numbers, numbers, i64, integers, integers, integers, integers, integers,
+        integers, integers, i64, i64,
     )  # fmt: skip
     as_python = [ctypes.c_int64 if kind is i64 else ctypes.c_void_p for kind in kinds]
     return ctypes.CFUNCTYPE(None, *as_python)(c_function(_do_jobs, *kinds))

@@ -26,6 +26,7 @@ from fastbp.model_selection.members import Member, recruit
 from fastbp.model_selection.survivors import Survivor
 from fastbp.model_selection.tables import Tables
 from fastbp.prediction import Prediction, Predictor
+from fastbp.samples import number_rows
 from fastbp.threads import raise_if_cancelled
 from fastbp.training.engine import SLOWEST, Engine
 from fastbp.training.stochastic import limit_of_epochs, warn_of_limit
@@ -75,21 +76,30 @@ class Family:
         self._shared = np.zeros(kernel.N_SHARED, np.int64)
         self._spans: list[list[float]] = []  # when each thread has begun, and ended
         self._is_told = np.zeros(len(members), bool)
-        engine, prediction = self._make_plans()
+        engine, *others = self._make_plans()
         self._at_once = max(1, int(CALL_SECONDS * SLOWEST / engine.work))
         self._first_place = engine.plan.place("run", "first")
-        # It is there until all results are told of.
-        self._tables: Tables | None = Tables(members, engine.plan, prediction.plan)
+        plans = engine.plan, *(prediction.plan for prediction in others)
+        self._tables: Tables | None = Tables(members, *plans)  # until all results are told of
         engine.close()
-        prediction.close()
+        for prediction in set(others):
+            prediction.close()
 
-    def _make_plans(self) -> tuple[Engine, Prediction]:
-        """Return what a thread trains and predicts by; each network puts in its own arrays."""
+    def _make_plans(self) -> tuple[Engine, Prediction, Prediction]:
+        """Return what a thread trains, predicts and validates by, the last two one where none does.
+
+        Each network puts in its own arrays.
+        """
         most = max(self.members, key=lambda member: len(member.form.judged))
         network, form, samples = most.candidate.network, most.form, most.fold.samples
         engine = network._make_engine(form.shape, form.names, samples, form.batch_size)
         predictor, judged = Predictor(form.shape), form.judged
-        return engine, predictor.prepare(form.names, judged.X, 1, judged.numbers)
+        prediction = predictor.prepare(form.names, judged.X, 1, judged.numbers)
+        n_held_out = max(member.form.n_held_out for member in self.members)
+        if n_held_out == 0:
+            return engine, prediction, prediction
+        rows = number_rows(samples.X.shape[0])[:n_held_out]
+        return engine, prediction, predictor.prepare(form.names, samples.X, 1, rows)
 
     # Training ----------------------------------------------------------------------------------
 
@@ -101,18 +111,19 @@ class Family:
         tables = self._tables
         if self.n_bytes_left == 0 or tables is None:
             return
-        engine, prediction = self._make_plans()
-        plans = engine.plan, prediction.plan
+        engine, *others = self._make_plans()
+        plans = engine.plan, *(prediction.plan for prediction in others)
         saved = [plan.integers.copy() for plan in plans]
-        addresses = kernel.addresses_of(*plans, engine.address, prediction.address)
-        prediction.plan.workspace.team[:] = 0
+        compiled = engine.address, *(prediction.address for prediction in others)
+        addresses = kernel.addresses_of(plans, compiled)
+        for prediction in others:
+            prediction.plan.workspace.team[:] = 0
         span = [perf_counter(), np.inf]
         self._spans.append(span)
         begins()
         kernel.do_jobs()(
-            *map(address_of, (self._shared, tables.jobs, tables.watches)), len(self.members),
-            *map(address_of, (tables.columns, tables.values)), len(tables.columns),
-            tables.n_training,
+            *map(address_of, (self._shared, tables.jobs, tables.watches, tables.counts)),
+            len(self.members), *map(address_of, (tables.columns, tables.values, tables.ends)),
             *(plan.address for plan in plans), address_of(addresses), self._first_place,
             self._at_once,
         )  # fmt: skip
@@ -121,7 +132,8 @@ class Family:
         for plan, integers in zip(plans, saved, strict=True):
             plan.integers[:] = integers
         engine.close()
-        prediction.close()
+        for prediction in set(others):
+            prediction.close()
 
     @property
     def n_bytes_left(self) -> int:
@@ -145,8 +157,7 @@ class Family:
             return
         is_done = tables.jobs[:, kernel.IS_DONE] != 0
         seconds = sum(min(end, perf_counter()) - begin for begin, end in self._spans)
-        # To learn from a sample takes three products of its weights, to be judged by it one.
-        of_fit = 3 * tables.watches[:, ENDED] * [m.form.n_samples for m in self.members]
+        of_fit = tables.watches[:, ENDED] * [member.products_per_epoch for member in self.members]
         of_score = np.array([len(member.form.judged) for member in self.members])
         per_product = seconds / max(1, (of_fit + of_score)[is_done].sum())
         for k in np.flatnonzero(is_done & ~self._is_told).tolist():

@@ -1,8 +1,8 @@
 """Which fits are done in families, and what is known of each ahead.
 
 A family's networks are trained without Python in between (`families.py`). So nothing may be asked
-of their training that is Python's to do, as early stopping or a time limit. They are judged by
-their outputs: in compiled code where the accuracy is asked for, by other scorers afterwards.
+of their training that is Python's to do, as a time limit, or a scorer to stop by. They are judged
+by their outputs: in compiled code where the accuracy is asked for, by other scorers afterwards.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from fastbp.estimators.base import BaseBP
+from fastbp.estimators.classifier import BPClassifier
 from fastbp.model_selection.evaluation import (
     Evaluator,
     asks_for_accuracy,
@@ -29,6 +30,7 @@ from fastbp.model_selection.evaluation import (
 from fastbp.model_selection.fits import Fit, Kept, find_network
 from fastbp.model_selection.folds import Fold
 from fastbp.network import Weights
+from fastbp.randomness import make_random_state
 from fastbp.samples import Rows, Samples, as_rows, number_rows
 from fastbp.training.engine import CHUNK_ROWS
 from fastbp.training.schedules import BY_STEPS
@@ -64,6 +66,7 @@ class Form:
     """What the fits of a fold have in common whose networks are built alike."""
 
     n_samples: int  # to learn from
+    n_held_out: int  # to validate with, beside them; 0 where the loss decides on the halt
     batch_size: int
     shape: Weights  # of these units and this dtype
     names: tuple[str, ...]  # of the activations
@@ -99,6 +102,11 @@ class Member:
         return -(-self.form.n_samples // self.form.batch_size)
 
     @property
+    def products_per_epoch(self) -> int:
+        """Products of a sample with its weights: three to learn from it, one to be judged by it."""
+        return 3 * self.form.n_samples + self.form.n_held_out
+
+    @property
     def n_steps(self) -> int:
         """Mini-batches in all."""
         return self.n_epochs * self.steps_per_epoch
@@ -118,7 +126,8 @@ class Member:
     def n_bytes(self) -> int:
         """About what it takes in a family."""
         shape = self.form.shape
-        kept = 3 * shape.flat.nbytes + self.n_outputs_kept * shape.dtype.itemsize
+        vectors = 4 if self.form.n_held_out else 3
+        kept = vectors * shape.flat.nbytes + self.n_outputs_kept * shape.dtype.itemsize
         return kept + 8 * self.form.n_samples + 16 * self.n_epochs + 4096
 
     def labels(self) -> Array:
@@ -176,7 +185,9 @@ class _Recruiter:
             set_parameters(fit.estimator, fit.parameters)
         network = candidate.network
         fold = self._evaluator.fold(fit, network)
-        built = id(fold), candidate.hidden, candidate.names, candidate.loss, network.batch_size
+        held_out = network.early_stopping and network.validation_fraction
+        layers = candidate.hidden, candidate.names, candidate.loss
+        built = id(fold), layers, network.batch_size, held_out
         if built not in self._forms:
             self._forms[built] = self._make_form(fit, candidate, fold)
         form = self._forms[built]
@@ -197,7 +208,8 @@ class _Recruiter:
             and network.max_iter <= MOST_EPOCHS
             and network.max_time is None
             and network.clip_norm is None
-            and not (network.early_stopping or network.warm_start or network.verbose)
+            and not (network.warm_start or network.verbose)
+            and not (network.early_stopping and (network.scoring is not None or fit.key))
             and not any(network._check_regularisation())
             and isinstance(_seed(fit, network), Integral)
         )
@@ -217,7 +229,16 @@ class _Recruiter:
         X, judged = fold.samples.X, _rows_of(fold, judged_parts(fit))
         if not (type(X) is type(judged.X) is np.ndarray):
             return None
-        n_samples = X.shape[0] if fold.rows is None else len(fold.rows)
+        n_samples, n_held_out = X.shape[0] if fold.rows is None else len(fold.rows), 0
+        if network.early_stopping:
+            has_classes = fold.samples.labels is not None or network.n_outputs_ == 1
+            if not (isinstance(network, BPClassifier) and has_classes):
+                return None
+            if fold.samples.sample_weight is not None:
+                return None
+            # However they are drawn, there are as many, or they cannot be drawn.
+            split = network._split(fold.samples, fold.order(), make_random_state(0))
+            n_samples, n_held_out = map(len, split)
         is_clipped = not isinstance(network.batch_size, str) and network.batch_size > n_samples
         if len(getattr(network, "classes_", X)) < 2 or is_clipped:
             return None
@@ -232,8 +253,8 @@ class _Recruiter:
         names = *candidate.names, network._choose_out_activation()
         data = batch_size, *fold.samples.kind(), fold.samples.labels is None, candidate.loss
         of_judged = *Samples(judged.X).kind(), candidate.is_counted
-        kind = shape.units, shape.dtype, names, data, of_judged
-        return Form(n_samples, batch_size, shape, names, judged, kind)
+        kind = shape.units, shape.dtype, names, data, of_judged, n_held_out > 0
+        return Form(n_samples, n_held_out, batch_size, shape, names, judged, kind)
 
 
 def _rows_of(fold: Fold, parts: Sequence[str]) -> Rows:

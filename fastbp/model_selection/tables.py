@@ -30,7 +30,7 @@ from fastbp.model_selection.fits import Standing
 from fastbp.model_selection.members import Member
 from fastbp.network import Weights, aligned_rows, transpose_weights
 from fastbp.randomness import WORDS, borrowed_random_state, words_of
-from fastbp.samples import Samples, row_type
+from fastbp.samples import Rows, Samples, row_type
 from fastbp.training.engine import sum_squares
 
 __all__ = ["Tables"]
@@ -45,29 +45,37 @@ class Tables:
     ----------
     members : list of Member
         Of one kind, in the order of the rows.
-    training, prediction : Plan
-        Of networks of this kind; they are written into.
+    training, prediction, validation : Plan
+        Of networks of this kind; they are written into. The last is the second where nothing is
+        validated.
 
     Attributes
     ----------
     columns : ndarray
-        The places of those integers of the plans that differ, first of that for training.
+        The places of those integers of the plans that differ, of one plan after the other.
     values : ndarray of shape (n_networks, n_columns)
         The integers.
-    n_training : int
-        How many of the columns are of the plan for training.
+    ends : ndarray of shape (3,)
+        How many of the columns come up to the last of each plan.
     """
 
-    def __init__(self, members: list[Member], training: Plan, prediction: Plan) -> None:
+    def __init__(
+        self, members: list[Member], training: Plan, prediction: Plan, validation: Plan
+    ) -> None:
         self.members, self._shape = members, members[0].form.shape
         self._scratch = Weights(self._shape.units, self._shape.dtype)
         self._alive: list[Any] = []  # what the integers point to
         self._make_rows()
-        of_training = self._tabulate_training(training)
-        of_prediction = self._tabulate_prediction(prediction)
-        self.n_training = len(of_training[0])
-        self.columns = np.concatenate([of_training[0], of_prediction[0]])
-        self.values = np.ascontiguousarray(np.hstack([of_training[1], of_prediction[1]]))
+        parts = [
+            self._tabulate_training(training),
+            self._tabulate_prediction(prediction, lambda member: id(member.fold), self._judged),
+        ]
+        if members[0].form.n_held_out:
+            parts.append(self._tabulate_prediction(validation, _start_key, self._validated))
+        lengths = [len(columns) for columns, _ in parts]
+        self.ends = np.cumsum([*lengths, 0][:3])
+        self.columns = np.concatenate([columns for columns, _ in parts])
+        self.values = np.ascontiguousarray(np.hstack([values for _, values in parts]))
 
     # What they come to -------------------------------------------------------------------------
 
@@ -124,9 +132,25 @@ class Tables:
         self.jobs[:, kernel.CHUNKS] = [member.n_steps for member in members]
         self.jobs[:, kernel.TEST_ROWS] = [len(member.fold.test.rows) for member in members]
         networks = [member.candidate.network for member in members]
-        self.watches[:, TOLERANCE] = [network.tol for network in networks]
-        self.watches[:, PATIENCE] = [network.n_iter_no_change for network in networks]
+        tolerance, patience = TOLERANCE, PATIENCE
+        if members[0].form.n_held_out:
+            self._hold_out(size)
+            tolerance, patience = kernel.SCORE_TOLERANCE, kernel.SCORE_PATIENCE
+            self.watches[:, PATIENCE], self.watches[:, kernel.BEST_SCORE] = np.inf, -np.inf
+        self.watches[:, tolerance] = [network.tol for network in networks]
+        self.watches[:, patience] = [network.n_iter_no_change for network in networks]
         self._totals[:, LOSS_PARAMETER] = [network._engine_loss()[1] for network in networks]
+
+    def _hold_out(self, size: int) -> None:
+        """Make what there is beside where a score on samples that are held out decides."""
+        self._best = aligned_rows(len(self.members), size, self._shape.dtype)
+        self._held_out: dict[Hashable, Array] = {}
+        per_epoch = [member.steps_per_epoch for member in self.members]
+        self.jobs[:, kernel.VALIDATED_CHUNKS] = per_epoch
+        self.jobs[:, kernel.HELD_OUT] = [member.form.n_held_out for member in self.members]
+        self.jobs[:, kernel.PARAMETERS] = _rows_at(self.parameters)
+        self.jobs[:, kernel.BEST] = _rows_at(self._best)
+        self.jobs[:, kernel.N_BYTES] = self._shape.flat.nbytes
 
     def _alike(self, key: Callable[[Member], Hashable]) -> list[tuple[Member, list[int]]]:
         """Return a member of each kind by some key, and the rows of all of the kind."""
@@ -144,7 +168,8 @@ class Tables:
             arrays["order"] = self.orders[0, : member.form.n_samples]
             plan.set("data", **arrays)
             table[ks, data] = plan.integers[data]
-            self.orders[ks, : member.form.n_samples] = member.fold.order()
+            if not member.form.n_held_out:
+                self.orders[ks, : member.form.n_samples] = member.fold.order()
             self._alive.append(arrays)
         for member, ks in self._alike(_rules_key):
             rules = self._rules_of(member)
@@ -202,40 +227,65 @@ class Tables:
         ):
             if values is not None:
                 rows[ks, : values.size] = values
+        if member.form.n_held_out:
+            self._best[ks, : start.weights.size] = start.weights
         self.watches[ks, BEST_LOSS], self.watches[ks, WAITED] = start.best_loss, start.waited
         self.watches[ks, HALTED] = not start.goes_on
 
     def _draw(self, member: Member) -> Standing:
         """Return where a training begins."""
-        network, units = member.candidate.network, self._shape.units
+        network, units, order = member.candidate.network, self._shape.units, None
         with borrowed_random_state(member.seed) as random_state:
             weights = network._draw(units, member.candidate.names, random_state, self._shape.dtype)
+            if member.form.n_held_out:
+                fold = member.fold
+                fold.tell(network)
+                order, held_out = network._split(fold.samples, fold.order(), random_state)
+                self._held_out[_start_key(member)] = held_out
             words = np.array(words_of(random_state))
-        return Standing(weights.flat, None, None, None, words, np.inf, 0, True)
+        return Standing(weights.flat, None, None, order, words, np.inf, 0, True)
 
-    def _tabulate_prediction(self, plan: Plan) -> tuple[Array, Array]:
-        """Return columns and values of the plan for prediction."""
+    def _judged(self, member: Member) -> tuple[Rows, Array | None]:
+        """Return what a network is judged by, and its labels if they are compared."""
+        return member.form.judged, member.labels() if member.candidate.is_counted else None
+
+    def _validated(self, member: Member) -> tuple[Rows, Array | None]:
+        """Return what a network is validated by, and its labels."""
+        samples: Any = member.fold.samples
+        rows = self._held_out[_start_key(member)]
+        labels = samples.targets[:, 0] if samples.labels is None else samples.labels
+        return Rows(samples.X, rows), labels[rows].astype(np.int32)
+
+    def _tabulate_prediction(
+        self,
+        plan: Plan,
+        key: Callable[[Member], Hashable],
+        rows_of: Callable[[Member], tuple[Rows, Array | None]],
+    ) -> tuple[Array, Array]:
+        """Return columns and values of a plan for prediction.
+
+        Those that are alike by the key are of the same rows.
+        """
         table = np.zeros((len(self.members), len(plan.integers)), np.int64)
         data, out = _slice(plan.span("data")), plan.place("run", "out")
         watch = plan.place("run", "watch")
-        for member, ks in self._alike(lambda member: id(member.fold)):
-            judged = member.form.judged
-            labels = member.labels() if member.candidate.is_counted else None
-            arrays = Samples(judged.X, labels=labels).bundle(self._shape.dtype)._asdict()
-            arrays["order"] = judged.numbers
+        for member, ks in self._alike(key):
+            rows, labels = rows_of(member)
+            arrays = Samples(rows.X, labels=labels).bundle(self._shape.dtype)._asdict()
+            arrays["order"] = rows.numbers
             plan.set("data", **arrays)
             table[ks, data] = plan.integers[data]
-            table[ks, out + 1] = len(judged)
+            table[ks, out + 1] = len(rows)
             self._alive.append(arrays)
-        for place, rows in (
+        for place, matrix in (
             (plan.place("network", "parameters"), self.parameters),
             (watch, self.counts),
             (out, self._outputs),
         ):
-            table[:, place] = _rows_at(rows)
+            table[:, place] = _rows_at(matrix)
         table[:, watch + 1] = kernel.N_COUNTS
         columns = [plan.place("network", "parameters"), *plan.span("data"), watch, watch + 1]
-        if not self.members[0].candidate.is_counted:  # else each thread overwrites its own
+        if labels is None:  # else each thread overwrites its own outputs
             columns += [out, out + 1]
         return np.array(columns), table[:, columns]
 
@@ -248,7 +298,8 @@ def _start_key(member: Member) -> Hashable:
     network = member.candidate.network
     if member.kept:
         return id(member.kept)
-    return member.seed, str(network.activation), network.init
+    held_out = (id(member.fold), network.validation_fraction) if network.early_stopping else None
+    return member.seed, str(network.activation), network.init, held_out
 
 
 def _slice(span: range) -> slice:
