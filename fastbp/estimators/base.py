@@ -409,7 +409,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         self._optimizer = optimizer
         dropout = self._check_regularisation()
         if dropout and state.n_iter == 0:
-            state.dropout_seed = int(state.random_state.randint(2**63 - 1, dtype=np.int64))
+            state.dropout_seed = stochastic.draw_dropout_seed(state.random_state)
         judge = self._choose_judge(samples, names, state, validation)
         if incremental and judge:
             state.best = getattr(self, "_best", None)

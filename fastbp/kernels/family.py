@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from fastbp.kernels.arrays import HALTED, N_TOTALS
+from fastbp.kernels.arrays import ENDED, HALTED, N_TOTALS, RATE, WAITED
 from fastbp.kernels.atomics import add, load
 from fastbp.kernels.jit import address, array_at, c_function, call, copy_bytes
 from fastbp.kernels.plan import Plan, bundles, plan_function
@@ -22,9 +22,11 @@ __all__ = [
     "BEST",
     "BEST_SCORE",
     "CHUNKS",
+    "EPOCH_CHUNKS",
     "FIRST_STEP",
     "HELD_OUT",
     "IS_DONE",
+    "LEAST_RATE",
     "MIRROR",
     "NEXT",
     "N_BYTES",
@@ -33,12 +35,14 @@ __all__ = [
     "N_OF_JOB",
     "N_SHARED",
     "PARAMETERS",
+    "RATE_DIVISOR",
+    "RATE_FACTOR",
     "SCORE_PATIENCE",
     "SCORE_TOLERANCE",
+    "STEPS",
     "STOP",
     "TEST_ROWS",
     "TOTALS",
-    "VALIDATED_CHUNKS",
     "WATCH_ROW",
     "addresses_of",
     "do_jobs",
@@ -50,8 +54,8 @@ TOTALS = 1  # ... and of `Workspace.totals`
 FIRST_STEP = 2  # how many steps it has taken before
 CHUNKS = 3  # of its mini-batches in all epochs
 TEST_ROWS = 4  # how many of the rows that are predicted come before the others
-VALIDATED_CHUNKS = 5  # of an epoch, after each of which it is validated; 0 where it is not
-HELD_OUT = 6  # rows that it is validated by
+EPOCH_CHUNKS = 5  # ... and in one
+HELD_OUT = 6  # rows that it is validated by after each epoch; 0 where it is not
 PARAMETERS = 7  # the address of its weights
 BEST = 8  # ... and of a copy of those with the best score
 N_BYTES = 9  # of the weights
@@ -64,6 +68,12 @@ BEST_SCORE = 6
 SCORE_WAITED = 7
 SCORE_TOLERANCE = 8
 SCORE_PATIENCE = 9
+# Where the divisor is not 0, training goes on after a halt, with the rate times the factor, over
+# the divisor, unless the rate is the least already.
+RATE_FACTOR = 10
+RATE_DIVISOR = 11
+LEAST_RATE = 12
+STEPS = 13  # where `Solver.steps` begins then, of one row
 WATCH_ROW = 16  # numbers from one network's to the next one's
 
 # What is counted of a job's outputs: beside these those of the rows that are decided rightly.
@@ -107,16 +117,16 @@ def _do_jobs(
             validation[columns[j]] = values[k, j]
         job, watch, right = jobs[k], watches[k], counts[k]
         call(functions[_BEGIN], (address(training, 0), job[MIRROR], job[TOTALS]))
-        first, n_chunks, per_epoch = 0, job[CHUNKS], job[VALIDATED_CHUNKS]
+        first, n_chunks, per_epoch = 0, job[CHUNKS], job[EPOCH_CHUNKS]
         while first < n_chunks and watch[HALTED] == 0 and load(shared, STOP) == 0:
             last = min(first + at_once, n_chunks)
-            if per_epoch > 0:
+            if job[HELD_OUT] > 0:
                 last = min(last, first - first % per_epoch + per_epoch)
             training[first_place], training[first_place + 1] = first, last
             training[first_place + 2] = job[FIRST_STEP] + first
             call(functions[_TRAIN], (address(training, 0), 0, 1, 0))
             first = last
-            if per_epoch > 0 and first % per_epoch == 0:
+            if job[HELD_OUT] > 0 and first % per_epoch == 0:
                 call(functions[_VALIDATE], (address(validation, 0), 0, 1, 0))
                 call(functions[_COUNT_VALIDATED], (address(validation, 0), job[HELD_OUT]))
                 score = right[0] / job[HELD_OUT]
@@ -129,8 +139,14 @@ def _do_jobs(
                     copy_bytes(job[PARAMETERS], job[BEST], job[N_BYTES])
                 if watch[SCORE_WAITED] > watch[SCORE_PATIENCE]:
                     watch[HALTED] = 1
+            if watch[HALTED] != 0 and watch[RATE_DIVISOR] != 0:
+                rate = watch[STEPS + RATE]
+                if rate > watch[LEAST_RATE]:
+                    watch[STEPS + RATE] = rate * watch[RATE_FACTOR] / watch[RATE_DIVISOR]
+                    watch[HALTED] = watch[WAITED] = watch[SCORE_WAITED] = 0
+                    first = np.int64(watch[ENDED]) * per_epoch
         if load(shared, STOP) == 0:
-            if per_epoch > 0:
+            if job[HELD_OUT] > 0:
                 copy_bytes(job[BEST], job[PARAMETERS], job[N_BYTES])
             call(functions[_PREDICT], (address(prediction, 0), 0, 1, 0))
             call(functions[_COUNT], (address(prediction, 0), job[TEST_ROWS]))

@@ -92,7 +92,14 @@ class Family:
         """
         most = max(self.members, key=lambda member: len(member.form.judged))
         network, form, samples = most.candidate.network, most.form, most.fold.samples
-        engine = network._make_engine(form.shape, form.names, samples, form.batch_size)
+        engine = network._make_engine(
+            form.shape,
+            form.names,
+            samples,
+            form.batch_size,
+            keep_gradient=network.clip_norm is not None,
+            dropout=most.candidate.dropout,
+        )
         predictor, judged = Predictor(form.shape), form.judged
         prediction = predictor.prepare(form.names, judged.X, 1, judged.numbers)
         n_held_out = max(member.form.n_held_out for member in self.members)

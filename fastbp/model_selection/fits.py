@@ -58,6 +58,7 @@ class Standing(NamedTuple):
     best_loss: float
     waited: int  # epochs since that
     goes_on: bool  # it has not come to a halt of its own
+    dropout_seed: int
 
 
 @dataclass
@@ -89,6 +90,7 @@ class Kept:
             network.best_loss_,
             network._no_improvement_count,
             self.state.goes_on,
+            self.state.dropout_seed,
         )
 
     def __getstate__(self) -> dict[str, Any]:

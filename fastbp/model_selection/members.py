@@ -58,6 +58,7 @@ class Candidate:
     hidden: tuple[int, ...]  # units of its layers
     names: tuple[str, ...]  # of their activations
     loss: str  # as the engine knows it
+    dropout: tuple[float, ...]  # of each hidden layer; () where nothing is dropped
     is_counted: bool  # judged by the accuracy
 
 
@@ -186,8 +187,8 @@ class _Recruiter:
         network = candidate.network
         fold = self._evaluator.fold(fit, network)
         held_out = network.early_stopping and network.validation_fraction
-        layers = candidate.hidden, candidate.names, candidate.loss
-        built = id(fold), layers, network.batch_size, held_out
+        layers = candidate.hidden, candidate.names, candidate.loss, candidate.dropout
+        built = id(fold), layers, network.batch_size, held_out, network.clip_norm is None
         if built not in self._forms:
             self._forms[built] = self._make_form(fit, candidate, fold)
         form = self._forms[built]
@@ -207,21 +208,20 @@ class _Recruiter:
             network.solver in STOCHASTIC_SOLVERS
             and network.max_iter <= MOST_EPOCHS
             and network.max_time is None
-            and network.clip_norm is None
             and not (network.warm_start or network.verbose)
             and not (network.early_stopping and (network.scoring is not None or fit.key))
-            and not any(network._check_regularisation())
             and isinstance(_seed(fit, network), Integral)
         )
         is_counted = asks_for_accuracy(fit, network)
         if not (is_plain and (is_counted or asks_for_predictions_only(fit.asked["scorer"]))):
             return None
         optimizer = network._make_optimizer()
-        if not (isinstance(optimizer.schedule, str) and optimizer.schedule in SCHEDULES):
+        if not _is_known_ahead(optimizer, goes_on=fit.key is not None):
             return None
         hidden, names = network._check_network()
         loss, _ = network._engine_loss()
-        return Candidate(network, optimizer, tuple(hidden), names, loss, is_counted)
+        dropout = network._check_regularisation()
+        return Candidate(network, optimizer, tuple(hidden), names, loss, dropout, is_counted)
 
     def _make_form(self, fit: Fit, candidate: Candidate, fold: Fold) -> Form | None:
         network: Any = candidate.network
@@ -253,8 +253,22 @@ class _Recruiter:
         names = *candidate.names, network._choose_out_activation()
         data = batch_size, *fold.samples.kind(), fold.samples.labels is None, candidate.loss
         of_judged = *Samples(judged.X).kind(), candidate.is_counted
-        kind = shape.units, shape.dtype, names, data, of_judged, n_held_out > 0
+        of_training = candidate.dropout, network.clip_norm is None, n_held_out > 0
+        kind = shape.units, shape.dtype, names, data, of_judged, of_training
         return Form(n_samples, n_held_out, batch_size, shape, names, judged, kind)
+
+
+def _is_known_ahead(optimizer: Optimizer, goes_on: bool) -> bool:
+    """Tell whether compiled code knows the learning rate of each step, or how it falls at halts.
+
+    Where a training goes on in a next round, what the rate was is to be told.
+    """
+    schedule = optimizer.schedule
+    if not isinstance(schedule, str):
+        return False
+    if schedule in SCHEDULES:
+        return True
+    return not goes_on and (schedule == "invscaling" or optimizer.steps_are_alike)
 
 
 def _rows_of(fold: Fold, parts: Sequence[str]) -> Rows:

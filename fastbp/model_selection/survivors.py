@@ -92,7 +92,7 @@ def _make(tables: Tables, k: int, seconds: float) -> tuple[BaseBP, State]:
             vector.flat[...] = values
     words_of(state.random_state)[:] = standing.words.tolist()
     state.order[...] = standing.order
-    state.goes_on = standing.goes_on
+    state.goes_on, state.dropout_seed = standing.goes_on, standing.dropout_seed
     state.seconds += seconds
     last_steps = range(
         first_step + member.steps_per_epoch - 1, optimizer.steps_taken, member.steps_per_epoch

@@ -32,6 +32,8 @@ from fastbp.network import Weights, aligned_rows, transpose_weights
 from fastbp.randomness import WORDS, borrowed_random_state, words_of
 from fastbp.samples import Rows, Samples, row_type
 from fastbp.training.engine import sum_squares
+from fastbp.training.solvers import LEAST_RATE
+from fastbp.training.stochastic import draw_dropout_seed
 
 __all__ = ["Tables"]
 
@@ -100,6 +102,7 @@ class Tables:
             float(watch[BEST_LOSS]),
             int(watch[WAITED]),
             bool(watch[HALTED] == 0),
+            int(self._seeds[k]),
         )
 
     def outputs(self, k: int) -> Array:
@@ -121,6 +124,7 @@ class Tables:
         self.states = aligned_rows(n, WORDS, np.uint32)
         self._generators = np.tile(generator_addresses(RandomState(0)), (n, 1))
         self._generators[:, 1] = _rows_at(self.states)
+        self._seeds = np.zeros(n, np.int64)  # of dropout
         self.losses, self.norms = (aligned_rows(n, n_epochs, np.float64) for _ in range(2))
         self.watches = aligned_rows(n, kernel.WATCH_ROW, np.float64)
         self.counts = np.zeros((n, kernel.N_COUNTS))
@@ -130,6 +134,7 @@ class Tables:
         self.jobs[:, kernel.TOTALS] = _rows_at(self._totals)
         self.jobs[:, kernel.FIRST_STEP] = [member.steps_taken for member in members]
         self.jobs[:, kernel.CHUNKS] = [member.n_steps for member in members]
+        self.jobs[:, kernel.EPOCH_CHUNKS] = [member.steps_per_epoch for member in members]
         self.jobs[:, kernel.TEST_ROWS] = [len(member.fold.test.rows) for member in members]
         networks = [member.candidate.network for member in members]
         tolerance, patience = TOLERANCE, PATIENCE
@@ -145,8 +150,6 @@ class Tables:
         """Make what there is beside where a score on samples that are held out decides."""
         self._best = aligned_rows(len(self.members), size, self._shape.dtype)
         self._held_out: dict[Hashable, Array] = {}
-        per_epoch = [member.steps_per_epoch for member in self.members]
-        self.jobs[:, kernel.VALIDATED_CHUNKS] = per_epoch
         self.jobs[:, kernel.HELD_OUT] = [member.form.n_held_out for member in self.members]
         self.jobs[:, kernel.PARAMETERS] = _rows_at(self.parameters)
         self.jobs[:, kernel.BEST] = _rows_at(self._best)
@@ -175,12 +178,23 @@ class Tables:
             rules = self._rules_of(member)
             plan.set("solver", **rules)
             table[ks, solver] = plan.integers[solver]
+            after_halt = member.candidate.optimizer.after_halt
+            if after_halt:  # each network's learning rate falls in its own row
+                watches = self.watches[ks]
+                watches[:, [kernel.RATE_FACTOR, kernel.RATE_DIVISOR]] = after_halt
+                watches[:, kernel.LEAST_RATE] = LEAST_RATE
+                watches[:, kernel.STEPS :] = rules["steps"]
+                self.watches[ks] = watches
             self._alive.append(rules)
         for member, ks in self._alike(_start_key):
             self._begin(member, ks, plan)
         rows_of_run = {"losses": self.losses, "norms": self.norms, "watch": self.watches}
         plan.set("run", **{name: rows[0] for name, rows in rows_of_run.items()})
         table[:, run] = plan.integers[run]
+        table[:, plan.place("run", "seed")] = self._seeds
+        adapts = self.watches[:, kernel.RATE_DIVISOR] != 0
+        own_steps = _rows_at(self.watches) + kernel.STEPS * self.watches.itemsize
+        table[adapts, plan.place("solver", "steps")] = own_steps[adapts]
         for bundle, field, rows in (
             ("network", "parameters", self.parameters),
             ("data", "order", self.orders),
@@ -201,7 +215,10 @@ class Tables:
         optimizer = member.candidate.optimizer
         optimizer.begin(self._shape, member.steps_per_epoch, member.candidate.network.max_iter)
         optimizer.steps_taken = member.steps_taken
-        rules = optimizer.rule() | optimizer.next_steps(member.n_steps)
+        optimizer.learning_rate = float(optimizer.learning_rate_init)
+        rules = optimizer.rule() | optimizer.steps_ahead(
+            member.n_epochs, member.steps_per_epoch, member.form.n_samples
+        )
         for name, rows in (("first", self.first), ("second", self.second)):
             if rules[name].size:
                 rules[name] = rows[0, : self._shape.flat.size]
@@ -227,6 +244,7 @@ class Tables:
         ):
             if values is not None:
                 rows[ks, : values.size] = values
+        self._seeds[ks] = start.dropout_seed
         if member.form.n_held_out:
             self._best[ks, : start.weights.size] = start.weights
         self.watches[ks, BEST_LOSS], self.watches[ks, WAITED] = start.best_loss, start.waited
@@ -234,16 +252,19 @@ class Tables:
 
     def _draw(self, member: Member) -> Standing:
         """Return where a training begins."""
-        network, units, order = member.candidate.network, self._shape.units, None
+        network, units = member.candidate.network, self._shape.units
+        order, dropout_seed = None, 0
         with borrowed_random_state(member.seed) as random_state:
             weights = network._draw(units, member.candidate.names, random_state, self._shape.dtype)
+            if member.candidate.dropout:
+                dropout_seed = draw_dropout_seed(random_state)
             if member.form.n_held_out:
                 fold = member.fold
                 fold.tell(network)
                 order, held_out = network._split(fold.samples, fold.order(), random_state)
                 self._held_out[_start_key(member)] = held_out
             words = np.array(words_of(random_state))
-        return Standing(weights.flat, None, None, order, words, np.inf, 0, True)
+        return Standing(weights.flat, None, None, order, words, np.inf, 0, True, dropout_seed)
 
     def _judged(self, member: Member) -> tuple[Rows, Array | None]:
         """Return what a network is judged by, and its labels if they are compared."""

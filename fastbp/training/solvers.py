@@ -29,7 +29,7 @@ from fastbp.kernels import arrays, update
 from fastbp.network import Weights
 from fastbp.training.schedules import Schedule
 
-__all__ = ["STOCHASTIC_SOLVERS", "Optimizer"]
+__all__ = ["LEAST_RATE", "STOCHASTIC_SOLVERS", "Optimizer"]
 
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw", "adagrad", "rmsprop")
 
@@ -126,7 +126,7 @@ class Optimizer:
         There may be others before and after; where all are alike there is one row, for all.
         """
         made_for = (self.learning_rate, self.alpha)
-        are_alike = self.solver not in ("adam", "adamw") and self._factors.is_constant
+        are_alike = self.steps_are_alike
         end = self._made_from + len(self._made)
         there = are_alike or self._made_from <= self.steps_taken <= end - n_steps
         if not there or made_for != self._made_for:
@@ -135,6 +135,36 @@ class Optimizer:
             self._made = self._make_steps(1 if are_alike else max(n_steps, n_made))
             self._made_from, self._made_for = self.steps_taken, made_for
         return {"settings": self._settings, "steps": self._made, "steps_from": self._made_from}
+
+    def steps_ahead(
+        self, n_epochs: int, steps_per_epoch: int, samples_per_epoch: int
+    ) -> dict[str, Any]:
+        """Return what the kernels need for the steps of so many epochs, of `Solver`.
+
+        No halt must change the learning rate on the way, nor must there have been epochs before.
+        """
+        if self.keeps_its_rate:
+            return self.next_steps(n_epochs * steps_per_epoch)
+        epochs = []
+        for epoch in range(n_epochs):
+            self.end_epoch(epoch * samples_per_epoch)
+            epochs.append(self._make_steps(steps_per_epoch))
+            self.steps_taken += steps_per_epoch
+        return {
+            "settings": self._make_settings(),
+            "steps": np.concatenate(epochs),
+            "steps_from": 0,
+        }
+
+    @property
+    def steps_are_alike(self) -> bool:
+        """Whether they go by the same numbers while the learning rate stays as it is."""
+        return self.solver not in ("adam", "adamw") and self._factors.is_constant
+
+    @property
+    def after_halt(self) -> tuple[float, float] | None:
+        """What the learning rate is multiplied by, and divided by, after a halt, to go on."""
+        return {"adaptive": (1.0, 5.0), "plateau": (self.decay_rate, 1.0)}.get(str(self.schedule))
 
     def _make_settings(self) -> NDArray[Any]:
         settings = np.zeros(arrays.N_SETTINGS)
@@ -189,14 +219,12 @@ class Optimizer:
         'adaptive' goes on with a fifth of the rate, 'plateau' with `decay_rate` of it, down to
         1e-6.
         """
-        if self.schedule not in ("adaptive", "plateau"):
+        if self.after_halt is None:
             return False, "Stopping."
         if self.learning_rate <= LEAST_RATE:
             return False, "Learning rate too small. Stopping."
-        if self.schedule == "plateau":
-            self.learning_rate *= self.decay_rate
-        else:
-            self.learning_rate /= 5
+        factor, divisor = self.after_halt
+        self.learning_rate = self.learning_rate * factor / divisor
         return True, f"Setting learning rate to {self.learning_rate:f}"
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "Rules",
     "State",
     "Watch",
+    "draw_dropout_seed",
     "limit_of_epochs",
     "take_note",
     "train",
@@ -77,6 +78,11 @@ class State:
     def n_samples(self) -> int:
         """How many it was given, to train on and to validate with."""
         return len(self.order) + (0 if self.held_out is None else len(self.held_out))
+
+
+def draw_dropout_seed(random_state: np.random.RandomState) -> int:
+    """Return what decides, with the number of the step, which units are dropped."""
+    return int(random_state.randint(2**63 - 1, dtype=np.int64))
 
 
 def take_note(
