@@ -165,50 +165,58 @@ class Tables:
     def _tabulate_training(self, plan: Plan) -> tuple[Array, Array]:
         """Return columns and values of the plan for training."""
         table = np.zeros((len(self.members), len(plan.integers)), np.int64)
-        data, solver, run = (_slice(plan.span(name)) for name in ("data", "solver", "run"))
+        self._write_data(plan, table)
+        self._write_rules(plan, table)
+        for member, ks in self._alike(_start_key):
+            self._begin(member, ks, plan)
+        rows = {"losses": self.losses, "norms": self.norms, "watch": self.watches}
+        plan.set("run", **{name: matrix[0] for name, matrix in rows.items()})
+        run = plan.span("run")
+        table[:, _slice(run)] = plan.integers[_slice(run)]
+        for name, matrix in rows.items():
+            table[:, plan.place("run", name)] = _rows_at(matrix)
+        table[:, plan.place("run", "seed")] = self._seeds
+        parameters = plan.place("network", "parameters")
+        table[:, parameters] = _rows_at(self.parameters)
+        columns = np.array([parameters, *plan.span("data"), *plan.span("solver"), *run])
+        return columns, table[:, columns]
+
+    def _write_data(self, plan: Plan, table: Array) -> None:
+        """Write down what each network learns from, and in which order."""
+        data = _slice(plan.span("data"))
         for member, ks in self._alike(lambda member: id(member.fold)):
             arrays = member.fold.samples.bundle(self._shape.dtype)._asdict()
             arrays["order"] = self.orders[0, : member.form.n_samples]
             plan.set("data", **arrays)
             table[ks, data] = plan.integers[data]
+            self._alive.append(arrays)
             if not member.form.n_held_out:
                 self.orders[ks, : member.form.n_samples] = member.fold.order()
-            self._alive.append(arrays)
+        table[:, plan.place("data", "order")] = _rows_at(self.orders)
+        generator = plan.place("data", "generator")
+        table[:, generator] = _rows_at(self._generators)
+        shuffles = [member.candidate.network.shuffle for member in self.members]
+        table[shuffles, generator + 1] = self._generators.shape[1]
+
+    def _write_rules(self, plan: Plan, table: Array) -> None:
+        """Write down what the steps of each network go by."""
+        solver = _slice(plan.span("solver"))
         for member, ks in self._alike(_rules_key):
             rules = self._rules_of(member)
             plan.set("solver", **rules)
             table[ks, solver] = plan.integers[solver]
+            self._alive.append(rules)
             after_halt = member.candidate.optimizer.after_halt
-            if after_halt:  # each network's learning rate falls in its own row
+            if after_halt:  # the learning rate falls in a row of each network's own
                 watches = self.watches[ks]
                 watches[:, [kernel.RATE_FACTOR, kernel.RATE_DIVISOR]] = after_halt
                 watches[:, kernel.LEAST_RATE] = LEAST_RATE
                 watches[:, kernel.STEPS :] = rules["steps"]
                 self.watches[ks] = watches
-            self._alive.append(rules)
-        for member, ks in self._alike(_start_key):
-            self._begin(member, ks, plan)
-        rows_of_run = {"losses": self.losses, "norms": self.norms, "watch": self.watches}
-        plan.set("run", **{name: rows[0] for name, rows in rows_of_run.items()})
-        table[:, run] = plan.integers[run]
-        table[:, plan.place("run", "seed")] = self._seeds
-        adapts = self.watches[:, kernel.RATE_DIVISOR] != 0
-        own_steps = _rows_at(self.watches) + kernel.STEPS * self.watches.itemsize
-        table[adapts, plan.place("solver", "steps")] = own_steps[adapts]
-        for bundle, field, rows in (
-            ("network", "parameters", self.parameters),
-            ("data", "order", self.orders),
-            ("data", "generator", self._generators),
-            ("solver", "first", self.first),
-            ("solver", "second", self.second),
-            *(("run", name, rows) for name, rows in rows_of_run.items()),
-        ):
-            table[:, plan.place(bundle, field)] = _rows_at(rows)
-        shuffles = [member.candidate.network.shuffle for member in self.members]
-        table[shuffles, plan.place("data", "generator") + 1] = self._generators.shape[1]
-        columns = [plan.place("network", "parameters")]
-        columns += [i for name in ("data", "solver", "run") for i in plan.span(name)]
-        return np.array(columns), table[:, columns]
+                own = _rows_at(self.watches) + kernel.STEPS * self.watches.itemsize
+                table[ks, plan.place("solver", "steps")] = own[ks]
+        for name, rows in (("first", self.first), ("second", self.second)):
+            table[:, plan.place("solver", name)] = _rows_at(rows)
 
     def _rules_of(self, member: Member) -> dict[str, Any]:
         """Return the fields of `Solver` for a candidate; its vectors are those of the first row."""
@@ -312,7 +320,7 @@ class Tables:
 
 
 def _rules_key(member: Member) -> Hashable:
-    return id(member.candidate), member.steps_per_epoch, member.steps_taken
+    return id(member.candidate), member.form.n_samples, member.steps_taken
 
 
 def _start_key(member: Member) -> Hashable:
