@@ -138,9 +138,9 @@ def sweeps(results: Result) -> str:
     """Return one table."""
     columns: list[Column] = [
         ("search", lambda cell: f"{cell['row']}, {cell['candidates']} x {cell['folds']}"),
-        ("MLPClassifier", lambda cell: _seconds(cell["seconds"]["MLPClassifier"])),
-        ("BPClassifier", lambda cell: _seconds(cell["seconds"]["BPClassifier"])),
-        ("ratio", lambda cell: _number(cell["speedup"]["BPClassifier"])),
+        ("stock over MLP", lambda cell: _seconds(cell["seconds"]["MLP"])),
+        ("stock over BP", lambda cell: _seconds(cell["seconds"]["BP"])),
+        ("ratio", lambda cell: _number(cell["speedup"]["BP"])),
         ("fastbp's search", lambda cell: _seconds(cell["seconds"]["fastbp"])),
         ("ratio", lambda cell: _number(cell["speedup"]["fastbp"])),
         ("over its time on one thread", lambda cell: _number(cell["over_one_thread"], 2)),
@@ -156,15 +156,16 @@ def sweeps(results: Result) -> str:
     same = all(cell["same_scores"] for cell in results["cells"])
     note = (
         "Candidates x folds. The first two columns are scikit-learn's own searches over "
-        "MLPClassifier and over BPClassifier, the third is fastbp's over BPClassifier, all with "
-        "n_jobs of all processors and pools that are warm; ratios are to the first. Without the "
+        "MLPClassifier and over BPClassifier, the third is fastbp's over BPClassifier, of "
+        "diabetes over the regressors, all with n_jobs of all processors and pools that are warm; "
+        "ratios are to the first. Without the "
         "last fit. The copies, of X or of what a Pipeline makes of it, are all the memory that "
         "Python and NumPy hold during fastbp's search beyond what was there: the median over "
         "time, and the peak, which is in a Pipeline's steps. Not given for X of less than a "
         "megabyte. By threads, it is fastbp's search, and in brackets how many times as fast as on "
         "one. "
         f"fastbp's scores are {'the same bits as' if same else 'NOT the same bits as'} the stock "
-        "search's over BPClassifier."
+        "search's over the same networks."
     )
     return _page("Sweeps: seconds per search, float32", results, table, note)
 

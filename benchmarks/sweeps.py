@@ -1,4 +1,4 @@
-"""Sweeps: whole searches, by scikit-learn over MLPClassifier and BPClassifier, and by fastbp."""
+"""Sweeps: whole searches, by scikit-learn over its networks and over fastbp's, and by fastbp."""
 
 import os
 import sys
@@ -15,9 +15,9 @@ import numpy as np
 import sklearn.model_selection
 from sklearn.base import clone
 from sklearn.compose import make_column_selector, make_column_transformer
-from sklearn.datasets import load_wine
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_wine
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
-from sklearn.neural_network import MLPClassifier
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
@@ -27,10 +27,21 @@ from benchmarks.cells import count_threads
 from benchmarks.children import Child, count_processors, doubled
 from benchmarks.options import Options
 from benchmarks.problems import SOURCES
-from fastbp import BPClassifier
+from fastbp import BPClassifier, BPRegressor
 
 BUDGET = 60.0  # seconds for the turns of a row
 EXACT = {"tol": 0.0, "n_iter_no_change": np.inf}  # as many epochs as are said
+
+
+class Networks(NamedTuple):
+    """scikit-learn's network and fastbp's."""
+
+    MLP: Any
+    BP: Any
+
+
+CLASSIFIERS = Networks(MLPClassifier(), BPClassifier())
+REGRESSORS = Networks(MLPRegressor(), BPRegressor())
 
 
 class Sweep(NamedTuple):
@@ -42,6 +53,8 @@ class Sweep(NamedTuple):
     folds: int
     halving: dict[str, Any] | None = None
     in_pipeline: bool = False
+    networks: Networks = CLASSIFIERS
+    scoring: str | None = None
 
     @property
     def candidates(self) -> int:
@@ -59,7 +72,7 @@ class Sweep(NamedTuple):
             name = type(network).__name__.lower()
             estimator = make_pipeline(columns, estimator)
             grid = {f"{name}__{key}": values for key, values in grid.items()}
-        common = {"cv": self.folds, "n_jobs": n_jobs, "refit": False}
+        common = {"cv": self.folds, "n_jobs": n_jobs, "refit": False, "scoring": self.scoring}
         if self.halving:
             return module.HalvingGridSearchCV(estimator, grid, **common, **self.halving)
         return module.GridSearchCV(estimator, grid, **common)
@@ -99,6 +112,22 @@ ROWS = {
     ),
     "iris": Sweep(lambda: _scaled(*SOURCES["iris"](150)), {}, _SMALL, folds=5),
     "wine": Sweep(lambda: _scaled(*load_wine(return_X_y=True)), {}, _SMALL, folds=5),
+    "diabetes": Sweep(
+        lambda: _scaled(*load_diabetes(return_X_y=True)), {}, _SMALL, folds=5, networks=REGRESSORS
+    ),
+    "cancer": Sweep(
+        lambda: _scaled(*load_breast_cancer(return_X_y=True)),
+        {"early_stopping": True},
+        {
+            "hidden_layer_sizes": [(16,), (32,), (16, 16)],
+            "activation": ["relu", "tanh"],
+            "solver": ["adam", "sgd"],
+            "alpha": [1e-4, 1e-2],
+            "learning_rate": ["constant", "adaptive"],
+        },
+        folds=5,
+        scoring="f1",
+    ),
     "adult": Sweep(
         _adult,
         {"max_iter": 10, **EXACT},
@@ -124,10 +153,10 @@ ROWS = {
     ),
 }
 STOCK, OURS = sklearn.model_selection, fastbp.model_selection
-CONTENDERS: dict[str, tuple[Any, Any]] = {  # a module's search over a network
-    "MLPClassifier": (STOCK, MLPClassifier()),
-    "BPClassifier": (STOCK, BPClassifier()),
-    "fastbp": (OURS, BPClassifier()),
+CONTENDERS = {  # a module's search over a network
+    "MLP": (STOCK, "MLP"),
+    "BP": (STOCK, "BP"),
+    "fastbp": (OURS, "BP"),
 }
 OWN = ("fastbp", "fastbp, one thread")
 EVERY = 0.005  # seconds from look to look at the memory
@@ -175,7 +204,7 @@ def _cell(
     row: str, samples: dict[str, list[float]], children: dict[str, Child], n_jobs: dict[str, int]
 ) -> cells.Result:
     scores = {name: child.call("scores") for name, child in children.items()}
-    first, one = samples["MLPClassifier"], samples["fastbp, one thread"]
+    first, one = samples["MLP"], samples["fastbp, one thread"]
     ours = sorted((n, name) for name, n in n_jobs.items() if name.startswith("fastbp"))
     return {
         "row": row,
@@ -189,8 +218,8 @@ def _cell(
             str(n): [median(samples[name]), cells.median_ratio(one, samples[name])]
             for n, name in ours
         },
-        "of_stock": cells.median_ratio(samples["fastbp"], samples["BPClassifier"]),
-        "same_scores": all(scores[name] == scores["BPClassifier"] for _, name in ours),
+        "of_stock": cells.median_ratio(samples["fastbp"], samples["BP"]),
+        "same_scores": all(scores[name] == scores["BP"] for _, name in ours),
         "memory": {name: children[name].call("memory") for name in OWN},
     }
 
@@ -215,10 +244,14 @@ class Searcher:
 
     def sample(self) -> float:
         """Return the seconds of a search."""
-        search = self.sweep.search(self.module, self.network, self.n_jobs)
+        search = self._make_search()
         began = time.perf_counter()
         self.search = search.fit(self.X, self.y)
         return time.perf_counter() - began
+
+    def _make_search(self) -> Any:
+        network = getattr(self.sweep.networks, self.network)
+        return self.sweep.search(self.module, network, self.n_jobs)
 
     def scores(self) -> list[float]:
         """Return the mean scores of the candidates."""
@@ -242,7 +275,7 @@ class Searcher:
             while not done.wait(EVERY):
                 held.append(tracemalloc.get_traced_memory()[0])
 
-        search = self.sweep.search(self.module, self.network, self.n_jobs)
+        search = self._make_search()
         tracemalloc.start()
         looking = threading.Thread(target=look, daemon=True)  # it ends with a search that fails
         looking.start()

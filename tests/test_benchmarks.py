@@ -172,7 +172,7 @@ def test_sweeps(tmp_path):
     assert "the same bits as the stock search's" in printed
     (cell,) = results["cells"]
     assert cell["same_scores"]
-    assert set(cell["samples"]) > {"MLPClassifier", "BPClassifier", "fastbp"}
+    assert set(cell["samples"]) > {"MLP", "BP", "fastbp"}
 
 
 @needs_compiled

@@ -217,7 +217,15 @@ def test_layers_for_blas_are_in_none(matmul, in_families):
 def test_searches_that_ask_for_more(in_families):
     X, y = small_iris()
     for search in (
-        OURS.GridSearchCV(CLASSIFIER, {"alpha": [1.0]}, scoring=lambda m, X, y: 1.0, cv=2),
+        OURS.GridSearchCV(CLASSIFIER, {}, scoring=lambda m, X, y: 1.0, cv=2),
+        OURS.GridSearchCV(CLASSIFIER, {}, scoring=make_scorer(lambda y, p: 1.0), cv=2),
+        OURS.GridSearchCV(
+            CLASSIFIER,
+            {},
+            scoring={"f": "f1_macro", "g": make_scorer(lambda y, p: 1.0)},
+            refit="f",
+            cv=2,
+        ),
         OURS.GridSearchCV(clone(CLASSIFIER).set_callbacks(TimeLimit(100)), {}, cv=2),
     ):
         search.fit(X, y)
@@ -258,23 +266,51 @@ def test_other_scorers(scoring, n_classes, in_families):
     assert in_families == [12]
 
 
+LOGARITHMIC = OURS.GridSearchCV(
+    BPRegressor(hidden_layer_sizes=(5,), max_iter=100, random_state=0),
+    {"learning_rate_init": [0.1, 1e-9]},
+    scoring="neg_mean_squared_log_error",  # which predictions below -1 have none of
+    cv=3,
+    refit=False,
+)
+
+
 @pytest.mark.filterwarnings("ignore:Scoring failed", "ignore:(?s).*fits failed")
-def test_a_scorer_that_fails(in_families):
+def test_a_metric_that_fails(in_families):
     """For some networks; with the error, or without a score where that is asked for."""
-
-    def brittle(y, predicted):
-        if len(set(predicted)) < 3:
-            raise RuntimeError("too few classes")
-        return len(predicted)
-
-    X, y = small_iris()
-    grid = {"learning_rate_init": [1e-9, 0.1], "max_iter": [100]}
-    search = OURS.GridSearchCV(CLASSIFIER, grid, scoring=make_scorer(brittle), cv=3, refit=False)
-    scores = assert_the_same_one_by_one(search, X, y).cv_results_["mean_test_score"]
-    assert np.isfinite(scores).tolist() == [False, True]
+    X, y = load_diabetes(return_X_y=True)
+    X, y = X[:60], y[:60] * 0.01
+    X[:, 0] *= 1e4
+    scores = assert_the_same_one_by_one(LOGARITHMIC, X, y).cv_results_["mean_test_score"]
+    assert np.isfinite(scores).tolist() == [True, False]
     assert in_families == [6]
-    with pytest.raises(RuntimeError, match="too few classes"):
-        search.set_params(error_score="raise").fit(X, y)
+    with pytest.raises(ValueError, match="contain values less than"):
+        clone(LOGARITHMIC).set_params(error_score="raise").fit(X, y)
+
+
+def test_after_ctrl_c_none_is_scored_any_more(monkeypatch):
+    judge, judged = families.judge_outputs, []
+
+    def press(*of):
+        judged.append(of)
+        if len(judged) == 2:
+            raise KeyboardInterrupt
+        return judge(*of)
+
+    monkeypatch.setattr(families, "judge_outputs", press)
+    search = OURS.GridSearchCV(CLASSIFIER, {"alpha": [0.1, 1.0]}, scoring="f1_macro", cv=2)
+    with pytest.raises(KeyboardInterrupt, match="1 of 4 fits were done"):
+        search.fit(*small_iris())
+    assert len(judged) == 2
+    scores = [search.cv_results_[f"split{fold}_test_score"] for fold in (0, 1)]
+    assert np.isfinite(scores).sum() == 1
+
+
+def test_many_rows_are_not_scored_by_one_thread(in_families, monkeypatch):
+    monkeypatch.setattr(members, "MOST_SCORED", 24)
+    for scoring in ("f1_macro", "accuracy"):
+        OURS.GridSearchCV(CLASSIFIER, {}, scoring=scoring, cv=3).fit(*small_iris())
+    assert in_families == [3]
 
 
 @pytest.mark.parametrize("dtype", ["auto", "float32"])
@@ -649,8 +685,8 @@ def test_ctrl_c_keeps_what_is_finished(monkeypatch):
     network = BPClassifier(tol=0.0, n_iter_no_change=10**6, random_state=0)
     original, told = families.Family.results, []
 
-    def results(self):
-        for result in original(self):
+    def results(self, *options):
+        for result in original(self, *options):
             yield result
             told.append(result)
             if len(told) == 2:

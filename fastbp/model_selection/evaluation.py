@@ -41,7 +41,7 @@ from fastbp.training.stochastic import State
 __all__ = [
     "Evaluator",
     "asks_for_accuracy",
-    "asks_for_predictions_only",
+    "asks_for_metrics",
     "describe",
     "judge_outputs",
     "judged_parts",
@@ -308,7 +308,7 @@ def _accuracies(fit: Fit, network: BaseBP, fold: Fold, parts: Sequence[str]) -> 
 
 
 def judge_outputs(fit: Fit, network: BaseBP, fold: Fold, outputs: Any) -> list[Any]:
-    """Return the scores of all parts, by a scorer that asks for predictions only.
+    """Return the scores of all parts, by scikit-learn's metrics.
 
     Parameters
     ----------
@@ -347,7 +347,7 @@ def _judge(fit: Fit, network: BaseBP, fold: Fold, part: str, n_jobs: int | None)
         if np.isfinite(score) and len(outputs) > 1:  # else scikit-learn says what is wrong
             return score
     error_score = fit.asked["error_score"]
-    if asks_for_predictions_only(scorer):
+    if _asks_for_predictions_only(scorer):
         return _score(network, judged.rows, judged.y, scorer, params, error_score)
     network.n_jobs = n_jobs
     estimator = Pipeline([*fold.steps, ("network", network)]) if fold.steps else network
@@ -380,11 +380,20 @@ def _number(y: Any, classes: Any) -> Any:
     return places.astype(np.min_scalar_type(-len(classes)))
 
 
-def asks_for_predictions_only(scorer: Any) -> bool:
+def _asks_for_predictions_only(scorer: Any) -> bool:
     """Tell whether a scorer hands X on to the estimator, and does nothing else with it."""
     if isinstance(scorer, _MultimetricScorer):
-        return all(map(asks_for_predictions_only, scorer._scorers.values()))
+        return all(map(_asks_for_predictions_only, scorer._scorers.values()))
     return isinstance(scorer, (_BaseScorer, _PassthroughScorer))
+
+
+def asks_for_metrics(scorer: Any) -> bool:
+    """Tell whether a scorer judges predictions by scikit-learn's own metrics."""
+    if isinstance(scorer, _MultimetricScorer):
+        return all(map(asks_for_metrics, scorer._scorers.values()))
+    if isinstance(scorer, _BaseScorer):
+        return str(getattr(scorer._score_func, "__module__", "")).startswith("sklearn.metrics.")
+    return isinstance(scorer, _PassthroughScorer)
 
 
 def set_parameters(estimator: Any, parameters: dict[str, Any]) -> Any:

@@ -154,10 +154,11 @@ class Family:
 
     # Results -----------------------------------------------------------------------------------
 
-    def results(self) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    def results(self, in_time: bool = True) -> Iterator[tuple[int, dict[str, Any] | None]]:
         """Yield the numbers of fits that are done and have not been told of, and their results.
 
-        None as a result says that the fit is to be done by itself, to fail as it must.
+        None as a result says that the fit is to be done by itself, to fail as it must. Where there
+        is no time, those are left out that are yet to be scored.
         """
         tables = self._tables
         if tables is None:
@@ -168,6 +169,8 @@ class Family:
         of_score = np.array([len(member.form.judged) for member in self.members])
         per_product = seconds / max(1, (of_fit + of_score)[is_done].sum())
         for k in np.flatnonzero(is_done & ~self._is_told).tolist():
+            if not (in_time or self.members[k].candidate.is_counted):
+                continue
             result = None
             if _is_finite(tables, k) and _warn(tables, k):
                 result = _describe(tables, k, of_fit[k] * per_product, of_score[k] * per_product)
@@ -260,9 +263,9 @@ def run_families(
         with changed:
             changed.notify_all()
 
-    def tell() -> None:
+    def tell(in_time: bool = True) -> None:
         for family in families:
-            for number, result in family.results():
+            for number, result in family.results(in_time):
                 if result is None:
                     again.append(number)
                 else:
@@ -292,7 +295,7 @@ def run_families(
         with suppress(KeyboardInterrupt):
             while n_running and monotonic() < until:
                 n_running -= ended.acquire(timeout=TELLING_SECONDS)
-        tell()
+        tell(in_time=False)
         return again, True
     except BaseException:
         give_up()

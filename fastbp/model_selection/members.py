@@ -2,7 +2,8 @@
 
 A family's networks are trained without Python in between (`families.py`). So nothing may be asked
 of their training that is Python's to do, as a time limit, or a scorer to stop by. They are judged
-by their outputs: in compiled code where the accuracy is asked for, by other scorers afterwards.
+by their outputs: in compiled code where the accuracy is asked for, by scikit-learn's other metrics
+afterwards. What a function of the user's takes nobody knows, so threads call it side by side.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +22,7 @@ from fastbp.estimators.classifier import BPClassifier
 from fastbp.model_selection.evaluation import (
     Evaluator,
     asks_for_accuracy,
-    asks_for_predictions_only,
+    asks_for_metrics,
     judged_parts,
     number_labels,
     set_parameters,
@@ -45,6 +46,7 @@ Array = NDArray[Any]
 # Steps are fitted before the first network is trained, on one thread, if they make so many numbers
 # at the most, and for so many seconds; later ones by the threads that train networks.
 MOST_TRANSFORMED, STEPS_SECONDS = 1 << 20, 0.1
+MOST_SCORED = 1 << 14  # rows that one is judged by, where Python does it, on one thread
 MOST_STEPS = 20_000  # of a network: what they go by is made ahead
 SCHEDULES = ("constant", *BY_STEPS)  # of the learning rate, that go by the number of the step
 
@@ -213,7 +215,7 @@ class _Recruiter:
             and isinstance(_seed(fit, network), Integral)
         )
         is_counted = asks_for_accuracy(fit, network)
-        if not (is_plain and (is_counted or asks_for_predictions_only(fit.asked["scorer"]))):
+        if not (is_plain and (is_counted or asks_for_metrics(fit.asked["scorer"]))):
             return None
         optimizer = network._make_optimizer()
         if not _is_known_ahead(optimizer, goes_on=fit.key is not None):
@@ -243,6 +245,8 @@ class _Recruiter:
         if len(getattr(network, "classes_", X)) < 2 or is_clipped:
             return None
         n_judged = judged.X.shape[0]
+        if not candidate.is_counted and len(judged) > MOST_SCORED:
+            return None
         numbers = number_rows(n_judged) if judged.numbers is None else judged.numbers
         judged = Rows(judged.X, as_rows(numbers, n_judged))
         batch_size = network._choose_batch_size(n_samples)
