@@ -7,7 +7,9 @@ import time
 import tracemalloc
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -23,10 +25,10 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import fastbp.model_selection
 from benchmarks import cells, machine
-from benchmarks.cells import count_threads
 from benchmarks.children import Child, count_processors, doubled
 from benchmarks.options import Options
 from benchmarks.problems import SOURCES
+from benchmarks.race import Turns
 from fastbp import BPClassifier, BPRegressor
 
 BUDGET = 60.0  # seconds for the turns of a row
@@ -158,37 +160,40 @@ CONTENDERS = {  # a module's search over a network
     "BP": (STOCK, "BP"),
     "fastbp": (OURS, "BP"),
 }
-OWN = ("fastbp", "fastbp, one thread")
+OWN_BUDGET = 15.0  # ... and of fastbp's search on some numbers of threads
+BESIDE = "as many processes as processors"  # each of which searches on one thread, all at once
 EVERY = 0.005  # seconds from look to look at the memory
 
 
 def run(options: Options) -> cells.Result:
-    """Measure, on all processors, and fastbp on fewer too."""
-    turns, measured = options.turns(BUDGET), []
-    most = count_processors()
+    """Measure, on all processors, and then fastbp on fewer too."""
+    most, measured = count_processors(), []
     counts = options.threads or doubled(most)
-    n_jobs = dict.fromkeys(CONTENDERS, most) | {"fastbp, one thread": 1}
-    n_jobs |= {f"fastbp, {count_threads(n)}": n for n in counts if 1 < n < most}
-    names = list(n_jobs)
     with ExitStack() as stack:
-        children = {
-            name: stack.enter_context(
-                Child("benchmarks.sweeps:Searcher", name=name.partition(",")[0], n_jobs=n)
-            )
-            for name, n in n_jobs.items()
-        }
+
+        def start(name: str, n_jobs: int) -> Child:
+            child = Child("benchmarks.sweeps:Searcher", name=name, n_jobs=n_jobs)
+            return stack.enter_context(child)
+
+        rivals = {name: start(name, most) for name in CONTENDERS}
+        by_threads = {n: start("fastbp", n) for n in sorted({1, *counts, most})}
+        beside = [start("fastbp", 1) for _ in range(most)]
+        threads = stack.enter_context(ThreadPoolExecutor(most))
+
+        def search_beside() -> float:
+            return max(threads.map(_sample, beside))
+
         for row in options.choose_rows(ROWS):
-            for child in children.values():
+            for child in (*rivals.values(), *by_threads.values(), *beside):
                 child.call("prepare", row=row, quick=options.quick)
-            samples: dict[str, list[float]] = {name: [] for name in names}
-            began = time.perf_counter()
-            for turn in range(turns.most):
-                for name, child in children.items():
-                    samples[name].append(child.call("sample"))
-                spent = time.perf_counter() - began
-                if turn + 1 >= turns.least and spent * (turn + 2) / (turn + 1) > turns.seconds:
-                    break
-            measured.append(_cell(row, samples, children, n_jobs))
+            samples = _race(
+                {name: partial(_sample, child) for name, child in rivals.items()},
+                options.turns(BUDGET),
+            )
+            own = {str(n): partial(_sample, child) for n, child in by_threads.items()}
+            own_samples = _race(own | {BESIDE: search_beside}, options.turns(OWN_BUDGET))
+            children = rivals | {f"fastbp, {n}": child for n, child in by_threads.items()}
+            measured.append(_cell(row, samples, own_samples, children))
             print(row, file=sys.stderr, flush=True)
     different = [cell["row"] for cell in measured if not cell["same_scores"]]
     return {
@@ -200,27 +205,48 @@ def run(options: Options) -> cells.Result:
     }  # fmt: skip
 
 
+def _sample(child: Child) -> float:
+    seconds: float = child.call("sample")
+    return seconds
+
+
+def _race(contenders: dict[str, Callable[[], float]], turns: Turns) -> dict[str, list[float]]:
+    """Return the seconds of each, in turns."""
+    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    began = time.perf_counter()
+    for turn in range(turns.most):
+        for name, sample in contenders.items():
+            samples[name].append(sample())
+        spent = time.perf_counter() - began
+        if turn + 1 >= turns.least and spent * (turn + 2) / (turn + 1) > turns.seconds:
+            break
+    return samples
+
+
 def _cell(
-    row: str, samples: dict[str, list[float]], children: dict[str, Child], n_jobs: dict[str, int]
+    row: str,
+    samples: dict[str, list[float]],
+    by_threads: dict[str, list[float]],
+    children: dict[str, Child],
 ) -> cells.Result:
+    first, one = samples["MLP"], by_threads["1"]
     scores = {name: child.call("scores") for name, child in children.items()}
-    first, one = samples["MLP"], samples["fastbp, one thread"]
-    ours = sorted((n, name) for name, n in n_jobs.items() if name.startswith("fastbp"))
+    together = by_threads.pop(BESIDE)
+    most = max(by_threads, key=int)
     return {
         "row": row,
         "candidates": ROWS[row].candidates,
         "folds": ROWS[row].folds,
-        "samples": samples,
+        "samples": samples | {f"fastbp, {n}": values for n, values in by_threads.items()},
         "seconds": {name: median(values) for name, values in samples.items()},
         "speedup": {name: cells.median_ratio(first, values) for name, values in samples.items()},
-        "over_one_thread": cells.median_ratio(one, samples["fastbp"]),
         "threads": {
-            str(n): [median(samples[name]), cells.median_ratio(one, samples[name])]
-            for n, name in ours
+            n: [median(values), cells.median_ratio(one, values)] for n, values in by_threads.items()
         },
+        "processes": int(most) * cells.median_ratio(one, together),
         "of_stock": cells.median_ratio(samples["fastbp"], samples["BP"]),
-        "same_scores": all(scores[name] == scores["BP"] for _, name in ours),
-        "memory": {name: children[name].call("memory") for name in OWN},
+        "same_scores": all(scores[name] == scores["BP"] for name in scores if name != "MLP"),
+        "memory": {n: children[f"fastbp, {n}"].call("memory") for n in ("1", most)},
     }
 
 

@@ -11,12 +11,15 @@ from sklearn.base import clone
 __all__ = ["clone_parameters", "is_constant"]
 
 _CONSTANT = (bool, int, float, str, type(None), np.number, np.bool_)
+_PLAIN = frozenset(_CONSTANT)
 
 
 def is_constant(value: Any) -> bool:
     """Tell whether a value is a number, a word or None, or a tuple of these."""
+    if type(value) in _PLAIN:  # which is seen faster than what a class is derived from
+        return True
     if type(value) is tuple:
-        return all(isinstance(item, _CONSTANT) for item in value)
+        return all(map(is_constant, value))
     return isinstance(value, _CONSTANT)
 
 

@@ -168,26 +168,17 @@ class Family:
         of_fit = tables.watches[:, ENDED] * [member.products_per_epoch for member in self.members]
         of_score = np.array([len(member.form.judged) for member in self.members])
         per_product = seconds / max(1, (of_fit + of_score)[is_done].sum())
-        for k in np.flatnonzero(is_done & ~self._is_told).tolist():
+        ks = np.flatnonzero(is_done & ~self._is_told)
+        for k, went_well in zip(ks.tolist(), tables.went_well(ks), strict=True):
             if not (in_time or self.members[k].candidate.is_counted):
                 continue
             result = None
-            if _is_finite(tables, k) and _warn(tables, k):
+            if went_well and _warn(tables, k):
                 result = _describe(tables, k, of_fit[k] * per_product, of_score[k] * per_product)
             yield self.members[k].number, result
             self._is_told[k] = True
         if self._is_told.all():
             self._tables = None  # but for those that are to go on
-
-
-def _is_finite(tables: Tables, k: int) -> bool:
-    """Tell whether all went well: what does not is reported by who does it by itself."""
-    return bool(
-        tables.counts[k, kernel.N_NANS] == 0
-        and np.isfinite(tables.parameters[k]).all()
-        and np.isfinite(tables.losses[k, : tables.n_epochs(k)]).all()
-        and np.isfinite(tables.outputs(k)).all()
-    )
 
 
 def _warn(tables: Tables, k: int) -> bool:

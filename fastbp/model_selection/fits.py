@@ -20,6 +20,7 @@ from sklearn.utils import check_random_state
 from fastbp.baton import laid_down
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
+from fastbp.estimators.cloning import is_constant
 from fastbp.estimators.pickling import OF_TRAINING
 from fastbp.estimators.regressor import BPRegressor
 from fastbp.model_selection.folds import FoldData
@@ -246,6 +247,8 @@ def digest(parameters: dict[str, Any]) -> str:
 
     Of those that cannot, as functions without a name, it is which objects they are.
     """
+    if all(map(is_constant, parameters.values())):
+        return repr(sorted(parameters.items()))
     try:
         return str(joblib.hash(sorted(parameters.items())))
     except Exception:  # pickling runs code of the users' classes

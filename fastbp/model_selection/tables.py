@@ -85,6 +85,16 @@ class Tables:
         """Return how many epochs network k has been trained for."""
         return int(self.watches[k, ENDED])
 
+    def went_well(self, ks: Array) -> Array:
+        """Tell of networks whether all their numbers are finite.
+
+        Where they are not, is reported by who does the fit by itself.
+        """
+        kept = self.parameters, self.losses, self._outputs
+        are_finite = [np.isfinite(rows[ks]).all(axis=1) for rows in kept]
+        went_well: Array = (self.counts[ks, kernel.N_NANS] == 0) & np.all(are_finite, axis=0)
+        return went_well
+
     def standing(self, k: int) -> Standing:
         """Return where the training of network k stands; the arrays are not copied."""
         member, size, watch = self.members[k], self._shape.flat.size, self.watches[k]
