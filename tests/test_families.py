@@ -148,8 +148,8 @@ def test_weights_of_samples(in_families):
 def test_a_training_in_many_calls(in_families, monkeypatch):
     monkeypatch.setattr(families, "CALL_SECONDS", 1e-9)
     grid = {"solver": ["adam", "sgd"], "learning_rate": ["constant", "cosine"]}
-    search = OURS.GridSearchCV(CLASSIFIER, grid, cv=2)
-    assert_the_same_one_by_one(search.set_params(estimator__batch_size=10), *small_iris())
+    search = OURS.GridSearchCV(clone(CLASSIFIER).set_params(batch_size=10), grid, cv=2)
+    assert_the_same_one_by_one(search, *small_iris())
     assert in_families == [8]
 
 

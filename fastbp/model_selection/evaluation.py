@@ -81,9 +81,12 @@ class Evaluator:
         """Learn which fits are to come: they share data, and the time that these take."""
         self._valid.clear()
         self._checked.clear()
-        self._data.clear()
+        before, self._data = self._data, {}
         for fit in fits:
-            fit.data = self._data.setdefault(fit.key_of_fold(), FoldData())
+            key = fit.key_of_fold()
+            if key not in self._data:
+                self._data[key] = FoldData(before[key].in_next_round() if key in before else {})
+            fit.data = self._data[key]
             fit.data.n_fits += 1
             fit.data.n_left += 1
 
@@ -109,7 +112,7 @@ class Evaluator:
     def end(self, fit: Fit) -> None:
         """Free the data of a fit that was the last to need them; from one thread at a time."""
         fit.data.n_left -= 1
-        if fit.data.n_left == 0:
+        if fit.data.n_left == 0 and not fit.comes_back:
             fit.data.folds.clear()
 
     def forget(self) -> None:

@@ -24,7 +24,7 @@ from fastbp.estimators.cloning import is_constant
 from fastbp.estimators.pickling import OF_TRAINING
 from fastbp.estimators.regressor import BPRegressor
 from fastbp.model_selection.folds import FoldData
-from fastbp.model_selection.row_numbers import unpack_rows
+from fastbp.model_selection.row_numbers import PackedRows, unpack_rows
 from fastbp.network import Weights
 from fastbp.randomness import words_of
 from fastbp.training.schedules import needs_length
@@ -200,7 +200,15 @@ class Fit:
                 if name != last and not name.startswith(self.prefix)
             }
             steps = digest(before) if before else ""
-        return steps, id(self.asked["train"]), id(self.asked["test"])
+        rows = self.asked["train"], self.asked["test"]
+        return steps, *(part if isinstance(part, PackedRows) else id(part) for part in rows)
+
+    @property
+    def comes_back(self) -> bool:
+        """Whether the data of its fold may be asked for again, and take little memory."""
+        rows = self.asked["train"], self.asked["test"]
+        are_known = all(isinstance(part, PackedRows) for part in rows)
+        return self.key is not None and are_known and not self.has_steps
 
     @property
     def has_steps(self) -> bool:

@@ -16,20 +16,28 @@ Array = NDArray[Any]
 class PackedRows:
     """Rising row numbers, as bits; ``np.asarray`` gives them back, as int64.
 
-    A search keeps those of all its folds until it ends, of which a few are in use.
+    A search keeps those of all its folds until it ends, of which a few are in use. Equal ones, as
+    each round of a halving search has them, are the same key.
     """
 
     def __init__(self, numbers: Array) -> None:
         chosen = np.zeros(numbers[-1] + 1, bool)
         chosen[numbers] = True
-        self._bits = np.packbits(chosen)
+        self._bits = np.packbits(chosen).tobytes()  # whose hash is taken once
         self._length = len(numbers)
 
     def __len__(self) -> int:
         return self._length
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        return np.flatnonzero(np.unpackbits(self._bits)).astype(dtype or np.int64, copy=False)
+        bits = np.unpackbits(np.frombuffer(self._bits, np.uint8))
+        return np.flatnonzero(bits).astype(dtype or np.int64, copy=False)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PackedRows) and self._bits == other._bits
+
+    def __hash__(self) -> int:
+        return hash(self._bits)
 
 
 def pack_rows(numbers: Any) -> Any:
