@@ -12,7 +12,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import get_scorer
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
 from sklearn.model_selection._validation import _score
 from sklearn.pipeline import Pipeline
@@ -25,7 +24,6 @@ from fastbp.baton import laid_down
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.cloning import clone_parameters
-from fastbp.estimators.regressor import BPRegressor
 from fastbp.model_selection.fits import Fit, Kept, find_network
 from fastbp.model_selection.folds import (
     Fold,
@@ -34,6 +32,12 @@ from fastbp.model_selection.folds import (
     Table,
     retarget,
     transform_fold,
+)
+from fastbp.model_selection.metrics import (
+    ACCURACY,
+    count_classes,
+    find_metric,
+    is_scorer,
 )
 from fastbp.randomness import borrowed_random_state, make_random_state
 from fastbp.training.stochastic import State
@@ -50,8 +54,6 @@ __all__ = [
     "why_not",
     "why_not_here",
 ]
-
-_ACCURACY, _R2 = get_scorer("accuracy"), get_scorer("r2")  # copies, as each that is asked for
 
 
 def why_not(estimator: Any) -> str:
@@ -268,22 +270,8 @@ def asks_for_accuracy(fit: Fit, network: BaseBP) -> bool:
     has_labels = type(fit.y) is np.ndarray and fit.y.ndim == 1
     if fit.asked.get("score_params") or not (has_labels and isinstance(network, BPClassifier)):
         return False
-    return _asks_for(fit, _ACCURACY)
-
-
-def _asks_for_r2(fit: Fit, network: BaseBP) -> bool:
-    """Tell whether R² is all that is asked for, of one output."""
-    has_numbers = type(fit.y) is np.ndarray and fit.y.ndim == 1 and fit.y.dtype.kind in "iuf"
-    if fit.asked.get("score_params") or not (has_numbers and isinstance(network, BPRegressor)):
-        return False
-    return _asks_for(fit, _R2)
-
-
-def _asks_for(fit: Fit, scorer: _BaseScorer) -> bool:
-    """Tell whether a fit is to be judged by the scorer that is the estimator's own."""
-    asked = fit.asked["scorer"]
-    is_scorer = isinstance(asked, _BaseScorer) and vars(asked) == vars(scorer)
-    return is_scorer or isinstance(asked, _PassthroughScorer)
+    scorer = fit.asked["scorer"]
+    return is_scorer(scorer, ACCURACY) or isinstance(scorer, _PassthroughScorer)
 
 
 def number_labels(fit: Fit, fold: Fold, part: str) -> Judged:
@@ -344,11 +332,9 @@ def _judge(fit: Fit, network: BaseBP, fold: Fold, part: str, n_jobs: int | None)
         judged.y = _safe_indexing(fit.y, np.asarray(fit.asked[part]))
     if params:
         params = _check_method_params(fit.X, params, indices=np.asarray(fit.asked[part]))
-    if _asks_for_r2(fit, network):
-        outputs = network._predict_outputs(judged.rows)
-        score = _r2(judged.y, outputs[:, 0])
-        if np.isfinite(score) and len(outputs) > 1:  # else scikit-learn says what is wrong
-            return score
+    scores = None if params else _judge_by_metric(fit, network, fold, part)
+    if scores is not None:
+        return scores
     error_score = fit.asked["error_score"]
     if _asks_for_predictions_only(scorer):
         return _score(network, judged.rows, judged.y, scorer, params, error_score)
@@ -361,19 +347,27 @@ def _judge(fit: Fit, network: BaseBP, fold: Fold, part: str, n_jobs: int | None)
         return _score(estimator, X, judged.y, scorer, params, error_score)
 
 
-def _r2(y: Any, predicted: Any) -> float:
-    """Return 1 less the share of the squared deviations from the mean that is left.
-
-    scikit-learn's takes twenty times as long to look at what it is given. Where nothing deviates it
-    is 0, and 1 where nothing is left.
-    """
-    dtype = np.result_type(predicted, y) if y.dtype.kind == "f" else predicted.dtype
-    y, predicted = y.astype(dtype)[:, None], predicted.astype(dtype)[:, None]
-    left = np.sum((y - predicted) ** 2, axis=0)
-    deviation = np.sum((y - np.average(y, axis=0)) ** 2, axis=0)
-    if left[0] == 0 or deviation[0] == 0:
-        return float(left[0] == 0)
-    return float(np.average(1 - left / deviation))
+def _judge_by_metric(fit: Fit, network: BaseBP, fold: Fold, part: str) -> Any:
+    """Return the scores of the samples of a part, None where scikit-learn is to say it."""
+    y, judged = fit.y, fold.judged(part)
+    of_classes = isinstance(network, BPClassifier)
+    metric = find_metric(fit.asked["scorer"], of_classes)
+    if metric is None or type(y) is not np.ndarray or y.ndim != 1:
+        return None
+    if not of_classes:
+        outputs = network._predict_outputs(judged.rows)
+        if y.dtype.kind not in "iuf":
+            return None
+        dtype = np.result_type(outputs, y) if y.dtype.kind == "f" else outputs.dtype
+        return metric(judged.y.astype(dtype)[:, None], outputs.astype(dtype))
+    labels: Any = number_labels(fit, fold, part).labels
+    if labels.min() < 0:  # a class that was not learnt
+        return None
+    classes = fold.attributes["classes_"]
+    decided = network._decide(network._predict_outputs(judged.rows))
+    positive = np.flatnonzero(classes == 1)
+    confusion = count_classes(labels, decided, len(classes))
+    return metric(confusion, int(positive[0]) if len(positive) else None)
 
 
 def _number(y: Any, classes: Any) -> Any:

@@ -166,6 +166,7 @@ class _Recruiter:
         self._evaluator = evaluator
         self._candidates: dict[int, Candidate | None] = {}
         self._forms: dict[Any, Form | None] = {}
+        self._splits: dict[Any, tuple[int, int]] = {}  # to train on, and to validate with
         self._make_shape: Callable[..., Weights] = cache(Weights)  # alike ones are one
 
     def recruit(self, number: int, fit: Fit) -> Member | None:
@@ -238,9 +239,7 @@ class _Recruiter:
                 return None
             if fold.samples.sample_weight is not None:
                 return None
-            # However they are drawn, there are as many, or they cannot be drawn.
-            split = network._split(fold.samples, fold.order(), make_random_state(0))
-            n_samples, n_held_out = map(len, split)
+            n_samples, n_held_out = self._split(network, fold)
         is_clipped = not isinstance(network.batch_size, str) and network.batch_size > n_samples
         if len(getattr(network, "classes_", X)) < 2 or is_clipped:
             return None
@@ -260,6 +259,17 @@ class _Recruiter:
         of_training = candidate.dropout, network.clip_norm is None, n_held_out > 0
         kind = shape.units, shape.dtype, names, data, of_judged, of_training
         return Form(n_samples, n_held_out, batch_size, shape, names, judged, kind)
+
+    def _split(self, network: BaseBP, fold: Fold) -> tuple[int, int]:
+        """Return how many samples are to be trained on, and to be validated with.
+
+        However they are drawn, there are as many, or they cannot be drawn.
+        """
+        key = id(fold), network.validation_fraction
+        if key not in self._splits:
+            rows, held_out = network._split(fold.samples, fold.order(), make_random_state(0))
+            self._splits[key] = len(rows), len(held_out)
+        return self._splits[key]
 
 
 def _is_known_ahead(optimizer: Optimizer, goes_on: bool) -> bool:

@@ -1,0 +1,137 @@
+"""scikit-learn's most used metrics, by what they come to.
+
+Its functions look at labels for one to three milliseconds before they count them, as long as it
+takes to train a small network. What is out of the ordinary, as a class that is never predicted, is
+left to them, which warn of it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import get_scorer
+from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
+
+__all__ = ["ACCURACY", "count_classes", "find_metric", "is_scorer"]
+
+Array = NDArray[Any]
+
+# Of a confusion matrix and the place of the class 1, or of numbers and what is predicted of them,
+# each in a column; None where scikit-learn is to say it.
+Metric = Callable[[Array, Any], float | None]
+
+
+def count_classes(labels: Array, decided: Array, n_classes: int) -> Array:
+    """Return the confusion matrix: in row i and column j, how many of class i are taken for j."""
+    places = labels.astype(np.intp) * n_classes + decided
+    return np.bincount(places, minlength=n_classes**2).reshape(n_classes, n_classes)
+
+
+def _accuracy(confusion: Array, positive: int | None) -> float:
+    return float(np.trace(confusion) / confusion.sum())
+
+
+def _balanced_accuracy(confusion: Array, positive: int | None) -> float | None:
+    n_true = confusion.sum(axis=1)
+    return float(np.mean(np.diag(confusion) / n_true)) if n_true.all() else None
+
+
+def _share(name: str, average: str) -> Metric:
+    """Return precision, recall or their harmonic mean, averaged over the classes that there are."""
+
+    def metric(confusion: Array, positive: int | None) -> float | None:
+        right, n_decided, n_true = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
+        if average == "binary":
+            if positive is None or len(confusion) != 2:
+                return None
+            chosen: Any = [positive]
+        else:
+            chosen = n_decided + n_true > 0
+        right, n_decided, n_true = right[chosen], n_decided[chosen], n_true[chosen]
+        if average == "micro":
+            right, n_decided, n_true = (np.sum([n], axis=1) for n in (right, n_decided, n_true))
+        whole = {"precision": n_decided, "recall": n_true, "f1": (n_decided + n_true) / 2}[name]
+        if not whole.all():
+            return None
+        shares = right / whole
+        return float(np.average(shares, weights=n_true if average == "weighted" else None))
+
+    return metric
+
+
+def _r2(y: Array, predicted: Array) -> float | None:
+    """Return 1 less the share of the squared deviations from the mean that is left.
+
+    Where nothing deviates it is 0, and 1 where nothing is left.
+    """
+    if len(y) < 2:
+        return None
+    left = np.sum((y - predicted) ** 2, axis=0)
+    deviation = np.sum((y - np.average(y, axis=0)) ** 2, axis=0)
+    if left[0] == 0 or deviation[0] == 0:
+        return float(left[0] == 0)
+    return float(np.average(1 - left / deviation))
+
+
+def _mean_squared_error(y: Array, predicted: Array) -> float:
+    return float(np.average((y - predicted) ** 2, axis=0)[0])
+
+
+def _root_mean_squared_error(y: Array, predicted: Array) -> float:
+    return float(np.sqrt(np.average((y - predicted) ** 2, axis=0))[0])
+
+
+def _mean_absolute_error(y: Array, predicted: Array) -> float:
+    return float(np.average(np.abs(predicted - y), axis=0)[0])
+
+
+# The first of each is the estimators' own.
+_OF_CLASSES: dict[str, Metric] = {
+    "accuracy": _accuracy,
+    "balanced_accuracy": _balanced_accuracy,
+    **{
+        name if average == "binary" else f"{name}_{average}": _share(name, average)
+        for name in ("precision", "recall", "f1")
+        for average in ("binary", "macro", "micro", "weighted")
+    },
+}
+_OF_NUMBERS: dict[str, Metric] = {
+    "r2": _r2,
+    "neg_mean_squared_error": _mean_squared_error,
+    "neg_root_mean_squared_error": _root_mean_squared_error,
+    "neg_mean_absolute_error": _mean_absolute_error,
+}
+ACCURACY = get_scorer("accuracy")
+_CLASSES, _NUMBERS = (  # copies of the scorers, as each is that is asked for
+    [(get_scorer(name), metric) for name, metric in metrics.items()]
+    for metrics in (_OF_CLASSES, _OF_NUMBERS)
+)
+
+
+def is_scorer(scorer: Any, known: _BaseScorer) -> bool:
+    """Tell whether a scorer is this one of scikit-learn's."""
+    return isinstance(scorer, _BaseScorer) and vars(scorer) == vars(known)
+
+
+def find_metric(scorer: Any, of_classes: bool) -> Callable[[Array, Any], Any] | None:
+    """Return what gives the scores that a scorer gives, or one for each name; None if unknown.
+
+    It returns None where scikit-learn is to say it.
+    """
+    if isinstance(scorer, _MultimetricScorer):
+        found = {name: find_metric(one, of_classes) for name, one in scorer._scorers.items()}
+        return None if None in found.values() else lambda *data: _all_of(found, *data)
+    for known, metric in _CLASSES if of_classes else _NUMBERS:
+        if isinstance(scorer, _PassthroughScorer) or is_scorer(scorer, known):
+            return lambda *data: _signed(known._sign, metric(*data))
+    return None
+
+
+def _all_of(metrics: dict[str, Any], *data: Any) -> dict[str, float] | None:
+    scores = {name: metric(*data) for name, metric in metrics.items()}
+    return None if None in scores.values() else scores
+
+
+def _signed(sign: int, score: float | None) -> float | None:
+    return sign * score if score is not None and np.isfinite(score) else None
