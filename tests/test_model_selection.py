@@ -868,14 +868,22 @@ def test_ctrl_c_in_what_does_not_hear_of_it(grace, presses, monkeypatch):
     """A scorer goes on, and what it returns is not heard any more."""
     X, y = small_iris()
     monkeypatch.setattr(backend, "GRACE", grace)
-    before = set(threading.enumerate())
-    over, calls = threading.Event(), []
+    before, suppress = set(threading.enumerate()), backend.suppress
+    over, is_heard, calls = threading.Event(), threading.Event(), []
+
+    def hear(*errors):
+        if errors == (KeyboardInterrupt,):
+            is_heard.set()
+        return suppress(*errors)
+
+    monkeypatch.setattr(backend, "suppress", hear)
 
     def score(model, X, y):
         calls.append(model)
         if len(calls) == 2:
             for _ in range(presses):
                 os.kill(os.getpid(), signal.SIGINT)
+                is_heard.wait(60)  # two at once would be one
                 time.sleep(0.3)
             over.wait(60)
         return 1.0
@@ -883,6 +891,7 @@ def test_ctrl_c_in_what_does_not_hear_of_it(grace, presses, monkeypatch):
     def interrupted(search):
         calls.clear()
         over.clear()
+        is_heard.clear()
         with pytest.raises(KeyboardInterrupt, match="1 of 4 fits were done"):
             search()
         assert set(threading.enumerate()) - before
