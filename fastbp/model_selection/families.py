@@ -76,6 +76,9 @@ class Family:
         self._shared = np.zeros(kernel.N_SHARED, np.int64)
         self._spans: list[list[float]] = []  # when each thread has begun, and ended
         self._is_told = np.zeros(len(members), bool)
+        self._most = max(members, key=lambda member: len(member.form.judged))
+        self._most_held_out = max(member.form.n_held_out for member in members)
+        self._n_bytes = sum(member.n_bytes for member in members)
         engine, *others = self._make_plans()
         self._at_once = max(1, int(CALL_SECONDS * SLOWEST / engine.work))
         self._first_place = engine.plan.place("run", "first")
@@ -90,22 +93,21 @@ class Family:
 
         Each network puts in its own arrays.
         """
-        most = max(self.members, key=lambda member: len(member.form.judged))
-        network, form, samples = most.candidate.network, most.form, most.fold.samples
+        candidate, form, samples = self._most.candidate, self._most.form, self._most.fold.samples
+        network = candidate.network
         engine = network._make_engine(
             form.shape,
             form.names,
             samples,
             form.batch_size,
             keep_gradient=network.clip_norm is not None,
-            dropout=most.candidate.dropout,
+            dropout=candidate.dropout,
         )
         predictor, judged = Predictor(form.shape), form.judged
         prediction = predictor.prepare(form.names, judged.X, 1, judged.numbers)
-        n_held_out = max(member.form.n_held_out for member in self.members)
-        if n_held_out == 0:
+        if self._most_held_out == 0:
             return engine, prediction, prediction
-        rows = number_rows(samples.X.shape[0])[:n_held_out]
+        rows = number_rows(samples.X.shape[0])[: self._most_held_out]
         return engine, prediction, predictor.prepare(form.names, samples.X, 1, rows)
 
     # Training ----------------------------------------------------------------------------------
@@ -146,7 +148,7 @@ class Family:
     def n_bytes_left(self) -> int:
         """What it takes as long as there are networks that no thread has taken, then 0."""
         has_left = self._shared[kernel.NEXT] < len(self.members)
-        return sum(member.n_bytes for member in self.members) if has_left else 0
+        return self._n_bytes if has_left else 0
 
     def stop(self) -> None:
         """Have the threads leave soon, and do no more."""
