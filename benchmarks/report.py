@@ -143,11 +143,11 @@ def sweeps(results: Result) -> str:
         ("ratio", lambda cell: _number(cell["speedup"]["BP"])),
         ("fastbp's search", lambda cell: _seconds(cell["seconds"]["fastbp"])),
         ("ratio", lambda cell: _number(cell["speedup"]["fastbp"])),
-        ("over its time on one thread", lambda cell: _number(_most_threads(cell)[1], 2)),
+        ("over its time on one processor", lambda cell: _number(_most_threads(cell)[1], 2)),
         ("as processes", lambda cell: _number(cell["processes"], 2)),
         ("of the stock search's time", lambda cell: _number(cell["of_stock"], 2)),
         ("copies of X, and at the peak", lambda cell: _copies_of_X(cell, max)),
-        ("on one thread", lambda cell: _copies_of_X(cell, min)),
+        ("on one", lambda cell: _copies_of_X(cell, min)),
     ]
     table = [*_tabulate(columns, results["cells"]), ""]
     counts = list(results["cells"][0]["threads"])
@@ -163,10 +163,10 @@ def sweeps(results: Result) -> str:
         "last fit. The copies, of X or of what a Pipeline makes of it, are all the memory that "
         "Python and NumPy hold during fastbp's search beyond what was there: the median over "
         "time, and the peak, which is in a Pipeline's steps. Not given for X of less than a "
-        "megabyte. How many times as fast as on one thread fastbp's search is, and how many "
-        "searches of one thread the machine does in the time of one, each in a process of its own: "
-        "what all processors give at best. By threads, it is fastbp's search, and in brackets how "
-        "many times as fast as on one. "
+        "megabyte. How many times as fast as on one processor fastbp's search is, and how many "
+        "searches on one the machine does in the time of one, each in a process of its own: what "
+        "all processors give at best. By threads, on as many processors, it is fastbp's search, "
+        "and in brackets how many times as fast as on one. "
         f"fastbp's scores are {'the same bits as' if same else 'NOT the same bits as'} the stock "
         "search's over the same networks."
     )

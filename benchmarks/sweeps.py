@@ -171,13 +171,15 @@ def run(options: Options) -> cells.Result:
     counts = options.threads or doubled(most)
     with ExitStack() as stack:
 
-        def start(name: str, n_jobs: int) -> Child:
-            child = Child("benchmarks.sweeps:Searcher", name=name, n_jobs=n_jobs)
+        def start(name: str, n_jobs: int, processors: int) -> Child:
+            child = Child(
+                "benchmarks.sweeps:Searcher", threads=processors, name=name, n_jobs=n_jobs
+            )
             return stack.enter_context(child)
 
-        rivals = {name: start(name, most) for name in CONTENDERS}
-        by_threads = {n: start("fastbp", n) for n in sorted({1, *counts, most})}
-        beside = [start("fastbp", 1) for _ in range(most)]
+        rivals = {name: start(name, most, most) for name in CONTENDERS}
+        by_threads = {n: start("fastbp", n, n) for n in sorted({1, *counts, most})}
+        beside = [start("fastbp", 1, most) for _ in range(most)]
         threads = stack.enter_context(ThreadPoolExecutor(most))
 
         def search_beside() -> float:
