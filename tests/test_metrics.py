@@ -9,7 +9,7 @@ from sklearn.datasets import load_iris
 from sklearn.metrics import check_scoring, f1_score, get_scorer, make_scorer
 
 from fastbp import BPClassifier, BPRegressor
-from fastbp.model_selection import metrics
+from fastbp.model_selection import evaluation, metrics
 
 
 class Known:
@@ -91,9 +91,17 @@ def test_what_is_not_known_is_scikit_learns():
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.parametrize("labels", [[0, 1, 2], ["a", "b", "c"]])
-@pytest.mark.parametrize("max_iter", [1, 60])
-def test_several_in_a_search(labels, max_iter):
-    """Some are counted, and where one has no score all are scikit-learn's."""
+@pytest.mark.parametrize(("max_iter", "most"), [(1, 100), (60, 100), (60, 2)])
+def test_several_in_a_search(labels, max_iter, most, monkeypatch):
+    """Where one has no score, or there are too many classes to count, all are scikit-learn's."""
+    monkeypatch.setattr(evaluation, "MOST_CLASSES", most)
+    counted = []
+
+    def count(*of):
+        counted.append(of)
+        return metrics.count_classes(*of)
+
+    monkeypatch.setattr(evaluation, "count_classes", count)
     X, y = load_iris(return_X_y=True)
     search = OURS.GridSearchCV(
         CLASSIFIER,
@@ -105,3 +113,4 @@ def test_several_in_a_search(labels, max_iter):
     y = np.array(labels)[y]
     stock = STOCK.GridSearchCV(**search.get_params(deep=False)).fit(X, y)
     assert_same(search.fit(X, y).cv_results_, stock.cv_results_)
+    assert len(counted) == (6 if most > 2 else 0)

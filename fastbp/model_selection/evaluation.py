@@ -33,12 +33,7 @@ from fastbp.model_selection.folds import (
     retarget,
     transform_fold,
 )
-from fastbp.model_selection.metrics import (
-    ACCURACY,
-    count_classes,
-    find_metric,
-    is_scorer,
-)
+from fastbp.model_selection.metrics import ACCURACY, count_classes, find_metric, is_scorer
 from fastbp.randomness import borrowed_random_state, make_random_state
 from fastbp.training.stochastic import State
 
@@ -54,6 +49,8 @@ __all__ = [
     "why_not",
     "why_not_here",
 ]
+
+MOST_CLASSES = 100  # of a confusion matrix
 
 
 def why_not(estimator: Any) -> str:
@@ -364,6 +361,8 @@ def _judge_by_metric(fit: Fit, network: BaseBP, fold: Fold, part: str) -> Any:
     if labels.min() < 0:  # a class that was not learnt
         return None
     classes = fold.attributes["classes_"]
+    if len(classes) > MOST_CLASSES:
+        return None
     decided = network._decide(network._predict_outputs(judged.rows))
     positive = np.flatnonzero(classes == 1)
     confusion = count_classes(labels, decided, len(classes))
