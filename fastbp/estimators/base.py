@@ -506,8 +506,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         """Return row numbers to train on and to validate with, drawn as scikit-learn draws them."""
         stratify = None
         if samples.targets is not None and hasattr(self, "classes_") and self.n_outputs_ == 1:
-            # scikit-learn makes a word of each row of a column, to the same end.
-            stratify = samples.targets[rows, 0].astype(bool)
+            # The words that scikit-learn makes of each row of a column, one by one.
+            stratify = np.where(samples.targets[rows, 0] != 0, "True", "False")
         rows, held_out = train_test_split(
             rows, random_state=random_state, test_size=self.validation_fraction, stratify=stratify
         )

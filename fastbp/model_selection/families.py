@@ -166,11 +166,13 @@ class Family:
         if tables is None:
             return
         is_done = tables.jobs[:, kernel.IS_DONE] != 0
+        ks = np.flatnonzero(is_done & ~self._is_told)
+        if len(ks) == 0:
+            return
         seconds = sum(min(end, perf_counter()) - begin for begin, end in self._spans)
         of_fit = tables.watches[:, ENDED] * [member.products_per_epoch for member in self.members]
         of_score = np.array([len(member.form.judged) for member in self.members])
         per_product = seconds / max(1, (of_fit + of_score)[is_done].sum())
-        ks = np.flatnonzero(is_done & ~self._is_told)
         for k, went_well in zip(ks.tolist(), tables.went_well(ks), strict=True):
             if not (in_time or self.members[k].candidate.is_counted):
                 continue
