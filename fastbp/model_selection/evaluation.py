@@ -40,7 +40,6 @@ from fastbp.training.stochastic import State
 __all__ = [
     "Evaluator",
     "asks_for_accuracy",
-    "asks_for_metrics",
     "describe",
     "judge_outputs",
     "judged_parts",
@@ -352,9 +351,9 @@ def _judge_by_metric(fit: Fit, network: BaseBP, fold: Fold, part: str) -> Any:
     if metric is None or type(y) is not np.ndarray or y.ndim != 1:
         return None
     if not of_classes:
-        outputs = network._predict_outputs(judged.rows)
         if y.dtype.kind not in "iuf":
             return None
+        outputs = network._predict_outputs(judged.rows)
         dtype = np.result_type(outputs, y) if y.dtype.kind == "f" else outputs.dtype
         return metric(judged.y.astype(dtype)[:, None], outputs.astype(dtype))
     labels: Any = number_labels(fit, fold, part).labels
@@ -381,15 +380,6 @@ def _asks_for_predictions_only(scorer: Any) -> bool:
     if isinstance(scorer, _MultimetricScorer):
         return all(map(_asks_for_predictions_only, scorer._scorers.values()))
     return isinstance(scorer, (_BaseScorer, _PassthroughScorer))
-
-
-def asks_for_metrics(scorer: Any) -> bool:
-    """Tell whether a scorer judges predictions by scikit-learn's own metrics."""
-    if isinstance(scorer, _MultimetricScorer):
-        return all(map(asks_for_metrics, scorer._scorers.values()))
-    if isinstance(scorer, _BaseScorer):
-        return str(getattr(scorer._score_func, "__module__", "")).startswith("sklearn.metrics.")
-    return isinstance(scorer, _PassthroughScorer)
 
 
 def set_parameters(estimator: Any, parameters: dict[str, Any]) -> Any:

@@ -8,7 +8,7 @@ as each has done its last (`kernels/family.py`). `members.py` says which fits ar
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from itertools import count
 from time import monotonic, perf_counter, sleep
 from typing import Any
@@ -79,17 +79,15 @@ class Family:
         self._most = max(members, key=lambda member: len(member.form.judged))
         self._most_held_out = max(member.form.n_held_out for member in members)
         self._n_bytes = sum(member.n_bytes for member in members)
-        engine, *others = self._make_plans()
-        self._at_once = max(1, int(CALL_SECONDS * SLOWEST / engine.work))
-        self._first_place = engine.plan.place("run", "first")
-        plans = engine.plan, *(prediction.plan for prediction in others)
-        self._tables: Tables | None = Tables(members, *plans)  # until all results are told of
-        engine.close()
-        for prediction in set(others):
-            prediction.close()
+        with self._borrowed_plans() as (engine, *predictions):
+            self._at_once = max(1, int(CALL_SECONDS * SLOWEST / engine.work))
+            self._first_place = engine.plan.place("run", "first")
+            plans = engine.plan, *(prediction.plan for prediction in predictions)
+            self._tables: Tables | None = Tables(members, *plans)  # until all results are told of
 
-    def _make_plans(self) -> tuple[Engine, Prediction, Prediction]:
-        """Return what a thread trains, predicts and validates by, the last two one where none does.
+    @contextmanager
+    def _borrowed_plans(self) -> Iterator[tuple[Engine, Prediction, Prediction]]:
+        """Give what a thread trains, predicts and validates by, the last two one where none does.
 
         Each network puts in its own arrays.
         """
@@ -105,10 +103,14 @@ class Family:
         )
         predictor, judged = Predictor(form.shape), form.judged
         prediction = predictor.prepare(form.names, judged.X, 1, judged.numbers)
-        if self._most_held_out == 0:
-            return engine, prediction, prediction
-        rows = number_rows(samples.X.shape[0])[: self._most_held_out]
-        return engine, prediction, predictor.prepare(form.names, samples.X, 1, rows)
+        validation = prediction
+        if self._most_held_out > 0:
+            rows = number_rows(samples.X.shape[0])[: self._most_held_out]
+            validation = predictor.prepare(form.names, samples.X, 1, rows)
+        yield engine, prediction, validation
+        engine.close()
+        for each in {prediction, validation}:
+            each.close()
 
     # Training ----------------------------------------------------------------------------------
 
@@ -120,29 +122,26 @@ class Family:
         tables = self._tables
         if self.n_bytes_left == 0 or tables is None:
             return
-        engine, *others = self._make_plans()
-        plans = engine.plan, *(prediction.plan for prediction in others)
-        saved = [plan.integers.copy() for plan in plans]
-        compiled = engine.address, *(prediction.address for prediction in others)
-        addresses = kernel.addresses_of(plans, compiled)
-        for prediction in others:
-            prediction.plan.workspace.team[:] = 0
-        span = [perf_counter(), np.inf]
-        self._spans.append(span)
-        begins()
-        kernel.do_jobs()(
-            *map(address_of, (self._shared, tables.jobs, tables.watches, tables.counts)),
-            len(self.members), *map(address_of, (tables.columns, tables.values, tables.ends)),
-            *(plan.address for plan in plans), address_of(addresses), self._first_place,
-            self._at_once,
-        )  # fmt: skip
-        span[1] = perf_counter()
-        engine.compile_what_is_wanted()
-        for plan, integers in zip(plans, saved, strict=True):
-            plan.integers[:] = integers
-        engine.close()
-        for prediction in set(others):
-            prediction.close()
+        with self._borrowed_plans() as (engine, *predictions):
+            plans = engine.plan, *(prediction.plan for prediction in predictions)
+            saved = [plan.integers.copy() for plan in plans]
+            compiled = engine.address, *(prediction.address for prediction in predictions)
+            addresses = kernel.addresses_of(plans, compiled)
+            for prediction in predictions:
+                prediction.plan.workspace.team[:] = 0
+            span = [perf_counter(), np.inf]
+            self._spans.append(span)
+            begins()
+            kernel.do_jobs()(
+                *map(address_of, (self._shared, tables.jobs, tables.watches, tables.counts)),
+                len(self.members), *map(address_of, (tables.columns, tables.values, tables.ends)),
+                *(plan.address for plan in plans), address_of(addresses), self._first_place,
+                self._at_once,
+            )  # fmt: skip
+            span[1] = perf_counter()
+            engine.compile_what_is_wanted()
+            for plan, integers in zip(plans, saved, strict=True):
+                plan.integers[:] = integers
 
     @property
     def n_bytes_left(self) -> int:

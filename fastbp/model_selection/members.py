@@ -22,7 +22,6 @@ from fastbp.estimators.classifier import BPClassifier
 from fastbp.model_selection.evaluation import (
     Evaluator,
     asks_for_accuracy,
-    asks_for_metrics,
     judged_parts,
     number_labels,
     set_parameters,
@@ -30,6 +29,7 @@ from fastbp.model_selection.evaluation import (
 )
 from fastbp.model_selection.fits import Fit, Kept, find_network
 from fastbp.model_selection.folds import Fold
+from fastbp.model_selection.metrics import asks_for_metrics
 from fastbp.network import Weights
 from fastbp.randomness import make_random_state
 from fastbp.samples import Rows, Samples, as_rows, number_rows

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import get_scorer
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
 
-__all__ = ["ACCURACY", "count_classes", "find_metric", "is_scorer"]
+__all__ = ["ACCURACY", "asks_for_metrics", "count_classes", "find_metric", "is_scorer"]
 
 Array = NDArray[Any]
 
@@ -112,6 +112,15 @@ _CLASSES, _NUMBERS = (  # copies of the scorers, as each is that is asked for
 def is_scorer(scorer: Any, known: _BaseScorer) -> bool:
     """Tell whether a scorer is this one of scikit-learn's."""
     return isinstance(scorer, _BaseScorer) and vars(scorer) == vars(known)
+
+
+def asks_for_metrics(scorer: Any) -> bool:
+    """Tell whether a scorer judges predictions by scikit-learn's own metrics."""
+    if isinstance(scorer, _MultimetricScorer):
+        return all(map(asks_for_metrics, scorer._scorers.values()))
+    if isinstance(scorer, _BaseScorer):
+        return str(getattr(scorer._score_func, "__module__", "")).startswith("sklearn.metrics.")
+    return isinstance(scorer, _PassthroughScorer)
 
 
 def find_metric(scorer: Any, of_classes: bool) -> Callable[[Array, Any], Any] | None:
