@@ -237,12 +237,7 @@ class Checkpoint(_Callback):
     ----------
     path : str or path-like
     every : int, default=1
-        Epochs, or iterations of 'lbfgs', whose state is some 27 times the weights in float64.
-
-    Raises
-    ------
-    RuntimeError
-        In a fit by 'lbfgs' with a scipy whose state of it is not known, as before 1.15.
+        Epochs, or iterations of 'lbfgs', whose state is 25 times the weights in float64.
 
     Examples
     --------

@@ -63,7 +63,8 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
         nonzeros_address(dtype)
         for name in activations.CODES:
             activations.activation_address(name, dtype)
-        for function, n_integers in epoch.CALLED:
+        called = epoch.CALLED + (epoch.OF_LBFGS if dtype == "float64" else [])
+        for function, n_integers in called:
             plan_function(function, engine.plan.type, n_integers)
     family.do_jobs()
     with Baton(2).passed_on():

@@ -7,9 +7,12 @@ import naive
 import numpy as np
 import scipy.sparse
 
-from fastbp.network import Weights
+from fastbp.kernels import lbfgs
+from fastbp.kernels.losses import OF_RESIDUALS
+from fastbp.network import Weights, transpose_weights
 from fastbp.samples import Samples
-from fastbp.training.engine import Engine
+from fastbp.training.engine import Engine, sum_squares
+from fastbp.training.limited_memory import LimitedMemory
 from fastbp.training.solvers import Optimizer
 
 SEED = 7 << 32 | 3  # of dropout
@@ -37,7 +40,7 @@ class Case:
             return Samples(X, None, self.y.argmax(axis=1).astype(np.int32), self.weight)
         return Samples(X, np.ascontiguousarray(self.y, dtype), None, self.weight)
 
-    def engine(self, dtype=np.float64, batch_size=None, n_jobs=1, keep_gradient=True):
+    def engine(self, dtype=np.float64, batch_size=None, n_jobs=1, keep_gradient=True, **options):
         weights = Weights.of(self.coefs, self.intercepts, dtype)
         size = batch_size or len(self.X)
         parameter = self.smoothing or naive.PARAMETERS.get(self.loss, 0.0)
@@ -52,6 +55,7 @@ class Case:
             parameter,
             self.dropout,
             SEED,
+            **options,
         )
 
     def targets(self):
@@ -81,6 +85,29 @@ def make_case(units, names, loss, n_samples=11, *, weighted=False, sparse=False,
         y = rng.normal(size=(n_samples, n_outputs))
     weight = rng.random(n_samples) if weighted else None
     return Case(coefs, intercepts, tuple(names), loss, X, y, weight, sparse)
+
+
+def evaluate(engine, rows, alpha):
+    """Objective, its gradient and the loss, as L-BFGS sees them; the weights stay as they are."""
+    weights, loss = engine.weights, engine.loss
+    before = weights.flat.copy()
+    transpose_weights(engine.plan.network)  # the test may have changed the weights
+    engine.sum_squares = sum_squares(weights)
+    memory = LimitedMemory(weights)
+    memory.ask_for(
+        alpha=alpha,
+        tol=0,
+        max_iter=1,
+        max_fun=1,
+        n_errors=weights.units[-1] if loss in OF_RESIDUALS else 1,
+        total_weight=engine.samples.total_weight(rows),
+        halts=False,
+    )
+    memory.begin(weights, engine.workspace.gradient, engine.sum_squares)
+    list(engine.train(rows, 1, memory))
+    weights.flat[...] = before
+    objective = memory.rule()["second"][lbfgs.OBJECTIVE_BEFORE]
+    return objective, engine.workspace.gradient.copy(), memory.loss
 
 
 def make_optimizer(solver="adam", **parameters):

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from common import make_data, make_weights
-from scipy.optimize import minimize
 from scipy.sparse import csc_array, csr_array
 from sklearn.base import clone
 from sklearn.callback import ProgressBar, ScoringMonitor
@@ -28,9 +27,9 @@ import fastbp.model_selection
 from fastbp import BPClassifier, BPRegressor, files, samples
 from fastbp.callbacks import Checkpoint, EarlyStopping, LogEvery, StopOnNaN, TimeLimit
 from fastbp.estimators import stored
-from fastbp.training import limited_memory
+from fastbp.kernels import lbfgs as kernel
+from fastbp.threads import Pace
 from fastbp.training.engine import Engine
-from fastbp.training.limited_memory import LimitedMemory
 from fastbp.training.solvers import STOCHASTIC_SOLVERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -692,22 +691,23 @@ ENDS = {
 LOW = 0.48  # half way between the losses of two iterations
 
 
-def turn_round(gradient):
-    """Engine.gradient, but from a low loss on it is the wrong way that it shows."""
-
-    def turned(self, order, alpha):
-        objective, along, loss = gradient(self, order, alpha)
-        return objective, along if loss > LOW else -along, loss
-
-    return turned
-
-
 class Keeper(Checkpoint):
     """A checkpoint of each iteration, in a file of its own."""
 
     def _after_epoch(self, estimator, run):
         self.path = Path(self.path).with_name(str(estimator.n_iter_))
         return super()._after_epoch(estimator, run)
+
+
+def turn_round(run):
+    """Engine._run, but where the loss was low the objective is another one than the gradient's."""
+
+    def turned(self, *arguments):
+        numbers = self.plan.solver.second
+        numbers[kernel.N_ERRORS] = -1 if 0 < numbers[kernel.LOSS] < LOW else 1
+        return run(self, *arguments)
+
+    return turned
 
 
 def fit_and_warn(model, clock, **data):
@@ -720,16 +720,18 @@ def fit_and_warn(model, clock, **data):
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_lbfgs_ends_as_scipys_own_loop_and_from_any_checkpoint(end, tmp_path, monkeypatch):
+def test_lbfgs_goes_on_from_any_checkpoint(end, tmp_path, monkeypatch):
     settings, message = ENDS[end]
     if end == "no step is found":
-        monkeypatch.setattr(Engine, "gradient", turn_round(Engine.gradient))
+        monkeypatch.setattr(Engine, "_run", turn_round(Engine._run))
+        monkeypatch.setattr(Pace, "CALL_SECONDS", 0)  # each evaluation is a call
     settings = {"max_iter": 1000, "random_state": 0, **settings}
 
     def make():
         return BPClassifier((7, 5), solver="lbfgs", **settings)
 
     plain, said = fit_and_warn(make(), itertools.count(1).__next__)
+    assert plain.n_iter_ > 3
     assert len(said) == (message is not None)
     assert all(re.search(message, text) for text in said)
     kept = fit_and_warn(make().set_callbacks(Keeper(tmp_path / "0")), itertools.count(1).__next__)
@@ -740,25 +742,6 @@ def test_lbfgs_ends_as_scipys_own_loop_and_from_any_checkpoint(end, tmp_path, mo
         resumed = fit_and_warn(make(), clock, resume_from=tmp_path / str(k))
         same_model(resumed[0], plain)
         assert resumed[1] == said
-
-
-def test_evaluations_are_counted_as_scipy_counts_them():
-    def objective(x):  # whose line searches come to the same point again
-        points.append(x.copy())
-        return np.abs(x).sum(), np.sign(x)
-
-    points, x = [], np.array([1.0, 2.0, 3.0])
-    limits = {"maxiter": 100, "maxfun": 200, "gtol": 0}
-    memory = LimitedMemory(x)
-    result = memory.minimize(objective, lambda _: None, 0, **limits)
-    assert memory.n_evaluations < len(points)
-    options = {**limited_memory.OPTIONS, **limits}
-    theirs = minimize(objective, x, method="L-BFGS-B", jac=True, options=options)
-    assert memory.n_evaluations == theirs.nfev
-    assert (result.nit, result.status, result.message) == (
-        theirs.nit, theirs.status, theirs.message,
-    )  # fmt: skip
-    np.testing.assert_array_equal(result.x, theirs.x)
 
 
 @pytest.mark.parametrize("limit", ["max_iter", "max_fun"])
@@ -776,22 +759,24 @@ def test_a_limit_of_lbfgs_may_be_raised(limit, tmp_path):
 def test_ctrl_c_with_the_state_of_lbfgs(n, monkeypatch, tmp_path):
     model = BPClassifier(solver="lbfgs", max_iter=30, random_state=0)
     whole = clone(model).fit(X, Y)
-    gradient = Engine.gradient
+    run = Engine._run
 
     def interrupted(*arguments):
         if next(calls) == n:
             raise KeyboardInterrupt
-        return gradient(*arguments)
+        return run(*arguments)
 
     left = []
     with monkeypatch.context() as patch:
-        patch.setattr(Engine, "gradient", interrupted)
+        patch.setattr(Engine, "_run", interrupted)
+        patch.setattr(Pace, "CALL_SECONDS", 0)  # each evaluation is a call
         for callbacks in ([], [Checkpoint(tmp_path / "run")]):
             calls = itertools.count()
             with pytest.warns(UserWarning, match="interrupted by user"):
                 left.append(fit(clone(model), *callbacks))
     same_model(*left)
     if n > 1:  # an iteration was done
+        assert left[0].n_iter_ > 0
         same_model(clone(model).fit(X, Y, resume_from=tmp_path / "run"), whole)
 
 
@@ -802,11 +787,13 @@ def altered(name, values):
     return alter
 
 
-def told(name, value):
-    def alter(contents, arrays):
-        contents["training"]["lbfgs"][name] = value
+def with_number(place, value):
+    def alter(numbers):
+        numbers = numbers.copy()
+        numbers[place] = value
+        return numbers
 
-    return alter
+    return altered("numbers", alter)
 
 
 @pytest.mark.parametrize(
@@ -814,16 +801,12 @@ def told(name, value):
     [
         *[
             (altered(name, values), f"lbfgs.{name} of shape")
-            for name in ("x", "g", "wa", "dsave")
+            for name in ("numbers", "vectors")
             for values in (lambda a: a[1:], lambda a: a.astype(np.float32), lambda a: a[None])
         ],
-        (lambda contents, arrays: arrays.pop("lbfgs.wa"), "lbfgs.wa of shape"),
-        *[
-            (told(name, value), f"lbfgs.{name}, of type")
-            for name, value in (("n_updates", 3.0), ("n_evaluations", None), ("f", "1"))
-        ],
-        *[(told("n_updates", n), "lbfgs.n_updates below 20") for n in (-1, 20, 2**40)],
-        (lambda contents, arrays: contents["training"].pop("lbfgs"), "lbfgs.f, of type"),
+        (lambda contents, arrays: arrays.pop("lbfgs.vectors"), "lbfgs.vectors of shape"),
+        *[(with_number(kernel.N_UPDATES, n), "lbfgs.numbers") for n in (-1, 20, 2.5, np.nan)],
+        *[(with_number(kernel.STAGE, stage), "lbfgs.numbers") for stage in (0, 1, 3, np.inf)],
     ],
 )
 def test_a_state_of_lbfgs_that_cannot_be(alter, message, tmp_path):
@@ -834,59 +817,6 @@ def test_a_state_of_lbfgs_that_cannot_be(alter, message, tmp_path):
     files.write(tmp_path / "run", contents, arrays)
     with pytest.raises(ValueError, match=f"^resume_from must hold {message}"):
         clone(model).fit(X, Y, resume_from=tmp_path / "run")
-
-
-@pytest.mark.parametrize("n_updates", [0, 1, 9, 10, 11, 19])
-def test_no_numbers_make_lbfgs_write_beside_its_arrays(n_updates):
-    rng = np.random.default_rng(n_updates)
-    numbers = {"f": 1.0, "n_updates": n_updates, "n_evaluations": 1}
-    for _ in range(50):
-        arrays = LimitedMemory(np.zeros(7))._arrays
-        arrays = {name: np.frombuffer(rng.bytes(a.nbytes)).copy() for name, a in arrays.items()}
-        arrays["dsave"][[1, 2, 12]] = 1e300, 0, 1  # the loss before, its tolerance, the gradient
-        memory = LimitedMemory.of(7, numbers, arrays)
-        fenced = {name: np.full(len(a) + 2000, 7.25) for name, a in arrays.items()}
-        for name, array in arrays.items():
-            memory._arrays[name] = fenced[name][1000:-1000]
-            memory._arrays[name][...] = array
-        with np.errstate(all="ignore"):
-            memory.minimize(
-                lambda x: (x @ x, 2 * x), lambda _: None, 1, maxiter=99, maxfun=999, gtol=0
-            )
-        assert not np.array_equal(memory._arrays["wa"], arrays["wa"], equal_nan=True)
-        for array in fenced.values():
-            assert (array[:1000] == 7.25).all()
-            assert (array[-1000:] == 7.25).all()
-
-
-def test_a_scipy_whose_lbfgs_is_not_known(monkeypatch, tmp_path):
-    model = BPClassifier(solver="lbfgs", max_iter=6, random_state=0)
-    fit(model, Checkpoint(tmp_path / "run"))
-
-    def elsewhere(*arguments):
-        setulb(*arguments)
-        arguments[13][15] += 1  # where the last part of wa begins
-
-    def refuses(*arguments):
-        raise TypeError
-
-    def counts_on(*arguments):
-        setulb(*arguments)
-        arguments[13][26] += arguments[11][0] == limited_memory.NEW_X  # the oldest update
-
-    setulb, *messages = limited_memory._find_in_scipy()
-    for function in (elsewhere, refuses, counts_on):
-        with monkeypatch.context() as patch:
-            patch.setattr(limited_memory, "_find_in_scipy", lambda f=function: (f, *messages))
-            with pytest.raises(RuntimeError, match="is not known here"):
-                fit(clone(model), Checkpoint(tmp_path / "other"))
-    assert not (tmp_path / "other").exists()
-    monkeypatch.setattr(limited_memory, "SIGNATURE", "setulb(m,x,l,u,nbd,f,g,factr,pgtol,wa)")
-    with pytest.raises(RuntimeError, match=r"in arrays from version 1\.15 on"):
-        fit(clone(model), Checkpoint(tmp_path / "other"))
-    with pytest.raises(RuntimeError, match=r"in arrays from version 1\.15 on"):
-        clone(model).fit(X, Y, resume_from=tmp_path / "run")
-    same_model(fit(clone(model), Recorder()), model)
 
 
 # Kills ------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from dataclasses import replace
 import naive
 import numpy as np
 import pytest
-from networks import make_case
+from networks import evaluate, make_case
 
 from fastbp.samples import number_rows
 
@@ -40,7 +40,7 @@ def numeric_gradient(engine, rows, alpha):
         values = []
         for moved in (before + step, before - step):
             flat[i] = moved
-            values.append(engine.gradient(rows, alpha)[0])
+            values.append(evaluate(engine, rows, alpha)[0])
         flat[i] = before
         gradient[i] = (values[0] - values[1]) / (2 * step)
     return gradient
@@ -51,10 +51,9 @@ def used(weights):
 
 
 def check(case, alpha):
-    engine = case.engine()
+    engine = case.engine(by_lbfgs=True)
     rows = number_rows(len(case.X))
-    _, gradient, loss = engine.gradient(rows, alpha)
-    gradient = gradient.copy()
+    _, gradient, loss = evaluate(engine, rows, alpha)
     value, by_w, by_b = naive.loss_and_gradients(
         case.coefs, case.intercepts, case.names, case.loss, case.X, case.targets(), case.weight,
         alpha,

@@ -353,14 +353,14 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         self._check_regularisation()
         for name in ("_history", "_optimizer"):  # of another solver, before a warm start
             self.__dict__.pop(name, None)
-        # scipy's line search needs float64, whatever the model is kept in.
+        # The line search needs float64, whatever the model is kept in.
         exact = weights
         if weights.dtype != np.float64:
             exact = Weights.of(weights.coefs, weights.intercepts, np.float64)
             if samples.targets is not None:
                 targets = samples.targets.astype(np.float64)
                 samples = Samples(samples.X, targets, None, samples.sample_weight)
-        engine = self._make_engine(exact, names, samples, state.n_samples, keep_gradient=True)
+        engine = self._make_engine(exact, names, samples, state.n_samples, by_lbfgs=True)
 
         def publish() -> dict[str, Any]:
             weights.flat[...] = weights.with_padding(exact.without_padding(exact.flat))
@@ -384,6 +384,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             )
         finally:
             del self._state
+            engine.close()
         publish()
 
     def _fit_stochastic(

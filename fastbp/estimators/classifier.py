@@ -210,8 +210,6 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         ValueError
             Where data or parameters are unfit, or others than those of `resume_from`, or weights
             have become infinite or NaN.
-        RuntimeError
-            Where `resume_from` holds a state of 'lbfgs' that this scipy may not know.
         """
         return self._fit(
             X,

@@ -223,8 +223,6 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         ValueError
             Where data or parameters are unfit, or others than those of `resume_from`, or weights
             have become infinite or NaN.
-        RuntimeError
-            Where `resume_from` holds a state of 'lbfgs' that this scipy may not know.
         """
         return self._fit(
             X,

@@ -252,8 +252,8 @@ def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
         if model.solver != "lbfgs" and getattr(state, name) is not None:
             arrays[f"training.{name}"] = getattr(state, name).copy()
     if state.memory is not None:
-        contents["training"]["lbfgs"], kept = state.memory.describe()
-        arrays |= {_MEMORY + name: array for name, array in kept.items()}
+        described = state.memory.describe()
+        arrays |= {_MEMORY + name: array for name, array in described.items()}
     contents["training"]["callbacks"] = {}
     for name, callback in _callbacks_with_state(model):
         numbers, best = callback.describe_run(model)
@@ -349,11 +349,9 @@ def restore_training(
         _check_data(training["data"], data)
         memory = None
         if model.solver == "lbfgs":
-            memory = LimitedMemory.of(
-                sum(array.size for name, array in arrays.items() if name.startswith(_WEIGHTS)),
-                training.get("lbfgs", {}),
-                {name.removeprefix(_MEMORY): array for name, array in arrays.items()},
-            )
+            units = samples.X.shape[1], *model._check_network()[0], model.n_outputs_
+            described = {name.removeprefix(_MEMORY): array for name, array in arrays.items()}
+            memory = LimitedMemory.of(units, described)
         with _refuse(ValueError):
             restore(model, contents, arrays)
             kept = {name: from_json(training[name]) for name in _STATE}

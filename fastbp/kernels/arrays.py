@@ -76,8 +76,8 @@ class Solver(NamedTuple):
     settings: Any  # (7,) float64: what all steps go by, by the names below
     steps: Any  # (n_steps, OF_STEP) float64: what each goes by; or one row, for all
     steps_from: int  # the number of the step that the first row is for
-    first: Any  # velocity or first moment, like the parameters, or (0,)
-    second: Any  # second moment, like the parameters, or (0,)
+    first: Any  # velocity or first moment, like the parameters, or (0,); of L-BFGS see lbfgs.py
+    second: Any  # second moment, like the parameters, or (0,); of L-BFGS its numbers
 
 
 class Workspace(NamedTuple):
@@ -105,7 +105,7 @@ class Workspace(NamedTuple):
     column_values: Any
     bounds: Any  # (n_threads + 1,) which panels each thread updates
     team: Any  # team.py
-    addresses: Any  # (19,) of functions, by the names below
+    addresses: Any  # (20,) of functions, by the names below
     loss: int  # losses.py
     rows: int  # rows of a chunk: a larger batch is taken in chunks
     grain: int  # threads share rows in multiples of it
@@ -172,7 +172,8 @@ DIFFERENTIATE = 15
 DIFFERENTIATE_PARTS = 16
 ENCODE = 17
 MULTIPLY_SUBSETS = 18
-N_ADDRESSES = 19
+ADVANCE = 19
+N_ADDRESSES = 20
 
 WANTED = -1  # a function that was not there, and would have been called
 

@@ -16,6 +16,7 @@ import numpy as np
 from fastbp.kernels import losses
 from fastbp.kernels.arrays import (
     ADD_PARTS,
+    ADVANCE,
     AT_HAND,
     BACKWARD,
     BATCH_LOSS,
@@ -61,11 +62,12 @@ from fastbp.kernels.dropout import drop
 from fastbp.kernels.forward import forward, multiply_sparse
 from fastbp.kernels.gather import are_finite
 from fastbp.kernels.jit import call, inner_kernel, part, summing_kernel
+from fastbp.kernels.lbfgs import advance, leave_iterate
 from fastbp.kernels.plan import Plan, as_integer, bundles, plan_function
 from fastbp.kernels.sharing import choose_shares, most_rows, share_rows
 from fastbp.kernels.shuffle import shuffle
 from fastbp.kernels.team import admit, invite, take, wait
-from fastbp.kernels.update import update_panels
+from fastbp.kernels.update import LBFGS, update_panels
 
 PIECES = 8  # that a prediction is cut into for each thread, where there is enough
 
@@ -243,6 +245,8 @@ def train(plan, member, size, place):
         wait(workspace.team, size, addresses[YIELD])
         if leads and chunk.ends:
             _finish_batch(b.solver, workspace, chunk, n_samples, b.run)
+            if b.solver.code == LBFGS:
+                call(addresses[ADVANCE], (this,))
         if chunk.ends:
             before = size
             size = admit(workspace.team, member, size, index + 1 - b.run.first)
@@ -287,7 +291,7 @@ def predict(plan, member, size, _):
 
 
 # All that is called with a plan, and with how many integers besides.
-CALLED = [
+CALLED: list[tuple[Callable[..., None], int]] = [
     (forward, 4),
     (drop, 5),
     *((loss, 3) for loss in losses.FUNCTIONS),
@@ -300,6 +304,10 @@ CALLED = [
     (differentiate_rows, 3),
     (differentiate_parts, 4),
 ]
+OF_LBFGS: list[tuple[Callable[..., None], int]] = [
+    (advance, 0),
+    (leave_iterate, 0),
+]  # which is in float64 only
 
 
 def compile_training(plan: Plan) -> int:
@@ -320,6 +328,8 @@ def compile_training(plan: Plan) -> int:
         called[DROP] = drop
     if plan.workspace.partials.size > 0:
         called[DIFFERENTIATE_PARTS] = differentiate_parts
+    if plan.solver.code == LBFGS:
+        called[ADVANCE] = advance
     return _compile(plan, train, called)
 
 
@@ -334,5 +344,5 @@ def compile_prediction(plan: Plan) -> int:
 def _compile(plan: Plan, function: Callable[..., None], called: dict[int, Any]) -> int:
     addresses = plan.workspace.addresses
     for index, callee in called.items():
-        addresses[index] = plan_function(callee, plan.type, dict(CALLED)[callee])
+        addresses[index] = plan_function(callee, plan.type, dict(CALLED + OF_LBFGS)[callee])
     return plan_function(function, plan.type, 3)

@@ -51,7 +51,7 @@ from fastbp.matmul.tile import TILE_ROWS
 from fastbp.matmul.transpose import transpose
 
 # The rules. AdamW is Adam with a decay and no penalty; AdaGrad and RMSprop differ in their betas.
-SGD, NESTEROV, ADAM, ADAGRAD, GRADIENT_ONLY, ADD_SIGNS, SUM_SQUARES = range(7)
+SGD, NESTEROV, ADAM, ADAGRAD, LBFGS, ADD_SIGNS, SUM_SQUARES = range(7)
 
 PANEL_SIZE = 4352  # numbers in a panel: it stays in the nearest cache, and each costs a few calls
 PANELS = 4  # of a matrix at least, where it has the rows: threads share them
@@ -144,7 +144,7 @@ def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows
             if with_bias:
                 call(step_function, (rule, *below, weight, 0, 0, norm_below))
         if steps and layer.mirrored:
-            _transpose(network, i, row, end)
+            mirror(network, i, row, end)
 
 
 @part
@@ -155,7 +155,7 @@ def _places(network, solver, offset):
 
 
 @part
-def _transpose(network, i, row, end):
+def mirror(network, i, row, end):
     """Rows row..end of the layer's matrix into columns of its transpose."""
     layer = network.layers[i]
     columns = layer.n_in if layer.narrow else layer.n_out
@@ -203,9 +203,9 @@ def _take_step(
 
     ``left[r] * right[i]`` is a sum over the batch; ``g = (left * right + penalty * w) / weight`` is
     the gradient of the mean loss. The sums of the squares of new w and of g go to the two places.
-    The rules, with their sources, are in `fastbp.training.solvers`. Three are no steps: one leaves
-    g in `right`, one adds the L1 penalty's gradient to it and sums the absolute values of w, one
-    sums only the squares of g.
+    The rules, with their sources, are in `fastbp.training.solvers`. Three are no steps: that
+    of L-BFGS, which comes later (`lbfgs.py`), leaves g in `right`, one adds the L1 penalty's
+    gradient to it and sums the absolute values of w, one sums only the squares of g.
     """
     shape = (rows, columns)
     w, first, second = array_at(w, shape), array_at(first, shape), array_at(second, shape)

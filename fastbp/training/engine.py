@@ -26,7 +26,6 @@ from fastbp.kernels.arrays import (
     NONZEROS,
     OF_STEP,
     PATIENCE,
-    PENALTY,
     SQUARES,
     TOLERANCE,
     WAITED,
@@ -36,9 +35,10 @@ from fastbp.kernels.arrays import (
     no_run,
 )
 from fastbp.kernels.jit import turn
-from fastbp.kernels.plan import Plan
+from fastbp.kernels.lbfgs import leave_iterate
+from fastbp.kernels.plan import Plan, plan_function, run
 from fastbp.kernels.shuffle import generator_addresses
-from fastbp.kernels.update import GRADIENT_ONLY
+from fastbp.kernels.update import LBFGS, SGD
 from fastbp.matmul.nonzeros import nonzeros_address
 from fastbp.network import Weights, aligned_zeros, make_network, transpose_weights
 from fastbp.pool import Pool
@@ -50,6 +50,7 @@ from fastbp.threads import (
     run_on_threads,
     single_threaded_blas,
 )
+from fastbp.training.limited_memory import LimitedMemory
 from fastbp.training.solvers import Optimizer
 from fastbp.workspace import count_weights, make_workspace
 
@@ -99,6 +100,8 @@ class Engine:
         The part of each hidden layer's units that is dropped; none where it is empty.
     seed : int, default=0
         Decides, with the number of the step, which units.
+    by_lbfgs : bool, default=False
+        Whether the optimizer is to be a `LimitedMemory`, with all samples in a mini-batch.
     """
 
     def __init__(
@@ -113,6 +116,7 @@ class Engine:
         loss_parameter: float = 0.0,
         dropout: Sequence[float] = (),
         seed: int = 0,
+        by_lbfgs: bool = False,
     ) -> None:
         self.weights = weights
         self.names = names
@@ -128,14 +132,15 @@ class Engine:
         patience = OWN_PATIENCE if n_jobs is None else ASKED_PATIENCE
         self.seconds = 0.0  # of compiled calls so far
         self._uses_blas = any(weights.large)
-        kept = keep_gradient or self.chunks_per_batch > 1
+        kept = keep_gradient or by_lbfgs or self.chunks_per_batch > 1
+        code = LBFGS if by_lbfgs else SGD
         self._kind: Any = None  # of what is made anew each time: room depends on more than shapes
-        if not kept and not scipy.sparse.issparse(samples.X):
+        if not scipy.sparse.issparse(samples.X):
             shape = weights.units, weights.dtype, weights.large, tuple(names), self.dropout, loss
             kind = samples.kind(), samples.labels is None
-            self._kind = (*shape, *kind, rows, n_threads, patience)
+            self._kind = (*shape, *kind, rows, n_threads, patience, kept, code)
         self.plan, self.address, self.pace = _pool.take(
-            self._kind, lambda: self._prepare(rows, n_threads, kept, patience)
+            self._kind, lambda: self._prepare(rows, n_threads, kept, code, patience)
         )
         self.workspace = self.plan.workspace
         self.workspace.totals[:] = 0
@@ -148,7 +153,7 @@ class Engine:
 
     @turn
     def _prepare(
-        self, rows: int, n_threads: int, kept: bool, patience: float
+        self, rows: int, n_threads: int, kept: bool, code: int, patience: float
     ) -> tuple[Plan, int, Pace]:
         """Make a plan for networks of this shape and data of this kind, and compile for it."""
         weights, samples = self.weights, self.samples
@@ -162,9 +167,7 @@ class Engine:
             Bundles(
                 network,
                 samples.bundle(weights.dtype),
-                Solver(
-                    GRADIENT_ONLY, np.zeros(N_SETTINGS), np.zeros((1, OF_STEP)), 0, empty, empty
-                ),
+                Solver(code, np.zeros(N_SETTINGS), np.zeros((1, OF_STEP)), 0, empty, empty),
                 make_workspace(network, weights, rows, n_threads, loss, kept, sparse),
                 no_run(weights.dtype),
             )
@@ -183,7 +186,7 @@ class Engine:
         self,
         order: Array,
         n_epochs: int,
-        optimizer: Optimizer,
+        optimizer: Optimizer | LimitedMemory,
         generator: RandomState | None = None,
         watch: Array | None = None,
         deadline: float = np.inf,
@@ -197,7 +200,8 @@ class Engine:
             The samples to train on, in their order; shuffled in place before each epoch.
         n_epochs : int
             The most.
-        optimizer : Optimizer
+        optimizer : Optimizer or LimitedMemory
+            With the latter an epoch is an evaluation.
         generator : RandomState, default=None
             What the shuffles are drawn from; None for no shuffling.
         watch : ndarray of shape (6,), default=None
@@ -253,30 +257,10 @@ class Engine:
                 )
                 given, seconds = ended, self.seconds
 
-    def gradient(self, order: Array, alpha: float) -> tuple[float, Array, float]:
-        """Return objective, its gradient in the flat layout, and the loss, all samples in a batch.
-
-        ``batch_size`` must be the number of samples, and the gradient kept. The loss is that of
-        `train`, penalty included. Of several outputs, losses of residuals are their mean, while
-        gradients are those of their sum (as in scikit-learn); the objective is that sum.
-        """
-        totals = self.workspace.totals
-        totals[:SQUARES] = 0
-        self.sum_squares = sum_squares(self.weights)
-        penalty = alpha / 2 * totals[SQUARES] / self.samples.total_weight(order)
-        transpose_weights(self.plan.network)
-        settings, result = np.zeros(N_SETTINGS), np.zeros(1)
-        settings[PENALTY] = alpha
-        self._set_order(order)
-        self.plan.set("solver", code=GRADIENT_ONLY, settings=settings, steps_from=0)
-        self.plan.set("run", losses=result, norms=np.zeros(1), watch=make_watch())
-        first = 0
-        while first < self.chunks_per_batch:
-            n_threads, n_units = self.pace.plan(self.chunks_per_batch - first)
-            first = self._run(first, first + n_units, n_threads)
-        loss = float(result[0])
-        outputs = self.weights.units[-1] if self.loss in losses.OF_RESIDUALS else 1
-        return outputs * (loss - penalty) + penalty, self.workspace.gradient, loss
+    def leave_iterate(self, memory: LimitedMemory) -> None:
+        """Go on from an iterate of L-BFGS that `train` has halted at."""
+        self.plan.set("solver", **memory.rule())
+        run(plan_function(leave_iterate, self.plan.type, 0), self.plan)
 
     def _set_order(self, order: Array, addresses: Array = NO_ADDRESSES) -> None:
         assert order.dtype == row_type(self.samples.X.shape[0])  # compiled code does not check

@@ -1,21 +1,20 @@
-"""L-BFGS on the whole training set, by scipy, with losses and gradients from the kernels."""
+"""L-BFGS on the whole training set."""
 
 import warnings
 from time import perf_counter
-from typing import Any
 
-import scipy.optimize
-from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.optimize import _check_optimize_result
 
-from fastbp.threads import single_threaded_blas
+from fastbp.kernels.losses import OF_RESIDUALS
 from fastbp.training.engine import Engine
-from fastbp.training.limited_memory import OPTIONS, STOPPED, LimitedMemory
+from fastbp.training.limited_memory import LimitedMemory
 from fastbp.training.reporting import make_reporter
 from fastbp.training.stochastic import State, Watch
 
 __all__ = ["minimize"]
+
+MOST_EVALUATIONS = 1000  # asked of the engine at a time
 
 
 def minimize(
@@ -35,7 +34,7 @@ def minimize(
     Parameters
     ----------
     engine : Engine
-        Of float64, as scipy's line search needs, with a gradient to keep.
+        Of float64, made for L-BFGS.
     state : State
         Goes on from here; afterwards with the iterations taken and the loss.
     alpha : float
@@ -44,71 +43,62 @@ def minimize(
         As the estimators' parameters. Ctrl-C ends with a warning and the last iterate.
     watch : Watch or None
         Is told of each iteration.
-
-    Raises
-    ------
-    RuntimeError
-        Where the watch keeps the state, and how scipy has it is not known.
     """
-    weights = engine.weights
-    iterate = weights.without_padding(weights.flat)
-    if state.memory is not None:
-        iterate = state.memory.x.copy()
-    elif watch and watch.keeps_state:
-        state.memory = LimitedMemory(iterate)
     reporter = make_reporter(verbose, max_iter)
+    memory = state.memory or LimitedMemory(engine.weights)
+    if watch and watch.keeps_state:
+        state.memory = memory
+    memory.ask_for(
+        alpha=alpha,
+        tol=tol,
+        max_iter=max_iter,
+        max_fun=max_fun,
+        n_errors=engine.weights.units[-1] if engine.loss in OF_RESIDUALS else 1,
+        total_weight=engine.samples.total_weight(state.order),
+        halts=bool(watch or reporter or max_time is not None),
+    )
+    memory.begin(engine.weights, engine.workspace.gradient, engine.sum_squares)
     began = perf_counter() - state.seconds
 
-    def objective(elements: NDArray[Any]) -> tuple[float, NDArray[Any]]:
-        weights.flat[...] = weights.with_padding(elements)
-        value, gradient, state.loss = engine.gradient(state.order, alpha)
-        return value, weights.without_padding(gradient)
-
-    def keep(intermediate_result: Any) -> None:
-        nonlocal iterate
-        iterate = intermediate_result.x.copy()
+    def tell() -> bool:
+        """Tell of an iteration; return whether to go on."""
+        state.n_iter, state.loss = memory.n_iter, memory.loss
         if reporter:
-            assert state.loss is not None
-            reporter.epochs(state.n_iter, [state.loss])
-        state.n_iter += 1
+            reporter.epochs(state.n_iter - 1, [state.loss])
         state.seconds = perf_counter() - began
         if watch:
-            weights.flat[...] = weights.with_padding(iterate)
             if watch.end_epoch():
-                raise StopIteration
+                return False
             watch.begin_epoch()
         if max_time is not None and state.seconds > max_time:
             warnings.warn(
                 f"lbfgs: Maximum time ({max_time} s) reached and the optimization hasn't converged "
                 "yet.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-            raise StopIteration
+            return False
+        return True
 
     if watch:
         watch.begin_epoch()
-    limits: dict[str, Any] = {"maxfun": max_fun, "maxiter": max_iter, "gtol": tol}
     try:
-        with single_threaded_blas():  # scipy's own steps are too small to share out
-            if state.memory is not None:
-                result = state.memory.minimize(objective, keep, state.n_iter, **limits)
-            else:
-                result = scipy.optimize.minimize(
-                    objective,
-                    iterate,
-                    method="L-BFGS-B",
-                    jac=True,
-                    options={**OPTIONS, **limits},
-                    callback=keep,
-                )
-        if result.status != STOPPED:
-            iterate = result.x
-            state.n_iter = _check_optimize_result("lbfgs", result, max_iter)
+        goes_on = True
+        if memory.is_at_iterate:
+            engine.leave_iterate(memory)
+        while goes_on and not memory.has_ended:
+            for _ in engine.train(state.order, MOST_EVALUATIONS, memory):
+                pass
+            if memory.is_at_iterate:
+                goes_on = tell()
+                if goes_on:
+                    engine.leave_iterate(memory)
+        if goes_on:
+            _check_optimize_result("lbfgs", memory.end, max_iter)
     except KeyboardInterrupt:
         warnings.warn("Training interrupted by user.", stacklevel=2)
     finally:
         if reporter:
             reporter.close()
-    weights.flat[...] = weights.with_padding(iterate)
-    state.loss = engine.gradient(state.order, alpha)[2]
+    memory.go_back()
+    state.n_iter, state.loss = memory.n_iter, memory.loss
