@@ -237,7 +237,7 @@ class Checkpoint(_Callback):
     ----------
     path : str or path-like
     every : int, default=1
-        Epochs, or iterations of 'lbfgs', whose state is 25 times the weights in float64.
+        Epochs, or iterations of 'lbfgs', whose state is 24 times the weights in float64.
 
     Examples
     --------

@@ -8,7 +8,6 @@ import numpy as np
 import scipy.sparse
 
 from fastbp.kernels import lbfgs
-from fastbp.kernels.losses import OF_RESIDUALS
 from fastbp.network import Weights, transpose_weights
 from fastbp.samples import Samples
 from fastbp.training.engine import Engine, sum_squares
@@ -89,21 +88,12 @@ def make_case(units, names, loss, n_samples=11, *, weighted=False, sparse=False,
 
 def evaluate(engine, rows, alpha):
     """Objective, its gradient and the loss, as L-BFGS sees them; the weights stay as they are."""
-    weights, loss = engine.weights, engine.loss
+    weights = engine.weights
     before = weights.flat.copy()
     transpose_weights(engine.plan.network)  # the test may have changed the weights
     engine.sum_squares = sum_squares(weights)
     memory = LimitedMemory(weights)
-    memory.ask_for(
-        alpha=alpha,
-        tol=0,
-        max_iter=1,
-        max_fun=1,
-        n_errors=weights.units[-1] if loss in OF_RESIDUALS else 1,
-        total_weight=engine.samples.total_weight(rows),
-        halts=False,
-    )
-    memory.begin(weights, engine.workspace.gradient, engine.sum_squares)
+    memory.begin(engine, rows, alpha=alpha, halts=False, tol=0, max_iter=1, max_fun=1)
     list(engine.train(rows, 1, memory))
     weights.flat[...] = before
     objective = memory.rule()["second"][lbfgs.OBJECTIVE_BEFORE]

@@ -62,7 +62,7 @@ def counting_epochs():
     describe = families._describe
 
     def counting_of_family(tables, k, *times):
-        losses.extend(tables.losses[k, : tables.n_epochs(k)])
+        losses.extend(tables.losses[k, : int(tables.n_epochs[k])])
         return describe(tables, k, *times)
 
     with (

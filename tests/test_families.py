@@ -7,7 +7,16 @@ import warnings
 
 import numpy as np
 import pytest
-from searches import CLASSIFIER, LONER, OURS, STOCK, assert_same, halving_search
+from searches import (
+    CLASSIFIER,
+    LONER,
+    OURS,
+    STOCK,
+    assert_same,
+    counting_epochs,
+    halving_search,
+    scaled,
+)
 from sklearn import config_context, get_config
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
@@ -165,10 +174,77 @@ def test_folds_of_different_lengths(in_families):
     assert in_families == [8, 8, 8]
 
 
+LBFGS = {
+    "several": {
+        "solver": ["lbfgs", "adam"],
+        "alpha": [0.1, 1.0],
+        "hidden_layer_sizes": [3, (4, 3)],
+    },
+    "limits": {"max_fun": [4, 9, 100], "tol": [1e-4, 0.1, 2.0], "batch_size": [7]},
+    "activations": {"activation": ["tanh", "relu", "gelu"], "random_state": [0, 1]},
+    "many steps": {"max_iter": [500], "tol": [0], "alpha": [0.01, 0.1]},
+}
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("grid", LBFGS)
+def test_lbfgs(grid, n_classes, in_families):
+    X, y = small_iris()
+    network = clone(CLASSIFIER).set_params(solver="lbfgs")
+    search = OURS.GridSearchCV(network, LBFGS[grid], cv=3, return_train_score=True, refit=False)
+    together = assert_the_same_one_by_one(search, X, y % n_classes)
+    assert in_families == [3 * len(together.cv_results_["params"])]
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "poisson"])
+def test_lbfgs_of_regressors(loss, in_families):
+    """Several targets, weights, samples for more than a chunk, and line searches in vain."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1200, 3))
+    y = np.exp(X @ rng.normal(size=(3, 2)) / 2)
+    network = BPRegressor(
+        hidden_layer_sizes=(5,), solver="lbfgs", loss=loss, max_iter=60, tol=0, random_state=0
+    )
+    search = OURS.GridSearchCV(network, {"alpha": [0.1, 1.0, 3.0]}, cv=2, refit=False)
+    weights = rng.random(len(y))
+    y = y[:, 0] if loss == "poisson" else y
+    assert_the_same_one_by_one(search, X, y, sample_weight=weights)
+    assert in_families == [6]
+
+
+def test_networks_that_run_off_leave_nothing_to_the_next(in_families):
+    """On two of three folds: there is a sample far away."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 3))
+    y = np.exp(X @ [1.0, 0.5, -1.0])
+    X[0] *= 1e160
+    network = BPRegressor(hidden_layer_sizes=(20,), max_iter=9, random_state=0, loss="poisson")
+    grid = {"solver": ["lbfgs", "adam"], "alpha": [0.1, 0.2, 1.0, 2.0]}
+    search = OURS.GridSearchCV(network, grid, cv=3, n_jobs=1, refit=False)
+    together = assert_the_same_one_by_one(search, X, y)
+    scores = together.cv_results_["split0_test_score"]
+    assert in_families == [24]
+    assert len(set(scores)) == len(scores)
+
+
+def test_lbfgs_warns_of_its_end(in_families, monkeypatch):
+    network = clone(CLASSIFIER).set_params(solver="lbfgs", max_iter=3)
+    search = OURS.GridSearchCV(network, {"max_fun": [2, 100]}, cv=2, refit=False)
+    for find in (families.find_families, find_none):
+        monkeypatch.setattr(backend, "find_families", find)
+        with pytest.warns(ConvergenceWarning) as caught:
+            search.fit(*small_iris())
+        said = sorted(str(warning.message) for warning in caught)
+        assert sum("EVALUATIONS EXCEEDS LIMIT" in text for text in said) == 2
+        assert sum("ITERATIONS REACHED LIMIT" in text for text in said) == 2
+    assert in_families == [4]
+
+
 @pytest.mark.parametrize(
     "parameters",
     [
-        {"solver": "lbfgs"},
+        {"solver": "lbfgs", "early_stopping": True},
+        {"solver": "lbfgs", "dtype": "float32"},
         {"early_stopping": True, "scoring": "f1_macro"},
         {"early_stopping": True, "class_weight": "balanced"},
         {"early_stopping": True, "scoring": "loss"},
@@ -507,6 +583,81 @@ def test_rounds_are_in_families_or_not(in_turn, in_families, monkeypatch):
         together = plain_halving().fit(X, y)
     assert in_families == ([12], [36, 4])[in_turn]
     assert_same(together.cv_results_, plain_halving().fit(X, y).cv_results_)
+
+
+def lbfgs_halving(module=OURS, prefix="", **parameters):
+    """One over iterations of L-BFGS: some end before the last round, some come to no limit."""
+    network = clone(CLASSIFIER).set_params(solver="lbfgs", **parameters)
+    grid = {
+        "alpha": [0.0, 0.1, 1.0],
+        "tol": [1e-4, 0.05],
+        "max_fun": [11, 15_000],
+        "random_state": [0, 1],
+    }
+    return module.HalvingGridSearchCV(
+        scaled(network) if prefix else network,
+        {prefix + name: values for name, values in grid.items()},
+        resource=prefix + "max_iter",
+        max_resources=36,
+        min_resources=4,
+        cv=2,
+        factor=3,
+        refit=False,
+    )
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3])
+@pytest.mark.parametrize(
+    ("prefix", "parameters", "sizes"),
+    [
+        ("", {}, [48, 16, 6]),
+        ("net__", {}, [48, 16, 6]),
+        ("", {"dtype": "float32"}, []),
+        ("", {"hidden_layer_sizes": (7, 6), "activation": "tanh"}, [48, 16, 6]),
+    ],
+)
+def test_halving_of_lbfgs(prefix, parameters, sizes, n_jobs, in_families):
+    """As from scratch, in families or one by one or in turn."""
+    X, y = small_iris()
+    stock = lbfgs_halving(STOCK, prefix, **parameters).fit(X, y)
+    search = lbfgs_halving(OURS, prefix, **parameters).set_params(n_jobs=n_jobs)
+    ours = assert_the_same_one_by_one(search, X, y)
+    assert_same(ours.cv_results_, stock.cv_results_)
+    assert in_families == sizes
+    for in_turn in (0, 1):
+        find, rounds = backend.find_families, []
+
+        def find_in_turn(*asked, rounds=rounds, find=find, in_turn=in_turn):
+            rounds.append(asked)
+            return (find if len(rounds) % 2 == in_turn else find_none)(*asked)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(backend, "find_families", find_in_turn)
+            assert_same(clone(search).fit(X, y).cv_results_, ours.cv_results_)
+
+
+def test_what_lbfgs_leaves_goes_to_another_process(in_families, monkeypatch):
+    X, y = small_iris()
+    here = lbfgs_halving().fit(X, y).cv_results_
+    send_to(backend.evaluate_batch, monkeypatch)
+    for find in (families.find_families, find_none):
+        monkeypatch.setattr(backend, "find_families", find)
+        assert_same(lbfgs_halving().fit(X, y).cv_results_, here)
+    assert in_families == 2 * [48, 16, 6]
+
+
+def test_the_cost_of_halving_of_lbfgs(monkeypatch):
+    monkeypatch.setattr(backend, "find_families", find_none)
+    search = lbfgs_halving().set_params(param_grid={"random_state": range(9)}, estimator__tol=0)
+    with counting_epochs() as going_on:
+        search.fit(*small_iris())
+    with counting_epochs() as from_scratch:
+        STOCK.HalvingGridSearchCV(**search.get_params(deep=False)).fit(*small_iris())
+    assert search.n_resources_ == [4, 12, 36]
+    # Iterations of nine, three and one, on two folds, most of which take one evaluation.
+    assert len(from_scratch) >= 2 * (9 * 5 + 3 * 13 + 37)
+    again = 2 * (3 * 5 + 13)  # of which two for each network are of the same point
+    assert len(going_on) - len(from_scratch) <= 2 * (3 + 1) - again
 
 
 def assert_left_alike(mine, theirs):

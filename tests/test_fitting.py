@@ -7,6 +7,7 @@ import signal
 import textwrap
 import threading
 import time
+from contextlib import suppress
 
 import joblib
 import numpy as np
@@ -335,3 +336,23 @@ def test_the_first_wait_is_explained_once(tmp_path):
 def test_works_where_no_cache_can_be_written():
     code = "from fastbp import BPClassifier; BPClassifier(tol=9).fit([[0.0], [1.0]], [0, 1])"
     run_python(code, NUMBA_CACHE_DIR="/proc/nowhere")
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"solver": "lbfgs"}, {"solver": "adam", "clip_norm": 1.0}, {"solver": "sgd"}],
+    ids=str,
+)
+@pytest.mark.parametrize("layers", [(100,), (16, 3)])
+def test_a_fit_that_runs_off_leaves_nothing_to_the_next(layers, parameters):
+    """Though that works in the same memory."""
+    y = X @ [1.0, -2.0, 0.5, 1.0]
+    model = BPRegressor(hidden_layer_sizes=layers, max_iter=8, random_state=0, **parameters)
+    before = clone(model).fit(X, y)
+    for scale in (1e160, 1e300):
+        with suppress(ValueError), np.errstate(all="ignore"):
+            clone(model).fit(scale * X, y)
+    after = clone(model).fit(X, y)
+    assert after.n_iter_ == before.n_iter_ > 1
+    for mine, theirs in zip(after.coefs_, before.coefs_, strict=True):
+        np.testing.assert_array_equal(mine, theirs)

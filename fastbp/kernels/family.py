@@ -37,6 +37,7 @@ __all__ = [
     "PARAMETERS",
     "RATE_DIVISOR",
     "RATE_FACTOR",
+    "REPEATS",
     "SCORE_PATIENCE",
     "SCORE_TOLERANCE",
     "STEPS",
@@ -60,7 +61,8 @@ PARAMETERS = 7  # the address of its weights
 BEST = 8  # ... and of a copy of those with the best score
 N_BYTES = 9  # of the weights
 IS_DONE = 10  # 1 once it is
-N_OF_JOB = 11
+REPEATS = 11  # 1 where its chunks come again and again, until there is a halt
+N_OF_JOB = 12
 
 # The entries of a network's `watches` after those of `Run.watch`: where it is validated, training
 # halts when the score has not reached the best one so far and the tolerance for more epochs.
@@ -126,6 +128,8 @@ def _do_jobs(
             training[first_place + 2] = job[FIRST_STEP] + first
             call(functions[_TRAIN], (address(training, 0), 0, 1, 0))
             first = last
+            if job[REPEATS] != 0 and first == n_chunks:
+                first = 0
             if job[HELD_OUT] > 0 and first % per_epoch == 0:
                 call(functions[_VALIDATE], (address(validation, 0), 0, 1, 0))
                 call(functions[_COUNT_VALIDATED], (address(validation, 0), job[HELD_OUT]))

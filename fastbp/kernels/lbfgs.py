@@ -67,10 +67,14 @@ def advance(plan):
     b = bundles(plan)
     run, numbers = b.run, b.solver.second
     vectors = matrix_view(b.solver.first, 0, N_VECTORS, b.workspace.gradient.size)
-    penalty = b.solver.settings[PENALTY] / 2 * numbers[SUM_SQUARES] / numbers[TOTAL_WEIGHT]
-    loss = run.losses[np.int64(run.watch[ENDED]) - 1]
-    numbers[LOSS], numbers[OBJECTIVE] = loss, numbers[N_ERRORS] * (loss - penalty) + penalty
-    take_in(b.network, b.workspace, vectors, numbers)
+    _clear_padding(b.network.layers, b.workspace.gradient)
+    if numbers[STAGE] == AT_ITERATE:  # where it was left: only the gradient was not kept
+        _leave_iterate(b.network, b.workspace, vectors, numbers)
+    else:
+        penalty = b.solver.settings[PENALTY] / 2 * numbers[SUM_SQUARES] / numbers[TOTAL_WEIGHT]
+        loss = run.losses[np.int64(run.watch[ENDED]) - 1]
+        numbers[LOSS], numbers[OBJECTIVE] = loss, numbers[N_ERRORS] * (loss - penalty) + penalty
+        take_in(b.network, b.workspace, vectors, numbers)
     run.watch[HALTED] = np.float64(numbers[STAGE] != SEARCHING)
 
 
@@ -177,6 +181,7 @@ def _search(network, workspace, vectors, numbers):
     """Begin a search from the last iterate, with its updates if they lead downwards."""
     direction, gradient = vectors[DIRECTION], vectors[GRADIENT]
     _set_direction(gradient, vectors, numbers)
+    _clear_padding(network.layers, direction)
     slope = _dot(gradient, direction)
     if slope >= 0 and numbers[N_UPDATES] > 0:
         numbers[N_UPDATES] = 0
@@ -243,6 +248,19 @@ def _follow(network, workspace, numbers):
         if layer.mirrored != 0:
             mirror(network, i, 0, layer.rows)
     numbers[SUM_SQUARES] = workspace.totals[SQUARES] = total
+
+
+@inner_kernel
+def _clear_padding(layers, vector):
+    """Where a search has come to what is not finite, 0 times that is in the padding, too."""
+    for i in range(layers.size):
+        layer = layers[i]
+        columns = layer.n_in if layer.narrow != 0 else layer.n_out
+        for r in range(layer.rows + 1):
+            n = columns if r < layer.rows else layer.n_out
+            start = layer.weights + r * layer.weights_row
+            for j in range(start + n, start + layer.weights_row):
+                vector[j] = 0
 
 
 @summing_kernel

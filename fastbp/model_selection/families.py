@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.optimize import _check_optimize_result
 
 from fastbp.kernels import family as kernel
-from fastbp.kernels.arrays import ENDED, HALTED
+from fastbp.kernels.arrays import HALTED
 from fastbp.kernels.jit import DISABLED
 from fastbp.kernels.plan import address_of
 from fastbp.model_selection.evaluation import Evaluator, describe, judge_outputs, judged_parts
@@ -100,6 +101,7 @@ class Family:
             form.batch_size,
             keep_gradient=network.clip_norm is not None,
             dropout=candidate.dropout,
+            by_lbfgs=candidate.by_lbfgs,
         )
         predictor, judged = Predictor(form.shape), form.judged
         prediction = predictor.prepare(form.names, judged.X, 1, judged.numbers)
@@ -169,7 +171,7 @@ class Family:
         if len(ks) == 0:
             return
         seconds = sum(min(end, perf_counter()) - begin for begin, end in self._spans)
-        of_fit = tables.watches[:, ENDED] * [member.products_per_epoch for member in self.members]
+        of_fit = tables.n_epochs * [member.products_per_epoch for member in self.members]
         of_score = np.array([len(member.form.judged) for member in self.members])
         per_product = seconds / max(1, (of_fit + of_score)[is_done].sum())
         for k, went_well in zip(ks.tolist(), tables.went_well(ks), strict=True):
@@ -186,9 +188,12 @@ class Family:
 
 def _warn(tables: Tables, k: int) -> bool:
     """Warn where it has not converged; false where warnings are errors."""
+    candidate = tables.members[k].candidate
     try:
-        if tables.watches[k, HALTED] == 0:
-            limit = limit_of_epochs(tables.members[k].candidate.network.max_iter)
+        if candidate.by_lbfgs:
+            _check_optimize_result("lbfgs", tables.end(k), candidate.network.max_iter)
+        elif tables.watches[k, HALTED] == 0:
+            limit = limit_of_epochs(candidate.network.max_iter)
             warn_of_limit(limit, stacklevel=3)
     except ConvergenceWarning:
         return False

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import joblib
 import numpy as np
@@ -23,10 +23,12 @@ from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.cloning import is_constant
 from fastbp.estimators.pickling import OF_TRAINING
 from fastbp.estimators.regressor import BPRegressor
+from fastbp.kernels.lbfgs import AT_ITERATE, STAGE
 from fastbp.model_selection.folds import FoldData
 from fastbp.model_selection.row_numbers import PackedRows, unpack_rows
 from fastbp.network import Weights
 from fastbp.randomness import words_of
+from fastbp.training.limited_memory import reopen
 from fastbp.training.schedules import needs_length
 from fastbp.training.stochastic import State
 
@@ -55,11 +57,19 @@ class Standing(NamedTuple):
     first: Array | None
     second: Array | None
     order: Array | None  # of its samples; None before the first epoch
-    words: Array  # the state of its generator
+    words: Array | None  # the state of its generator; None of L-BFGS, which has no order
     best_loss: float
     waited: int  # epochs since that
     goes_on: bool  # it has not come to a halt of its own
     dropout_seed: int
+
+    @classmethod
+    def of_lbfgs(cls, weights: Array, vectors: Array, numbers: Array) -> Self:
+        """Return where a training by L-BFGS stands, which may go on from a limit."""
+        numbers = numbers.copy()
+        reopen(numbers)
+        goes_on = bool(numbers[STAGE] == AT_ITERATE)
+        return cls(weights, vectors, numbers, None, None, np.inf, 0, goes_on, 0)
 
 
 @dataclass
@@ -77,6 +87,10 @@ class Kept:
     def standing(self) -> Standing:
         """Return where it stands, where the loss decides on the halt."""
         network: Any = self.network
+        memory = self.state.memory
+        if memory is not None:
+            weights = network._weights.flat
+            return Standing.of_lbfgs(weights, memory.vectors, memory.numbers)
         optimizer = network._optimizer
         first, second = (
             None if vector is None else vector.flat
@@ -150,7 +164,7 @@ class Fit:
         solver, rate = self.of_network("solver"), self.of_network("learning_rate")
         if not (isinstance(solver, str) and isinstance(rate, str)):
             return None
-        if solver == "lbfgs" or needs_length(rate):
+        if solver != "lbfgs" and needs_length(rate):
             return None
         candidate, train = self.parameters, self.asked["train"]
         if id(candidate) not in digests:

@@ -19,6 +19,7 @@ from sklearn.base import clone
 
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
+from fastbp.kernels.lbfgs import N_VECTORS
 from fastbp.model_selection.evaluation import (
     Evaluator,
     asks_for_accuracy,
@@ -35,7 +36,7 @@ from fastbp.randomness import make_random_state
 from fastbp.samples import Rows, Samples, as_rows, number_rows
 from fastbp.training.engine import CHUNK_ROWS
 from fastbp.training.schedules import BY_STEPS
-from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
+from fastbp.training.solvers import Optimizer
 from fastbp.training.stochastic import MOST_EPOCHS
 from fastbp.workspace import count_weights
 
@@ -48,6 +49,7 @@ Array = NDArray[Any]
 MOST_TRANSFORMED, STEPS_SECONDS = 1 << 20, 0.1
 MOST_SCORED = 1 << 14  # rows that one is judged by, where Python does it, on one thread
 MOST_STEPS = 20_000  # of a network: what they go by is made ahead
+EVALUATIONS = 64  # by L-BFGS at a time: each has a place for its loss
 SCHEDULES = ("constant", *BY_STEPS)  # of the learning rate, that go by the number of the step
 
 
@@ -56,12 +58,17 @@ class Candidate:
     """What the fits of a candidate have in common."""
 
     network: BaseBP  # of its parameters
-    optimizer: Optimizer
+    optimizer: Optimizer | None  # None of L-BFGS
     hidden: tuple[int, ...]  # units of its layers
     names: tuple[str, ...]  # of their activations
     loss: str  # as the engine knows it
     dropout: tuple[float, ...]  # of each hidden layer; () where nothing is dropped
     is_counted: bool  # judged by the accuracy
+
+    @property
+    def by_lbfgs(self) -> bool:
+        """Whether it is trained by L-BFGS."""
+        return self.optimizer is None
 
 
 @dataclass(eq=False)
@@ -87,7 +94,7 @@ class Member:
     fold: Fold
     form: Form
     kept: Kept | None  # what it goes on from
-    n_epochs: int  # that it is trained for at the most
+    n_epochs: int  # that it is trained for at the most; of L-BFGS, that are done at a time
 
     @property
     def seed(self) -> Any:
@@ -97,7 +104,8 @@ class Member:
     @property
     def cost(self) -> float:
         """Return about how many multiply-adds it takes."""
-        return float(count_weights(self.form.shape) * self.form.n_samples * self.n_epochs)
+        n_epochs = self.candidate.network.max_iter if self.candidate.by_lbfgs else self.n_epochs
+        return float(count_weights(self.form.shape) * self.form.n_samples * n_epochs)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -110,9 +118,16 @@ class Member:
         return 3 * self.form.n_samples + self.form.n_held_out
 
     @property
-    def n_steps(self) -> int:
-        """Mini-batches in all."""
-        return self.n_epochs * self.steps_per_epoch
+    def chunks_per_epoch(self) -> int:
+        """Parts of the samples that are trained on at once: mini-batches, but of L-BFGS."""
+        if self.candidate.by_lbfgs:
+            return -(-self.form.n_samples // CHUNK_ROWS)
+        return self.steps_per_epoch
+
+    @property
+    def n_chunks(self) -> int:
+        """How many in all epochs."""
+        return self.n_epochs * self.chunks_per_epoch
 
     @property
     def steps_taken(self) -> int:
@@ -129,8 +144,10 @@ class Member:
     def n_bytes(self) -> int:
         """About what it takes in a family."""
         shape = self.form.shape
-        vectors = 4 if self.form.n_held_out else 3
-        kept = vectors * shape.flat.nbytes + self.n_outputs_kept * shape.dtype.itemsize
+        n_vectors = 4 if self.form.n_held_out else 3
+        if self.candidate.by_lbfgs:
+            n_vectors = 1 + N_VECTORS
+        kept = n_vectors * shape.flat.nbytes + self.n_outputs_kept * shape.dtype.itemsize
         return kept + 8 * self.form.n_samples + 16 * self.n_epochs + 4096
 
     def labels(self) -> Array:
@@ -191,15 +208,18 @@ class _Recruiter:
         fold = self._evaluator.fold(fit, network)
         held_out = network.early_stopping and network.validation_fraction
         layers = candidate.hidden, candidate.names, candidate.loss, candidate.dropout
-        built = id(fold), layers, network.batch_size, held_out, network.clip_norm is None
+        batch_size = "full" if candidate.by_lbfgs else network.batch_size
+        built = id(fold), layers, batch_size, held_out, network.clip_norm is None
         if built not in self._forms:
             self._forms[built] = self._make_form(fit, candidate, fold)
         form = self._forms[built]
         if form is None:
             return None
         n_epochs = int(network.max_iter) - (fit.kept.n_iter if fit.kept else 0)
+        if candidate.by_lbfgs:
+            n_epochs = EVALUATIONS
         member = Member(number, fit, candidate, fold, form, fit.kept, n_epochs)
-        return member if 0 < member.n_steps <= MOST_STEPS else None
+        return member if 0 < member.n_chunks <= MOST_STEPS else None
 
     def _make_candidate(self, fit: Fit) -> Candidate | None:
         network = find_network(set_parameters(clone(fit.estimator), fit.parameters))
@@ -207,19 +227,20 @@ class _Recruiter:
             return None
         self._evaluator.validate(network, fit)
         network.n_jobs = 1
+        by_lbfgs = network.solver == "lbfgs"
+        is_validated_here = not by_lbfgs and network.scoring is None and not fit.key
         is_plain = (
-            network.solver in STOCHASTIC_SOLVERS
-            and network.max_iter <= MOST_EPOCHS
+            (by_lbfgs or network.max_iter <= MOST_EPOCHS)
             and network.max_time is None
             and not (network.warm_start or network.verbose)
-            and not (network.early_stopping and (network.scoring is not None or fit.key))
+            and (is_validated_here or not network.early_stopping)
             and isinstance(_seed(fit, network), Integral)
         )
         is_counted = asks_for_accuracy(fit, network)
         if not (is_plain and (is_counted or asks_for_metrics(fit.asked["scorer"]))):
             return None
-        optimizer = network._make_optimizer()
-        if not _is_known_ahead(optimizer, goes_on=fit.key is not None):
+        optimizer = None if by_lbfgs else network._make_optimizer()
+        if optimizer and not _is_known_ahead(optimizer, goes_on=fit.key is not None):
             return None
         hidden, names = network._check_network()
         loss, _ = network._engine_loss()
@@ -240,7 +261,11 @@ class _Recruiter:
             if fold.samples.sample_weight is not None:
                 return None
             n_samples, n_held_out = self._split(network, fold)
-        is_clipped = not isinstance(network.batch_size, str) and network.batch_size > n_samples
+        batch_size = n_samples
+        is_clipped = False
+        if not candidate.by_lbfgs:
+            batch_size = network._choose_batch_size(n_samples)
+            is_clipped = not isinstance(network.batch_size, str) and network.batch_size > n_samples
         if len(getattr(network, "classes_", X)) < 2 or is_clipped:
             return None
         n_judged = judged.X.shape[0]
@@ -248,15 +273,20 @@ class _Recruiter:
             return None
         numbers = number_rows(n_judged) if judged.numbers is None else judged.numbers
         judged = Rows(judged.X, as_rows(numbers, n_judged))
-        batch_size = network._choose_batch_size(n_samples)
         units, dtype = (*candidate.hidden, network.n_outputs_), network._choose_dtype(X, True)
         shape = self._make_shape((X.shape[1], *units), dtype)
-        if batch_size > CHUNK_ROWS or any(shape.large):
+        if any(shape.large):
+            return None
+        if candidate.by_lbfgs:
+            if dtype != np.float64:
+                return None
+        elif batch_size > CHUNK_ROWS:
             return None
         names = *candidate.names, network._choose_out_activation()
         data = batch_size, *fold.samples.kind(), fold.samples.labels is None, candidate.loss
         of_judged = *Samples(judged.X).kind(), candidate.is_counted
-        of_training = candidate.dropout, network.clip_norm is None, n_held_out > 0
+        of_solver = candidate.by_lbfgs, network.clip_norm is None
+        of_training = candidate.dropout, n_held_out > 0, of_solver
         kind = shape.units, shape.dtype, names, data, of_judged, of_training
         return Form(n_samples, n_held_out, batch_size, shape, names, judged, kind)
 

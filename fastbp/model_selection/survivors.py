@@ -10,6 +10,7 @@ from fastbp.model_selection.tables import Tables
 from fastbp.network import Weights
 from fastbp.randomness import make_random_state, words_of
 from fastbp.training.engine import Epochs
+from fastbp.training.limited_memory import LimitedMemory
 from fastbp.training.stochastic import State, take_note
 
 __all__ = ["Survivor"]
@@ -50,8 +51,10 @@ class Survivor(Kept):
         """Epochs so far."""
         if self._tables is None:
             return super().n_iter
-        before = self._tables.members[self._k].kept
-        return self._tables.n_epochs(self._k) + (before.n_iter if before else 0)
+        member = self._tables.members[self._k]
+        if member.candidate.by_lbfgs:
+            return int(self._tables.end(self._k).nit)
+        return int(self._tables.n_epochs[self._k]) + (member.kept.n_iter if member.kept else 0)
 
     def standing(self) -> Standing:
         """Return where it stands."""
@@ -71,7 +74,7 @@ def _itself(kept: Kept) -> Kept:
 
 def _make(tables: Tables, k: int, seconds: float) -> tuple[BaseBP, State]:
     """Return a network as its training in a family has left it, and what that can go on from."""
-    member, standing, n_epochs = tables.members[k], tables.standing(k), tables.n_epochs(k)
+    member = tables.members[k]
     network: Any
     if member.kept:
         network, state = member.kept.network, member.kept.state
@@ -80,20 +83,41 @@ def _make(tables: Tables, k: int, seconds: float) -> tuple[BaseBP, State]:
         network = find_network(set_parameters(member.fit.estimator, member.fit.parameters))
         member.fold.tell(network)
         network._start_afresh(Weights(member.form.shape.units, member.form.shape.dtype))
-        network._optimizer = network._make_optimizer()
         state = State(member.fold.order(), make_random_state(0))
+    network._weights.flat[...] = tables.standing(k).weights
+    state.seconds += seconds
+    if member.candidate.by_lbfgs:
+        _take_up_memory(network, state, tables.standing(k))
+    else:
+        _take_up_epochs(network, state, tables, k, seconds)
+    network.n_iter_ = state.n_iter
+    return network, state
+
+
+def _take_up_memory(network: Any, state: State, standing: Any) -> None:
+    """Let a network and its state be where L-BFGS stands."""
+    memory = state.memory = LimitedMemory(network._weights)
+    memory.vectors[...], memory.numbers[...] = standing.first, standing.second
+    state.n_iter, state.loss = memory.n_iter, memory.loss
+    network.loss_ = memory.loss
+
+
+def _take_up_epochs(network: Any, state: State, tables: Tables, k: int, seconds: float) -> None:
+    """Let a network and its state be where its epochs in a family have led."""
+    standing: Any = tables.standing(k)
+    member, n_epochs = tables.members[k], int(tables.n_epochs[k])
+    if not member.kept:
+        network._optimizer = network._make_optimizer()
     optimizer, first_step = network._optimizer, member.steps_taken
     optimizer.begin(network._weights, member.steps_per_epoch, network.max_iter)
     optimizer.steps_taken = first_step + n_epochs * member.steps_per_epoch
     vectors = optimizer.first, optimizer.second
-    network._weights.flat[...] = standing.weights
     for vector, values in zip(vectors, (standing.first, standing.second), strict=True):
         if vector is not None:
             vector.flat[...] = values
     words_of(state.random_state)[:] = standing.words.tolist()
     state.order[...] = standing.order
     state.goes_on, state.dropout_seed = standing.goes_on, standing.dropout_seed
-    state.seconds += seconds
     last_steps = range(
         first_step + member.steps_per_epoch - 1, optimizer.steps_taken, member.steps_per_epoch
     )
@@ -106,5 +130,3 @@ def _make(tables: Tables, k: int, seconds: float) -> tuple[BaseBP, State]:
     progress = network._take_up_progress()
     take_note(optimizer, progress, state, epochs, tables.watches[k], {})
     network._keep_progress(progress)
-    network.n_iter_ = state.n_iter
-    return network, state

@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
+from scipy.optimize import OptimizeResult
 
 from fastbp.kernels import family as kernel
+from fastbp.kernels import lbfgs
 from fastbp.kernels.arrays import (
     BEST_LOSS,
     ENDED,
@@ -26,12 +28,14 @@ from fastbp.kernels.arrays import (
 )
 from fastbp.kernels.plan import Plan, address_of
 from fastbp.kernels.shuffle import generator_addresses
+from fastbp.kernels.update import LBFGS
 from fastbp.model_selection.fits import Standing
 from fastbp.model_selection.members import Member
 from fastbp.network import Weights, aligned_rows, transpose_weights
 from fastbp.randomness import WORDS, borrowed_random_state, words_of
 from fastbp.samples import Rows, Samples, row_type
 from fastbp.training.engine import sum_squares
+from fastbp.training.limited_memory import ask_for, describe_end, make_settings
 from fastbp.training.solvers import LEAST_RATE
 from fastbp.training.stochastic import draw_dropout_seed
 
@@ -65,6 +69,7 @@ class Tables:
         self, members: list[Member], training: Plan, prediction: Plan, validation: Plan
     ) -> None:
         self.members, self._shape = members, members[0].form.shape
+        self._by_lbfgs = members[0].candidate.by_lbfgs
         self._scratch = Weights(self._shape.units, self._shape.dtype)
         self._alive: list[Any] = []  # what the integers point to
         self._make_rows()
@@ -81,16 +86,25 @@ class Tables:
 
     # What they come to -------------------------------------------------------------------------
 
-    def n_epochs(self, k: int) -> int:
-        """Return how many epochs network k has been trained for."""
-        return int(self.watches[k, ENDED])
+    @property
+    def n_epochs(self) -> Array:
+        """How many epochs each network has been trained for, or evaluations of L-BFGS."""
+        if self._by_lbfgs:
+            return self.second[:, lbfgs.N_EVALUATIONS] - self._n_before
+        return self.watches[:, ENDED]
+
+    def end(self, k: int) -> OptimizeResult:
+        """Return how L-BFGS has ended with network k."""
+        return describe_end(self.second[k])
 
     def went_well(self, ks: Array) -> Array:
         """Tell of networks whether all their numbers are finite.
 
         Where they are not, is reported by who does the fit by itself.
         """
-        kept = self.parameters, self.losses, self._outputs
+        kept = [self.parameters, self._outputs]
+        if not self._by_lbfgs:  # which may have tried what has no loss
+            kept.append(self.losses)
         are_finite = [np.isfinite(rows[ks]).all(axis=1) for rows in kept]
         went_well: Array = (self.counts[ks, kernel.N_NANS] == 0) & np.all(are_finite, axis=0)
         return went_well
@@ -98,7 +112,13 @@ class Tables:
     def standing(self, k: int) -> Standing:
         """Return where the training of network k stands; the arrays are not copied."""
         member, size, watch = self.members[k], self._shape.flat.size, self.watches[k]
-        rule = member.candidate.optimizer.rule()
+        if self._by_lbfgs:
+            vectors = self.first[k, : lbfgs.N_VECTORS * size]
+            numbers = self.second[k, : lbfgs.N_NUMBERS]
+            return Standing.of_lbfgs(self.parameters[k, :size], vectors, numbers)
+        optimizer = member.candidate.optimizer
+        assert optimizer
+        rule = optimizer.rule()
         first, second = (
             rows[k, :size] if rule[name].size else None
             for name, rows in (("first", self.first), ("second", self.second))
@@ -129,12 +149,16 @@ class Tables:
         n_epochs = max(member.n_epochs for member in members)
         n_samples = max(member.form.n_samples for member in members)
         rows = row_type(members[0].fold.samples.X.shape[0])
-        self.parameters, self.first, self.second = (aligned_rows(n, size, dtype) for _ in range(3))
+        sizes = size, size, size
+        if self._by_lbfgs:
+            sizes = size, lbfgs.N_VECTORS * size, lbfgs.N_NUMBERS
+        self.parameters, self.first, self.second = (aligned_rows(n, m, dtype) for m in sizes)
         self.orders = aligned_rows(n, n_samples, rows)
         self.states = aligned_rows(n, WORDS, np.uint32)
         self._generators = np.tile(generator_addresses(RandomState(0)), (n, 1))
         self._generators[:, 1] = _rows_at(self.states)
         self._seeds = np.zeros(n, np.int64)  # of dropout
+        self._n_before = np.zeros(n)  # evaluations of L-BFGS
         self.losses, self.norms = (aligned_rows(n, n_epochs, np.float64) for _ in range(2))
         self.watches = aligned_rows(n, kernel.WATCH_ROW, np.float64)
         self.counts = np.zeros((n, kernel.N_COUNTS))
@@ -143,8 +167,9 @@ class Tables:
         self.jobs = np.zeros((n, kernel.N_OF_JOB), np.int64)
         self.jobs[:, kernel.TOTALS] = _rows_at(self._totals)
         self.jobs[:, kernel.FIRST_STEP] = [member.steps_taken for member in members]
-        self.jobs[:, kernel.CHUNKS] = [member.n_steps for member in members]
-        self.jobs[:, kernel.EPOCH_CHUNKS] = [member.steps_per_epoch for member in members]
+        self.jobs[:, kernel.CHUNKS] = [member.n_chunks for member in members]
+        self.jobs[:, kernel.EPOCH_CHUNKS] = [member.chunks_per_epoch for member in members]
+        self.jobs[:, kernel.REPEATS] = self._by_lbfgs
         self.jobs[:, kernel.TEST_ROWS] = [len(member.fold.test.rows) for member in members]
         networks = [member.candidate.network for member in members]
         tolerance, patience = TOLERANCE, PATIENCE
@@ -205,7 +230,8 @@ class Tables:
         table[:, plan.place("data", "order")] = _rows_at(self.orders)
         generator = plan.place("data", "generator")
         table[:, generator] = _rows_at(self._generators)
-        shuffles = [member.candidate.network.shuffle for member in self.members]
+        networks = [member.candidate.network for member in self.members]
+        shuffles = [network.shuffle and not self._by_lbfgs for network in networks]
         table[shuffles, generator + 1] = self._generators.shape[1]
 
     def _write_rules(self, plan: Plan, table: Array) -> None:
@@ -216,10 +242,10 @@ class Tables:
             plan.set("solver", **rules)
             table[ks, solver] = plan.integers[solver]
             self._alive.append(rules)
-            after_halt = member.candidate.optimizer.after_halt
-            if after_halt:  # the learning rate falls in a row of each network's own
+            optimizer = member.candidate.optimizer
+            if optimizer and optimizer.after_halt:  # the rate falls in a row of each network's own
                 watches = self.watches[ks]
-                watches[:, [kernel.RATE_FACTOR, kernel.RATE_DIVISOR]] = after_halt
+                watches[:, [kernel.RATE_FACTOR, kernel.RATE_DIVISOR]] = optimizer.after_halt
                 watches[:, kernel.LEAST_RATE] = LEAST_RATE
                 watches[:, kernel.STEPS :] = rules["steps"]
                 self.watches[ks] = watches
@@ -228,10 +254,28 @@ class Tables:
         for name, rows in (("first", self.first), ("second", self.second)):
             table[:, plan.place("solver", name)] = _rows_at(rows)
 
+    def _ask_for(self, member: Member, numbers: Array) -> None:
+        """Write down what L-BFGS is to come to."""
+        network, fold = member.candidate.network, member.fold
+        ask_for(
+            numbers,
+            member.candidate.loss,
+            self._shape.units[-1],
+            fold.samples.total_weight(fold.order()),
+            tol=network.tol,
+            max_iter=network.max_iter,
+            max_fun=network.max_fun,
+        )
+
     def _rules_of(self, member: Member) -> dict[str, Any]:
         """Return the fields of `Solver` for a candidate; its vectors are those of the first row."""
-        optimizer = member.candidate.optimizer
-        optimizer.begin(self._shape, member.steps_per_epoch, member.candidate.network.max_iter)
+        optimizer, network = member.candidate.optimizer, member.candidate.network
+        if optimizer is None:
+            vectors, numbers = self.first[0], self.second[0, : lbfgs.N_NUMBERS]
+            n = lbfgs.N_VECTORS * self._shape.flat.size
+            state = {"code": LBFGS, "first": vectors[:n], "second": numbers}
+            return state | make_settings(network.alpha)
+        optimizer.begin(self._shape, member.steps_per_epoch, network.max_iter)
         optimizer.steps_taken = member.steps_taken
         optimizer.learning_rate = float(optimizer.learning_rate_init)
         rules = optimizer.rule() | optimizer.steps_ahead(
@@ -263,6 +307,12 @@ class Tables:
             if values is not None:
                 rows[ks, : values.size] = values
         self._seeds[ks] = start.dropout_seed
+        if self._by_lbfgs:
+            self._n_before[ks] = self.second[ks, lbfgs.N_EVALUATIONS]
+            if start.second is None:
+                self.second[ks, lbfgs.SUM_SQUARES] = sum_squares(weights)
+            for k in ks:
+                self._ask_for(self.members[k], self.second[k])
         if member.form.n_held_out:
             self._best[ks, : start.weights.size] = start.weights
         self.watches[ks, BEST_LOSS], self.watches[ks, WAITED] = start.best_loss, start.waited

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from math import isfinite
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import scipy.sparse
@@ -50,8 +50,6 @@ from fastbp.threads import (
     run_on_threads,
     single_threaded_blas,
 )
-from fastbp.training.limited_memory import LimitedMemory
-from fastbp.training.solvers import Optimizer
 from fastbp.workspace import count_weights, make_workspace
 
 __all__ = ["CHUNK_ROWS", "SLOWEST", "Engine", "Epochs", "make_watch", "sum_squares"]
@@ -77,6 +75,18 @@ class Epochs(NamedTuple):
     gradient_norms: list[float]  # of the last mini-batch of each, before it is clipped
     last_steps: range  # the number of the last step of each
     seconds: float  # that each took, on an average
+
+
+class Rule(Protocol):
+    """What moves the weights: an `Optimizer`, or the `LimitedMemory` of L-BFGS."""
+
+    steps_taken: int
+
+    def rule(self) -> dict[str, Any]:
+        """Return what the kernels need for all steps, of `Solver`."""
+
+    def next_steps(self, n_steps: int) -> dict[str, Any]:
+        """Return what they need for the next ones."""
 
 
 class Engine:
@@ -186,7 +196,7 @@ class Engine:
         self,
         order: Array,
         n_epochs: int,
-        optimizer: Optimizer | LimitedMemory,
+        optimizer: Rule,
         generator: RandomState | None = None,
         watch: Array | None = None,
         deadline: float = np.inf,
@@ -257,7 +267,7 @@ class Engine:
                 )
                 given, seconds = ended, self.seconds
 
-    def leave_iterate(self, memory: LimitedMemory) -> None:
+    def leave_iterate(self, memory: Rule) -> None:
         """Go on from an iterate of L-BFGS that `train` has halted at."""
         self.plan.set("solver", **memory.rule())
         run(plan_function(leave_iterate, self.plan.type, 0), self.plan)

@@ -6,7 +6,6 @@ from time import perf_counter
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.optimize import _check_optimize_result
 
-from fastbp.kernels.losses import OF_RESIDUALS
 from fastbp.training.engine import Engine
 from fastbp.training.limited_memory import LimitedMemory
 from fastbp.training.reporting import make_reporter
@@ -46,18 +45,16 @@ def minimize(
     """
     reporter = make_reporter(verbose, max_iter)
     memory = state.memory or LimitedMemory(engine.weights)
-    if watch and watch.keeps_state:
-        state.memory = memory
-    memory.ask_for(
+    state.memory = memory
+    memory.begin(
+        engine,
+        state.order,
         alpha=alpha,
+        halts=bool(watch or reporter or max_time is not None),
         tol=tol,
         max_iter=max_iter,
         max_fun=max_fun,
-        n_errors=engine.weights.units[-1] if engine.loss in OF_RESIDUALS else 1,
-        total_weight=engine.samples.total_weight(state.order),
-        halts=bool(watch or reporter or max_time is not None),
     )
-    memory.begin(engine.weights, engine.workspace.gradient, engine.sum_squares)
     began = perf_counter() - state.seconds
 
     def tell() -> bool:
@@ -84,8 +81,6 @@ def minimize(
         watch.begin_epoch()
     try:
         goes_on = True
-        if memory.is_at_iterate:
-            engine.leave_iterate(memory)
         while goes_on and not memory.has_ended:
             for _ in engine.train(state.order, MOST_EVALUATIONS, memory):
                 pass

@@ -1,6 +1,7 @@
 """The state of L-BFGS, from which it goes on, in this process or in another one."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -9,10 +10,12 @@ from scipy.optimize import OptimizeResult
 
 from fastbp.kernels import lbfgs as kernel
 from fastbp.kernels.arrays import N_SETTINGS, OF_STEP, PENALTY
+from fastbp.kernels.losses import OF_RESIDUALS
 from fastbp.kernels.update import LBFGS
-from fastbp.network import Weights, aligned_zeros
+from fastbp.network import Weights, aligned_zeros, transpose_weights
+from fastbp.training.engine import Engine
 
-__all__ = ["LimitedMemory", "describe_end"]
+__all__ = ["LimitedMemory", "ask_for", "describe_end", "make_settings"]
 
 Array = NDArray[Any]
 
@@ -24,6 +27,36 @@ _ENDS = {
     kernel.MOST_EVALUATIONS: (1, "STOP: TOTAL NO. OF F,G EVALUATIONS EXCEEDS LIMIT"),
     kernel.NO_STEP: (2, "ABNORMAL: "),
 }
+
+
+def ask_for(
+    numbers: Array,
+    loss: str,
+    n_outputs: int,
+    total_weight: float,
+    *,
+    tol: float,
+    max_iter: int,
+    max_fun: int,
+) -> None:
+    """Write down what is to be minimised, and when to end; numbers as in `kernels/lbfgs.py`."""
+    numbers[kernel.N_ERRORS] = n_outputs if loss in OF_RESIDUALS else 1
+    numbers[kernel.TOTAL_WEIGHT] = total_weight
+    numbers[kernel.TOLERANCE] = tol
+    numbers[kernel.MAX_ITER], numbers[kernel.MAX_FUN] = max_iter, max_fun
+
+
+def make_settings(alpha: float) -> dict[str, Any]:
+    """Return what the kernels need for an evaluation, of `Solver`."""
+    settings = np.zeros(N_SETTINGS)
+    settings[PENALTY] = alpha
+    return {"settings": settings, "steps": np.zeros((1, OF_STEP)), "steps_from": 0}
+
+
+def reopen(numbers: Array) -> None:
+    """Let what has come to a limit go on from there, under other limits."""
+    if numbers[kernel.STAGE] in (kernel.MOST_ITERATIONS, kernel.MOST_EVALUATIONS):
+        numbers[kernel.STAGE] = kernel.AT_ITERATE
 
 
 def describe_end(numbers: Array) -> OptimizeResult:
@@ -47,88 +80,90 @@ class LimitedMemory:
     """
 
     def __init__(self, weights: Weights) -> None:
-        self._weights = weights
-        self._gradient = weights.zeros()
-        self._vectors = aligned_zeros(kernel.N_VECTORS * weights.flat.size, np.float64)
-        self._numbers = aligned_zeros(kernel.N_NUMBERS, np.float64)
-        self._settings = np.zeros(N_SETTINGS)
+        self._weights, self._settings = weights, make_settings(0.0)
+        self.vectors = aligned_zeros(kernel.N_VECTORS * weights.flat.size, np.float64)
+        self.numbers = aligned_zeros(kernel.N_NUMBERS, np.float64)
         self.steps_taken = 0  # which nothing depends on
 
-    def ask_for(
-        self,
-        *,
-        alpha: float,
-        tol: float,
-        max_iter: int,
-        max_fun: int,
-        n_errors: int,
-        total_weight: float,
-        halts: bool,
+    def begin(
+        self, engine: Engine, order: Array, *, alpha: float, halts: bool, **limits: Any
     ) -> None:
-        """Say what is to be minimised, and when to end, as the numbers in `kernels/lbfgs.py`."""
-        self._settings[PENALTY] = alpha
-        numbers = self._numbers
-        numbers[kernel.TOLERANCE] = tol
-        numbers[[kernel.MAX_ITER, kernel.MAX_FUN]] = max_iter, max_fun
-        numbers[[kernel.N_ERRORS, kernel.TOTAL_WEIGHT]] = n_errors, total_weight
+        """Begin, or go on, by an engine.
+
+        Parameters
+        ----------
+        engine : Engine
+            Made for L-BFGS.
+        order : ndarray
+            The samples whose loss is to be least.
+        alpha : float
+            Strength of the L2 penalty.
+        halts : bool
+            Whether to halt at each iterate.
+        **limits
+            As of `ask_for`.
+        """
+        weights, numbers = engine.weights, self.numbers
+        total_weight = engine.samples.total_weight(order)
+        ask_for(numbers, engine.loss, weights.units[-1], total_weight, **limits)
         numbers[kernel.HALTS] = halts
+        self._settings = make_settings(alpha)
+        reopen(numbers)
+        if numbers[kernel.STAGE] == kernel.BEGINNING:
+            numbers[kernel.SUM_SQUARES] = engine.sum_squares
+        else:
+            weights.flat[...] = self._weights.flat
+            transpose_weights(engine.plan.network)
+        self._weights = weights
 
     def rule(self) -> dict[str, Any]:
         """Return what the kernels need for all evaluations, of `Solver`."""
-        return {"code": LBFGS, "first": self._vectors, "second": self._numbers}
+        return {"code": LBFGS, "first": self.vectors, "second": self.numbers}
 
-    def next_steps(self, _: int) -> dict[str, Any]:
+    def next_steps(self, n_steps: int) -> dict[str, Any]:
         """Return what they need for the next ones."""
-        return {"settings": self._settings, "steps": np.zeros((1, OF_STEP)), "steps_from": 0}
-
-    def begin(self, weights: Weights, gradient: Array, sum_squares: float) -> None:
-        """Go on in these arrays; sum_squares is of the weights, if none were evaluated so far."""
-        if self.is_at_iterate:
-            weights.flat[...], gradient[...] = self._weights.flat, self._gradient
-        else:
-            self._numbers[kernel.SUM_SQUARES] = sum_squares
-        self._weights, self._gradient = weights, gradient
+        return self._settings
 
     # Where it stands ---------------------------------------------------------------------------
 
     @property
     def is_at_iterate(self) -> bool:
         """Whether the weights are at an iterate, to go on from."""
-        return bool(self._numbers[kernel.STAGE] == kernel.AT_ITERATE)
+        return bool(self.numbers[kernel.STAGE] == kernel.AT_ITERATE)
 
     @property
     def has_ended(self) -> bool:
         """Whether there is nothing left to do."""
-        return self._numbers[kernel.STAGE] in _ENDS
+        return self.numbers[kernel.STAGE] in _ENDS
 
     @property
     def end(self) -> OptimizeResult:
         """How it has ended."""
-        return describe_end(self._numbers)
+        return describe_end(self.numbers)
 
     @property
     def n_iter(self) -> int:
         """Iterations so far."""
-        return int(self._numbers[kernel.N_ITER])
+        return int(self.numbers[kernel.N_ITER])
 
     @property
     def loss(self) -> float:
         """The loss of the weights."""
-        return float(self._numbers[kernel.LOSS])
+        return float(self.numbers[kernel.LOSS])
 
     def go_back(self) -> None:
         """Put the last iterate back, if the weights are at a trial."""
-        if self._numbers[kernel.STAGE] == kernel.SEARCHING:
-            self._weights.flat[...] = self._vectors[: self._weights.flat.size]
-            self._numbers[kernel.LOSS] = self._numbers[kernel.LOSS_BEFORE]
+        if self.numbers[kernel.STAGE] == kernel.SEARCHING:
+            self._weights.flat[...] = self.vectors[: self._weights.flat.size]
+            self.numbers[kernel.LOSS] = self.numbers[kernel.LOSS_BEFORE]
 
-    # In a checkpoint ---------------------------------------------------------------------------
+    # Elsewhere ---------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Array]:
         """Return arrays from which `of` makes it again, once it is at an iterate."""
-        rows = [self._weights.flat, self._gradient, *self._rows()]
+        rows = self._all_rows()
         return {
-            "numbers": self._numbers.copy(),
+            "numbers": self.numbers.copy(),
             "vectors": np.array([self._weights.without_padding(row) for row in rows]),
         }
 
@@ -141,28 +176,38 @@ class LimitedMemory:
         ValueError
             Where that is no such state.
         """
-        weights = Weights(units, np.float64)
-        memory = cls(weights)
-        n = len(weights.without_padding(weights.flat))
-        shapes = {"numbers": (kernel.N_NUMBERS,), "vectors": (2 + kernel.N_VECTORS, n)}
+        n = sum(n_in * n_out + n_out for n_in, n_out in pairwise(units))
+        shapes = {"numbers": (kernel.N_NUMBERS,), "vectors": (1 + kernel.N_VECTORS, n)}
         for name, shape in shapes.items():
             given = arrays.get(name)
             if given is None or given.shape != shape or given.dtype != float:
                 raise ValueError(
                     f"resume_from must hold lbfgs.{name} of shape {shape} and float64."
                 )
-        memory._numbers[...] = arrays["numbers"]
-        n_updates = memory._numbers[kernel.N_UPDATES]
-        if not (memory.is_at_iterate and n_updates in range(2 * kernel.N_KEPT)):
+        numbers = arrays["numbers"]
+        is_known = numbers[kernel.N_UPDATES] in range(2 * kernel.N_KEPT)
+        if not (is_known and numbers[kernel.STAGE] == kernel.AT_ITERATE):
             raise ValueError(
                 "resume_from must hold lbfgs.numbers of an iterate, and of fewer than "
                 f"{2 * kernel.N_KEPT} updates."
             )
-        rows = [weights.flat, memory._gradient, *memory._rows()]
-        for row, elements in zip(rows, arrays["vectors"], strict=True):
+        return cls._put_together(units, arrays)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"units": self._weights.units, "arrays": self.describe()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(vars(self._put_together(state["units"], state["arrays"])))
+
+    @classmethod
+    def _put_together(cls, units: Sequence[int], arrays: dict[str, Array]) -> Self:
+        weights = Weights(units, np.float64)
+        memory = cls(weights)
+        memory.numbers[...] = arrays["numbers"]
+        for row, elements in zip(memory._all_rows(), arrays["vectors"], strict=True):
             row[...] = weights.with_padding(elements)
         return memory
 
-    def _rows(self) -> Array:
-        rows: Array = self._vectors.reshape(kernel.N_VECTORS, -1)
-        return rows
+    def _all_rows(self) -> list[Array]:
+        """The weights, then the vectors."""
+        return [self._weights.flat, *self.vectors.reshape(kernel.N_VECTORS, -1)]
