@@ -45,6 +45,12 @@ GROUPS = {
         _change(name, task=task, n_classes=columns) for name, (task, columns) in OUTPUTS.items()
     ],
     "hidden units": [_change(f"hidden-{width}", hidden=(width,)) for width in WIDTHS],
+    "L-BFGS": [
+        cells.paced(
+            replace(PROBLEMS[name], name=f"lbfgs-{name}", solver="lbfgs", batch_size=n_samples)
+        )
+        for name, n_samples in (("iris", 150), ("small", 2000), ("digits", 1797))
+    ],
     "batch size": [
         _change(
             f"batch-{size}",
@@ -54,7 +60,8 @@ GROUPS = {
         for size in BATCHES
     ],
 }
-DTYPES_OF = {"solver": DTYPES}  # L-BFGS computes in float64, whatever X is
+# L-BFGS computes in float64, whatever X is.
+DTYPES_OF = {"solver": DTYPES, "L-BFGS": DTYPES[1:]}
 ROWS = [problem.name for problems in GROUPS.values() for problem in problems]
 
 

@@ -84,8 +84,8 @@ _words = make_column_selector(dtype_include=["object", "category", "string"])
 _numbers = make_column_selector(dtype_include="number")
 
 
-def _scaled(X: Any, y: Any) -> tuple[Any, Any]:
-    return StandardScaler().fit_transform(X).astype(np.float32), y
+def _scaled(X: Any, y: Any, dtype: type = np.float32) -> tuple[Any, Any]:
+    return StandardScaler().fit_transform(X).astype(dtype), y
 
 
 def _adult() -> tuple[Any, Any]:
@@ -129,6 +129,16 @@ ROWS = {
         },
         folds=5,
         scoring="f1",
+    ),
+    "lbfgs": Sweep(
+        lambda: _scaled(*load_breast_cancer(return_X_y=True), np.float64),
+        {"solver": "lbfgs"},
+        {
+            "hidden_layer_sizes": [(8,), (16,), (32,), (16, 16)],
+            "alpha": [1e-4, 1e-3, 1e-2, 1e-1, 1.0],
+            "activation": ["relu", "tanh", "logistic"],
+        },
+        folds=5,
     ),
     "adult": Sweep(
         _adult,

@@ -20,7 +20,7 @@ from searches import (
 from sklearn import config_context, get_config
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
-from sklearn.exceptions import ConvergenceWarning, UndefinedMetricWarning
+from sklearn.exceptions import ConvergenceWarning, FitFailedWarning, UndefinedMetricWarning
 from sklearn.metrics import accuracy_score, f1_score, make_scorer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
@@ -246,7 +246,6 @@ def test_lbfgs_warns_of_its_end(in_families, monkeypatch):
         {"solver": "lbfgs", "early_stopping": True},
         {"solver": "lbfgs", "dtype": "float32"},
         {"early_stopping": True, "scoring": "f1_macro"},
-        {"early_stopping": True, "class_weight": "balanced"},
         {"early_stopping": True, "scoring": "loss"},
         {"learning_rate": "plateau"},
         {"learning_rate": "adaptive", "solver": "sgd", "warmup_epochs": 1},
@@ -270,18 +269,58 @@ def test_who_is_in_no_family(parameters, in_families):
     "ignore:Failed candidates", "ignore:(?s).*fits failed", "ignore:F-score"
 )
 def test_who_can_be_validated(in_families):
-    """Classes of which samples can be drawn, without weights."""
+    """Those of which samples can be drawn."""
     X, y = small_iris()
     grid = {"early_stopping": [True], "validation_fraction": [0.001, 0.3]}
     search = OURS.GridSearchCV(CLASSIFIER, grid, cv=2, refit=False, scoring="f1_macro")
     scores = assert_the_same_one_by_one(search, X, y).cv_results_["mean_test_score"]
     assert np.isfinite(scores).tolist() == [False, True]
     assert in_families == [2]
-    assert_the_same_one_by_one(search, X, np.eye(3, dtype=int)[y])
-    assert_the_same_one_by_one(search, X, y, sample_weight=np.ones(len(y)))
     search.set_params(estimator=BPRegressor(max_iter=8, random_state=0), scoring="r2")
-    assert_the_same_one_by_one(search, X, y)
-    assert in_families == [2]
+    assert_the_same_one_by_one(search, X, y, sample_weight=np.arange(len(y)) % 2)
+    assert in_families == [2, 2]
+
+
+VALIDATED = {
+    "classes": (BPClassifier(), lambda y: y),
+    "two classes": (BPClassifier(), lambda y: y > 1),
+    "labels": (BPClassifier(), lambda y: np.eye(3, dtype=int)[y]),
+    "numbers": (BPRegressor(), lambda y: y - 0.3),
+    "columns": (BPRegressor(loss="huber"), lambda y: np.column_stack([y, y == 2, -y])),
+    "one number": (BPRegressor(), lambda y: np.ones(len(y))),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("of", VALIDATED)
+def test_what_early_stopping_goes_by(of, weighted, dtype, in_families):
+    network, make_y = VALIDATED[of]
+    X, y = small_iris()
+    fit = {"sample_weight": 0.5 + np.arange(len(y)) % 3} if weighted else {}
+    network = clone(network).set_params(
+        early_stopping=True, hidden_layer_sizes=(5,), max_iter=50, random_state=0, dtype=dtype
+    )
+    grid = {"validation_fraction": [0.1, 0.4], "learning_rate_init": [0.003, 0.1], "tol": [0, 0.1]}
+    scoring = "neg_mean_absolute_error" if isinstance(network, BPRegressor) else "accuracy"
+    search = OURS.GridSearchCV(
+        network, grid | {"n_iter_no_change": [3]}, cv=3, scoring=scoring, n_jobs=2, refit=False
+    )
+    assert_the_same_one_by_one(search, X, make_y(y), **fit)
+    assert in_families == [24]
+
+
+def test_a_validation_set_whose_weights_are_zero(in_families):
+    """Fails where it is drawn."""
+    X, y = small_iris()
+    network = clone(CLASSIFIER).set_params(early_stopping=True, validation_fraction=0.03)
+    search = OURS.GridSearchCV(
+        network, {"random_state": range(40)}, cv=2, refit=False, error_score=-1
+    )
+    with pytest.warns(FitFailedWarning, match="weights of some of it must be positive"):
+        together = assert_the_same_one_by_one(search, X, y, sample_weight=np.arange(len(y)) % 5 < 1)
+    assert in_families == [80]
+    assert set(np.sign(together.cv_results_["split0_test_score"])) == {-1, 1}
 
 
 def test_layers_for_blas_are_in_none(matmul, in_families):

@@ -30,6 +30,11 @@ for n_jobs in (1, 2):
         model.fit(scipy.sparse.csr_matrix(X), y).predict(X)
 for activation in set(activations.CODES) - {"softmax", "exp"}:
     fastbp.BPClassifier((4,), activation, max_iter=1).fit(X, X[:, 0] > 0)
+for solver in ("sgd", "lbfgs"):
+    for y in (X[:, 0] > 0, np.digitize(X[:, 0], [-1, 1]), X[:, :2] > 0):
+        fastbp.BPClassifier((4,), solver=solver, max_iter=3, early_stopping=True).fit(X, y)
+    model = fastbp.BPRegressor(hidden_layer_sizes=(4,), solver=solver, early_stopping=True)
+    model.fit(X, X[:, :2]).fit(scipy.sparse.csr_matrix(X), X[:, :2])
 search = GridSearchCV(fastbp.BPClassifier((4,), max_iter=1), {"alpha": [0, 1]}, n_jobs=2)
 search.fit(X, X[:, 0] > 0)
 fastbp.BPRegressor("poisson", (4,), max_iter=1).fit(X, X[:, 0] ** 2)

@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
 from itertools import pairwise
@@ -131,10 +131,6 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
     @abstractmethod
     def _decode_targets(self, samples: Samples, rows: Array) -> Array:
         """Return y as the user knows it, of some rows."""
-
-    @abstractmethod
-    def _scorer(self, samples: Samples, rows: Array) -> Callable[[Array], float]:
-        """Return the function that scores the outputs for these rows, where `scoring` is None."""
 
     def _class_weights(self, y: Any, counted: Samples | None = None) -> Array | None:
         """Return the weights of y by its classes, None where there are none.

@@ -419,24 +419,6 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
     def _choose_out_activation(self) -> str:
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
 
-    def _scorer(self, samples: Samples, rows: Array) -> Callable[[Array], float]:
-        if samples.labels is not None:
-            truth = samples.labels[rows]
-        else:
-            assert samples.targets is not None
-            truth = samples.targets[rows].astype(int)
-            truth = truth if self._multilabel else truth[:, 0]
-        weight = None if samples.sample_weight is None else samples.sample_weight[rows]
-
-        def accuracy(outputs: Array) -> float:
-            right = self._decide(outputs) == truth
-            right = right.all(axis=1) if right.ndim == 2 else right
-            if weight is None:
-                return float(np.count_nonzero(right) / len(right))
-            return float(np.average(right, weights=weight))
-
-        return accuracy
-
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True

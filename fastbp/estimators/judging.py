@@ -8,12 +8,32 @@ from numpy.typing import NDArray
 from sklearn.metrics import check_scoring
 from sklearn.metrics._scorer import _BaseScorer
 
+from fastbp.kernels.plan import plan_function, run
+from fastbp.kernels.scores import N_NANS, score_classes, score_labels, score_numbers
 from fastbp.samples import Rows, Samples
 from fastbp.training.validation import loss_on
 
-__all__ = ["Judge"]
+__all__ = ["Judge", "compared_with", "score_function"]
 
 Array = NDArray[Any]
+
+
+def score_function(model: Any) -> Callable[..., None]:
+    """Return the kernel that gives an estimator's own score, where `scoring` is None."""
+    if not hasattr(model, "classes_"):
+        return score_numbers
+    return score_labels if model._multilabel else score_classes
+
+
+def compared_with(model: Any, samples: Samples, rows: Array) -> Samples:
+    """Return what that kernel compares the outputs for some rows with; X is the samples'."""
+    weight = None if samples.sample_weight is None else samples.sample_weight[rows]
+    if score_function(model) is not score_classes:
+        assert samples.targets is not None
+        return Samples(samples.X, samples.targets[rows], None, weight)
+    targets: Any = samples.targets
+    labels = targets[rows, 0] if samples.labels is None else samples.labels[rows]
+    return Samples(samples.X, None, labels.astype(np.int32), weight)
 
 
 class Judge:
@@ -41,8 +61,7 @@ class Judge:
         self._loss = loss_on(model.loss, samples, rows, model._engine_loss()[1])
         self._score: Callable[[Array, float], float]
         if model.scoring is None:
-            own = model._scorer(samples, rows)
-            self._score = lambda outputs, loss: own(outputs)
+            self._score = self._make_own()
         elif model.scoring == "loss":
             self._score = lambda outputs, loss: -loss
         else:
@@ -67,6 +86,23 @@ class Judge:
         if isinstance(score, (str, bytes)) or not isinstance(score, SupportsFloat):
             raise TypeError(f"scoring must return a number, got {score!r}.")
         return float(score)
+
+    def _make_own(self) -> Callable[[Array, float], float]:
+        """Return what looks at the last outputs, where they are."""
+        if len(getattr(self._model, "classes_", "several")) == 1:
+            return lambda outputs, loss: 1.0
+        plan, result = self._predict.plan, np.zeros(1 + N_NANS)
+        known = compared_with(self._model, self._samples, self._rows)
+        data = known.bundle(self._model._weights.dtype)
+        plan.set("data", targets=data.targets, labels=data.labels, sample_weight=data.sample_weight)
+        plan.set("run", watch=result)
+        address = plan_function(score_function(self._model), plan.type, 0)
+
+        def score(outputs: Array, loss: float) -> float:
+            run(address, plan)
+            return float(result[0])
+
+        return score
 
     def _make_scorer(self) -> Callable[[], Any]:
         model, samples, rows = self._model, self._samples, self._rows

@@ -9,7 +9,6 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin, _fit_context
-from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
@@ -345,18 +344,6 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
 
     def _engine_loss(self) -> tuple[str, float]:
         return self.loss, {"quantile": self.quantile, "huber": self.delta}.get(self.loss, 0.0)
-
-    def _scorer(self, samples: Samples, rows: Array) -> Callable[[Array], float]:
-        assert samples.targets is not None
-        truth = samples.targets[rows]
-        weight = None if samples.sample_weight is None else samples.sample_weight[rows]
-
-        def r2(outputs: Array) -> float:
-            if not np.isfinite(outputs).all():
-                return float("nan")
-            return float(r2_score(truth, outputs, sample_weight=weight))
-
-        return r2
 
 
 def _drop_single_column(outputs: Array) -> Array:

@@ -6,7 +6,7 @@ done. Which network is next the threads take from a counter.
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -17,6 +17,7 @@ from fastbp.kernels.arrays import ENDED, HALTED, N_TOTALS, RATE, WAITED
 from fastbp.kernels.atomics import add, load
 from fastbp.kernels.jit import address, array_at, c_function, call, copy_bytes
 from fastbp.kernels.plan import Plan, bundles, plan_function
+from fastbp.kernels.scores import N_NANS, decide, score_classes
 
 __all__ = [
     "BEST",
@@ -31,7 +32,6 @@ __all__ = [
     "NEXT",
     "N_BYTES",
     "N_COUNTS",
-    "N_NANS",
     "N_OF_JOB",
     "N_SHARED",
     "PARAMETERS",
@@ -78,8 +78,8 @@ LEAST_RATE = 12
 STEPS = 13  # where `Solver.steps` begins then, of one row
 WATCH_ROW = 16  # numbers from one network's to the next one's
 
-# What is counted of a job's outputs: beside these those of the rows that are decided rightly.
-N_NANS = 2  # how many are NaN
+# What is counted of a job's outputs: the rows of test and of train that are decided rightly, and
+# how many outputs are NaN.
 N_COUNTS = 3
 
 # The entries of what all threads share, each on a line of the cache of its own.
@@ -87,7 +87,7 @@ NEXT = 0  # how many jobs have been taken
 STOP = 8  # 1 where no more are to be done
 N_SHARED = 16
 
-_BEGIN, _TRAIN, _PREDICT, _COUNT, _VALIDATE, _COUNT_VALIDATED = range(6)
+_BEGIN, _TRAIN, _PREDICT, _COUNT, _VALIDATE, _SCORE = range(6)
 _N_FUNCTIONS = 6
 
 
@@ -132,8 +132,8 @@ def _do_jobs(
                 first = 0
             if job[HELD_OUT] > 0 and first % per_epoch == 0:
                 call(functions[_VALIDATE], (address(validation, 0), 0, 1, 0))
-                call(functions[_COUNT_VALIDATED], (address(validation, 0), job[HELD_OUT]))
-                score = right[0] / job[HELD_OUT]
+                call(functions[_SCORE], (address(validation, 0),))
+                score = right[0]
                 right[0] = 0
                 watch[SCORE_WAITED] += 1
                 if score >= watch[BEST_SCORE] + watch[SCORE_TOLERANCE]:
@@ -176,18 +176,14 @@ def _count(plan, test_rows):
     out, labels, result = b.run.out, b.data.labels, b.run.watch
     b.workspace.team[:] = 0
     for i in range(labels.size):
-        if out.shape[1] == 1:
-            decided = np.int64(out[i, 0] > 0.5)
-            result[N_NANS] += out[i, 0] != out[i, 0]
-        else:
-            decided = np.int64(0)
-            for j in range(out.shape[1]):
-                decided = np.int64(j) if out[i, j] > out[i, decided] else decided
-                result[N_NANS] += out[i, j] != out[i, j]
+        decided, n_nans = decide(out, i)
+        result[N_NANS] += n_nans
         result[np.int64(i >= test_rows)] += decided == labels[i]
 
 
-def addresses_of(plans: Sequence[Plan], compiled: Sequence[int]) -> Any:
+def addresses_of(
+    plans: Sequence[Plan], compiled: Sequence[int], score: Callable[..., None] = score_classes
+) -> Any:
     """Return the addresses of all that `do_jobs` calls.
 
     Parameters
@@ -196,12 +192,14 @@ def addresses_of(plans: Sequence[Plan], compiled: Sequence[int]) -> Any:
         For training, prediction and validation.
     compiled : sequence of int
         The addresses of what does these.
+    score : callable, default=score_classes
+        Of `fastbp.kernels.scores.FUNCTIONS`: what validates.
     """
     training, prediction, validation = plans
     addresses = np.zeros(_N_FUNCTIONS, np.int64)
     addresses[_BEGIN] = plan_function(_begin, training.type, 2)
     addresses[_COUNT] = plan_function(_count, prediction.type, 1)
-    addresses[_COUNT_VALIDATED] = plan_function(_count, validation.type, 1)
+    addresses[_SCORE] = plan_function(score, validation.type, 0)
     addresses[[_TRAIN, _PREDICT, _VALIDATE]] = compiled
     return addresses
 

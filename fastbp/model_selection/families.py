@@ -17,6 +17,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.optimize import _check_optimize_result
 
+from fastbp.estimators.judging import score_function
 from fastbp.kernels import family as kernel
 from fastbp.kernels.arrays import HALTED
 from fastbp.kernels.jit import DISABLED
@@ -128,7 +129,8 @@ class Family:
             plans = engine.plan, *(prediction.plan for prediction in predictions)
             saved = [plan.integers.copy() for plan in plans]
             compiled = engine.address, *(prediction.address for prediction in predictions)
-            addresses = kernel.addresses_of(plans, compiled)
+            score = score_function(self._most.candidate.network)
+            addresses = kernel.addresses_of(plans, compiled, score)
             for prediction in predictions:
                 prediction.plan.workspace.team[:] = 0
             span = [perf_counter(), np.inf]

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from fastbp.estimators.base import BaseBP
-from fastbp.estimators.classifier import BPClassifier
 from fastbp.kernels.lbfgs import N_VECTORS
 from fastbp.model_selection.evaluation import (
     Evaluator,
@@ -48,6 +47,7 @@ Array = NDArray[Any]
 # at the most, and for so many seconds; later ones by the threads that train networks.
 MOST_TRANSFORMED, STEPS_SECONDS = 1 << 20, 0.1
 MOST_SCORED = 1 << 14  # rows that one is judged by, where Python does it, on one thread
+FEWEST_SCORED = 2  # samples held out: R² of one is none
 MOST_STEPS = 20_000  # of a network: what they go by is made ahead
 EVALUATIONS = 64  # by L-BFGS at a time: each has a place for its loss
 SCHEDULES = ("constant", *BY_STEPS)  # of the learning rate, that go by the number of the step
@@ -255,12 +255,9 @@ class _Recruiter:
             return None
         n_samples, n_held_out = X.shape[0] if fold.rows is None else len(fold.rows), 0
         if network.early_stopping:
-            has_classes = fold.samples.labels is not None or network.n_outputs_ == 1
-            if not (isinstance(network, BPClassifier) and has_classes):
-                return None
-            if fold.samples.sample_weight is not None:
-                return None
             n_samples, n_held_out = self._split(network, fold)
+            if n_held_out < FEWEST_SCORED:
+                return None
         batch_size = n_samples
         is_clipped = False
         if not candidate.by_lbfgs:

@@ -13,6 +13,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult
 
+from fastbp.estimators.judging import compared_with
 from fastbp.kernels import family as kernel
 from fastbp.kernels import lbfgs
 from fastbp.kernels.arrays import (
@@ -27,13 +28,14 @@ from fastbp.kernels.arrays import (
     WAITED,
 )
 from fastbp.kernels.plan import Plan, address_of
+from fastbp.kernels.scores import N_NANS
 from fastbp.kernels.shuffle import generator_addresses
 from fastbp.kernels.update import LBFGS
 from fastbp.model_selection.fits import Standing
 from fastbp.model_selection.members import Member
 from fastbp.network import Weights, aligned_rows, transpose_weights
 from fastbp.randomness import WORDS, borrowed_random_state, words_of
-from fastbp.samples import Rows, Samples, row_type
+from fastbp.samples import Samples, row_type
 from fastbp.training.engine import sum_squares
 from fastbp.training.limited_memory import ask_for, describe_end, make_settings
 from fastbp.training.solvers import LEAST_RATE
@@ -106,7 +108,7 @@ class Tables:
         if not self._by_lbfgs:  # which may have tried what has no loss
             kept.append(self.losses)
         are_finite = [np.isfinite(rows[ks]).all(axis=1) for rows in kept]
-        went_well: Array = (self.counts[ks, kernel.N_NANS] == 0) & np.all(are_finite, axis=0)
+        went_well: Array = (self.counts[ks, N_NANS] == 0) & np.all(are_finite, axis=0)
         return went_well
 
     def standing(self, k: int) -> Standing:
@@ -334,22 +336,24 @@ class Tables:
             words = np.array(words_of(random_state))
         return Standing(weights.flat, None, None, order, words, np.inf, 0, True, dropout_seed)
 
-    def _judged(self, member: Member) -> tuple[Rows, Array | None]:
-        """Return what a network is judged by, and its labels if they are compared."""
-        return member.form.judged, member.labels() if member.candidate.is_counted else None
+    def _judged(self, member: Member) -> tuple[Samples, Array]:
+        """Return what a network is judged by, with labels if they are compared, and which rows."""
+        rows = member.form.judged
+        assert rows.numbers is not None
+        labels = member.labels() if member.candidate.is_counted else None
+        return Samples(rows.X, labels=labels), rows.numbers
 
-    def _validated(self, member: Member) -> tuple[Rows, Array | None]:
-        """Return what a network is validated by, and its labels."""
-        samples: Any = member.fold.samples
-        rows = self._held_out[_start_key(member)]
-        labels = samples.targets[:, 0] if samples.labels is None else samples.labels
-        return Rows(samples.X, rows), labels[rows].astype(np.int32)
+    def _validated(self, member: Member) -> tuple[Samples, Array]:
+        """Return what a network is validated by, and which rows."""
+        samples, rows = member.fold.samples, self._held_out[_start_key(member)]
+        member.fold.tell(member.candidate.network)
+        return compared_with(member.candidate.network, samples, rows), rows
 
     def _tabulate_prediction(
         self,
         plan: Plan,
         key: Callable[[Member], Hashable],
-        rows_of: Callable[[Member], tuple[Rows, Array | None]],
+        data_of: Callable[[Member], tuple[Samples, Array]],
     ) -> tuple[Array, Array]:
         """Return columns and values of a plan for prediction.
 
@@ -359,9 +363,9 @@ class Tables:
         data, out = _slice(plan.span("data")), plan.place("run", "out")
         watch = plan.place("run", "watch")
         for member, ks in self._alike(key):
-            rows, labels = rows_of(member)
-            arrays = Samples(rows.X, labels=labels).bundle(self._shape.dtype)._asdict()
-            arrays["order"] = rows.numbers
+            samples, rows = data_of(member)
+            arrays = samples.bundle(self._shape.dtype)._asdict()
+            arrays["order"] = rows
             plan.set("data", **arrays)
             table[ks, data] = plan.integers[data]
             table[ks, out + 1] = len(rows)
@@ -374,8 +378,9 @@ class Tables:
             table[:, place] = _rows_at(matrix)
         table[:, watch + 1] = kernel.N_COUNTS
         columns = [plan.place("network", "parameters"), *plan.span("data"), watch, watch + 1]
-        if labels is None:  # else each thread overwrites its own outputs
-            columns += [out, out + 1]
+        columns.append(out + 1)
+        if data_of == self._judged and samples.labels is None:
+            columns.append(out)  # else each thread overwrites its own outputs
         return np.array(columns), table[:, columns]
 
 

@@ -1,0 +1,120 @@
+"""What early stopping goes by where no `scoring` is asked for: the accuracy, or R².
+
+The outputs of a prediction are compared with what is in the same plan: labels, targets, weights of
+the samples, in the order of the outputs. The score goes to the first element of ``run.watch``, and
+to the third is added how many outputs are no finite numbers, or NaN where classes are decided.
+"""
+
+import math
+
+import numpy as np
+
+from fastbp.kernels.jit import inner_kernel, summing_kernel
+from fastbp.kernels.plan import bundles
+
+__all__ = ["FUNCTIONS", "N_NANS", "decide", "score_classes", "score_labels", "score_numbers"]
+
+N_NANS = 2  # where in ``run.watch`` they are counted
+
+
+def score_classes(plan):
+    """The accuracy: the share of the samples that are decided as the labels say."""
+    b = bundles(plan)
+    out, labels, weights = b.run.out, b.data.labels, b.data.sample_weight
+    right = 0.0
+    for i in range(labels.size):
+        decided, n_nans = decide(out, i)
+        b.run.watch[N_NANS] += n_nans
+        right += (decided == labels[i]) * _weight(weights, i)
+    _finish(b.workspace.team, b.run.watch, right, labels.size, weights)
+
+
+def score_labels(plan):
+    """The share of the samples that are decided as the targets say of all labels."""
+    b = bundles(plan)
+    out, targets, weights = b.run.out, b.data.targets, b.data.sample_weight
+    right = 0.0
+    for i in range(out.shape[0]):
+        n_wrong = 0
+        for j in range(out.shape[1]):
+            n_wrong += (out[i, j] > 0.5) != (targets[i, j] > 0.5)
+            b.run.watch[N_NANS] += out[i, j] != out[i, j]
+        right += (n_wrong == 0) * _weight(weights, i)
+    _finish(b.workspace.team, b.run.watch, right, out.shape[0], weights)
+
+
+def score_numbers(plan):
+    """R², the mean over the outputs; NaN of one sample, or where outputs are not finite.
+
+    It is 1 less the share of the squared deviations from the mean that is left. Where nothing
+    deviates it is 0, and 1 where nothing is left (as scikit-learn's).
+    """
+    b = bundles(plan)
+    out, targets, weights = b.run.out, b.data.targets, b.data.sample_weight
+    total = 0.0
+    for j in range(out.shape[1]):
+        left, deviation, n_bad = _compare(out, targets, weights, j)
+        b.run.watch[N_NANS] += n_bad
+        share = left / deviation if deviation != 0 else 1.0
+        total += 1 - share if left != 0 else 1.0
+        if n_bad > 0 or out.shape[0] < 2:
+            total = math.nan
+    _finish(b.workspace.team, b.run.watch, total, out.shape[1], weights[:0])
+
+
+FUNCTIONS = [score_classes, score_labels, score_numbers]
+
+
+@inner_kernel
+def decide(out, i):
+    """The class of row i, of the first of the largest outputs or of NaN; and how many are NaN."""
+    if out.shape[1] == 1:
+        return np.int64(out[i, 0] > 0.5), np.int64(out[i, 0] != out[i, 0])
+    decided, n_nans = np.int64(0), np.int64(0)
+    for j in range(out.shape[1]):
+        is_nan = out[i, j] != out[i, j]
+        if out[i, j] > out[i, decided] or (is_nan and n_nans == 0):
+            decided = np.int64(j)
+        n_nans += np.int64(is_nan)
+    return decided, n_nans
+
+
+@summing_kernel
+def _compare(out, targets, weights, j):
+    """What is left of column j's squares, its squared deviations, how many are not finite."""
+    total = mean = left = deviation = 0.0
+    n_bad = 0
+    for i in range(out.shape[0]):
+        weight = _weight(weights, i)
+        total += weight
+        mean += weight * targets[i, j]
+    mean /= total
+    for i in range(out.shape[0]):
+        weight = _weight(weights, i)
+        error, distance = np.float64(out[i, j]) - targets[i, j], targets[i, j] - mean
+        left += weight * error * error
+        deviation += weight * distance * distance
+        n_bad += not math.isfinite(out[i, j])
+    return left, deviation, n_bad
+
+
+@inner_kernel
+def _weight(weights, i):
+    return weights[i] if weights.size > 0 else 1.0
+
+
+@summing_kernel
+def _finish(team, result, total, n, weights):
+    """The score is the total over n, or over the weights where there are some.
+
+    The next prediction may begin.
+    """
+    team[:] = 0
+    divisor = np.float64(n)
+    if weights.size > 0:
+        divisor = np.float64(0)
+        for i in range(weights.size):
+            divisor += weights[i]
+    if divisor == 0:
+        result[N_NANS] += 1
+    result[0] = total / divisor
