@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from fastbp import BPClassifier, BPRegressor
 from fastbp.callbacks import TimeLimit
 from fastbp.kernels import jit
-from fastbp.model_selection import backend, families, members
+from fastbp.model_selection import backend, evaluation, families, members
 from fastbp.model_selection.fits import Kept, put_training_state_back, take_apart
 from fastbp.model_selection.survivors import Survivor
 from fastbp.threads import cancelled_by
@@ -162,6 +162,15 @@ def test_a_training_in_many_calls(in_families, monkeypatch):
     assert in_families == [8]
 
 
+def test_a_training_of_many_epochs(in_families):
+    """More than the engine is asked for at a time, with rates that it makes as it goes."""
+    network = clone(CLASSIFIER).set_params(max_iter=2500, tol=0, n_iter_no_change=10**6)
+    grid = {"learning_rate": ["constant", "cosine", "step"], "solver": ["adam", "sgd"]}
+    search = OURS.GridSearchCV(network, grid, cv=2, refit=False)
+    assert_the_same_one_by_one(search, *small_iris())
+    assert in_families == [12]
+
+
 def test_folds_of_different_lengths(in_families):
     """Which have other batches, or but other numbers of them."""
     X, y = small_iris()
@@ -240,6 +249,26 @@ def test_lbfgs_warns_of_its_end(in_families, monkeypatch):
     assert in_families == [4]
 
 
+@pytest.mark.parametrize("batch_size", [513, 600, 1025, "full"])
+def test_mini_batches_of_several_chunks(batch_size, in_families, monkeypatch):
+    """The last one short, with and without what is kept of a gradient."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2600, 3))
+    y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    network = clone(CLASSIFIER).set_params(batch_size=batch_size, max_iter=6)
+    grid = {
+        "learning_rate": ["constant", "cosine"],
+        "early_stopping": [False, True],
+        "clip_norm": [None, 0.1],
+        "dropout": [0.0, 0.5],
+    }
+    search = OURS.GridSearchCV(network, grid, cv=2, refit=False)
+    assert_the_same_one_by_one(search, X, y)
+    monkeypatch.setattr(families, "CALL_SECONDS", 1e-9)
+    assert_the_same_one_by_one(search, X, y)
+    assert in_families == [32, 32]
+
+
 @pytest.mark.parametrize(
     "parameters",
     [
@@ -252,7 +281,7 @@ def test_lbfgs_warns_of_its_end(in_families, monkeypatch):
         {"learning_rate": lambda t, n: 1.0},
         {"max_time": 100.0},
         {"warm_start": True},
-        {"max_iter": 1001, "tol": 1.0},
+        {"max_iter": 20_001, "tol": 1.0},
         {"batch_size": 1000},
     ],
     ids=lambda parameters: "-".join(parameters),
@@ -683,6 +712,18 @@ def test_what_lbfgs_leaves_goes_to_another_process(in_families, monkeypatch):
         monkeypatch.setattr(backend, "find_families", find)
         assert_same(lbfgs_halving().fit(X, y).cv_results_, here)
     assert in_families == 2 * [48, 16, 6]
+
+
+def test_halving_of_lbfgs_anew_where_its_state_is_large(in_families, monkeypatch):
+    monkeypatch.setattr(backend, "find_families", find_none)
+    X, y = small_iris()
+    there = lbfgs_halving().fit(X, y).cv_results_
+    monkeypatch.setattr(evaluation, "LARGEST_MEMORY", 0)
+    with counting_epochs() as anew:
+        assert_same(lbfgs_halving().fit(X, y).cv_results_, there)
+    with counting_epochs() as from_scratch:
+        lbfgs_halving(STOCK).fit(X, y)
+    assert len(anew) == len(from_scratch)
 
 
 def test_the_cost_of_halving_of_lbfgs(monkeypatch):

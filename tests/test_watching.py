@@ -55,7 +55,8 @@ def test_the_history_of_early_stopping(target, weighted):
     model.fit(X, y, X_val=X_val, y_val=y_val, sample_weight_val=weight)
     assert model.history_["validation_score"].tolist() == model.validation_scores_
     best = model.history_["validation_score"].argmax()
-    assert model.score(X_val, y_val, weight) == model.validation_scores_[best]
+    expected = model.score(X_val, y_val, weight)
+    assert model.validation_scores_[best] == pytest.approx(expected, rel=1e-12)
     p = model.predict_proba(X_val)
     if target == "multilabel":
         losses = -(y_val * np.log(p) + (1 - y_val) * np.log(1 - p)).sum(axis=1)

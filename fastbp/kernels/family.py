@@ -20,6 +20,7 @@ from fastbp.kernels.plan import Plan, bundles, plan_function
 from fastbp.kernels.scores import N_NANS, decide, score_classes
 
 __all__ = [
+    "BATCH_CHUNKS",
     "BEST",
     "BEST_SCORE",
     "CHUNKS",
@@ -53,7 +54,7 @@ __all__ = [
 MIRROR = 0  # the address of the transposes that it begins with
 TOTALS = 1  # ... and of `Workspace.totals`
 FIRST_STEP = 2  # how many steps it has taken before
-CHUNKS = 3  # of its mini-batches in all epochs
+CHUNKS = 3  # of its samples in all epochs
 TEST_ROWS = 4  # how many of the rows that are predicted come before the others
 EPOCH_CHUNKS = 5  # ... and in one
 HELD_OUT = 6  # rows that it is validated by after each epoch; 0 where it is not
@@ -62,7 +63,8 @@ BEST = 8  # ... and of a copy of those with the best score
 N_BYTES = 9  # of the weights
 IS_DONE = 10  # 1 once it is
 REPEATS = 11  # 1 where its chunks come again and again, until there is a halt
-N_OF_JOB = 12
+BATCH_CHUNKS = 12  # ... and of a mini-batch: so many chunks are a step
+N_OF_JOB = 13
 
 # The entries of a network's `watches` after those of `Run.watch`: where it is validated, training
 # halts when the score has not reached the best one so far and the tolerance for more epochs.
@@ -100,7 +102,7 @@ def _do_jobs(
     The columns are places in the plan for training, up to the first end, then in that for
     prediction, and after the second end in that for validation. Between two calls, of so many
     chunks at once, it is seen whether to stop: at `first_place` are ``run.first``, ``run.last`` and
-    ``run.first_step``, each chunk being a step.
+    ``run.first_step``.
     """
     ends = array_at(ends, (3,))
     n_columns = ends[2]
@@ -125,7 +127,7 @@ def _do_jobs(
             if job[HELD_OUT] > 0:
                 last = min(last, first - first % per_epoch + per_epoch)
             training[first_place], training[first_place + 1] = first, last
-            training[first_place + 2] = job[FIRST_STEP] + first
+            training[first_place + 2] = job[FIRST_STEP] + first // job[BATCH_CHUNKS]
             call(functions[_TRAIN], (address(training, 0), 0, 1, 0))
             first = last
             if job[REPEATS] != 0 and first == n_chunks:

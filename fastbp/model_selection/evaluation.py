@@ -50,6 +50,7 @@ __all__ = [
 ]
 
 MOST_CLASSES = 100  # of a confusion matrix
+LARGEST_MEMORY = 1 << 23  # bytes of L-BFGS's state that are kept for a network's next round
 
 
 def why_not(estimator: Any) -> str:
@@ -215,7 +216,9 @@ class Evaluator:
             with borrowed_random_state(seed) as random_state:
                 self._begin(network, fold, random_state)
         else:
-            fit.kept = Kept(network, self._begin(network, fold, make_random_state(seed)))
+            state = self._begin(network, fold, make_random_state(seed))
+            if state.memory is None or state.memory.vectors.nbytes <= LARGEST_MEMORY:
+                fit.kept = Kept(network, state)
         return network
 
     def _begin(self, network: BaseBP, fold: Fold, random_state: np.random.RandomState) -> State:

@@ -36,7 +36,6 @@ from fastbp.samples import Rows, Samples, as_rows, number_rows
 from fastbp.training.engine import CHUNK_ROWS
 from fastbp.training.schedules import BY_STEPS
 from fastbp.training.solvers import Optimizer
-from fastbp.training.stochastic import MOST_EPOCHS
 from fastbp.workspace import count_weights
 
 __all__ = ["Member", "recruit"]
@@ -118,16 +117,19 @@ class Member:
         return 3 * self.form.n_samples + self.form.n_held_out
 
     @property
-    def chunks_per_epoch(self) -> int:
-        """Parts of the samples that are trained on at once: mini-batches, but of L-BFGS."""
-        if self.candidate.by_lbfgs:
-            return -(-self.form.n_samples // CHUNK_ROWS)
-        return self.steps_per_epoch
+    def chunks_per_batch(self) -> int:
+        """Parts of a mini-batch that are trained on at once."""
+        return -(-self.form.batch_size // CHUNK_ROWS)
 
     @property
-    def n_chunks(self) -> int:
-        """How many in all epochs."""
-        return self.n_epochs * self.chunks_per_epoch
+    def chunks_per_epoch(self) -> int:
+        """How many there are of all mini-batches."""
+        return self.steps_per_epoch * self.chunks_per_batch
+
+    @property
+    def n_steps(self) -> int:
+        """Mini-batches in all."""
+        return self.n_epochs * self.steps_per_epoch
 
     @property
     def steps_taken(self) -> int:
@@ -219,7 +221,7 @@ class _Recruiter:
         if candidate.by_lbfgs:
             n_epochs = EVALUATIONS
         member = Member(number, fit, candidate, fold, form, fit.kept, n_epochs)
-        return member if 0 < member.n_chunks <= MOST_STEPS else None
+        return member if 0 < member.n_steps <= MOST_STEPS else None
 
     def _make_candidate(self, fit: Fit) -> Candidate | None:
         network = find_network(set_parameters(clone(fit.estimator), fit.parameters))
@@ -230,8 +232,7 @@ class _Recruiter:
         by_lbfgs = network.solver == "lbfgs"
         is_validated_here = not by_lbfgs and network.scoring is None and not fit.key
         is_plain = (
-            (by_lbfgs or network.max_iter <= MOST_EPOCHS)
-            and network.max_time is None
+            network.max_time is None
             and not (network.warm_start or network.verbose)
             and (is_validated_here or not network.early_stopping)
             and isinstance(_seed(fit, network), Integral)
@@ -272,12 +273,7 @@ class _Recruiter:
         judged = Rows(judged.X, as_rows(numbers, n_judged))
         units, dtype = (*candidate.hidden, network.n_outputs_), network._choose_dtype(X, True)
         shape = self._make_shape((X.shape[1], *units), dtype)
-        if any(shape.large):
-            return None
-        if candidate.by_lbfgs:
-            if dtype != np.float64:
-                return None
-        elif batch_size > CHUNK_ROWS:
+        if any(shape.large) or (candidate.by_lbfgs and dtype != np.float64):
             return None
         names = *candidate.names, network._choose_out_activation()
         data = batch_size, *fold.samples.kind(), fold.samples.labels is None, candidate.loss

@@ -169,8 +169,10 @@ class Tables:
         self.jobs = np.zeros((n, kernel.N_OF_JOB), np.int64)
         self.jobs[:, kernel.TOTALS] = _rows_at(self._totals)
         self.jobs[:, kernel.FIRST_STEP] = [member.steps_taken for member in members]
-        self.jobs[:, kernel.CHUNKS] = [member.n_chunks for member in members]
-        self.jobs[:, kernel.EPOCH_CHUNKS] = [member.chunks_per_epoch for member in members]
+        per_epoch = np.array([member.chunks_per_epoch for member in members])
+        self.jobs[:, kernel.EPOCH_CHUNKS] = per_epoch
+        self.jobs[:, kernel.CHUNKS] = per_epoch * [member.n_epochs for member in members]
+        self.jobs[:, kernel.BATCH_CHUNKS] = members[0].chunks_per_batch
         self.jobs[:, kernel.REPEATS] = self._by_lbfgs
         self.jobs[:, kernel.TEST_ROWS] = [len(member.fold.test.rows) for member in members]
         networks = [member.candidate.network for member in members]
