@@ -20,6 +20,7 @@ from sklearn.utils._param_validation import Interval, Options, StrOptions
 
 from fastbp.estimators.checks import (
     HIDDEN_ACTIVATIONS,
+    are_plain,
     check_activation,
     check_dropout,
     check_hidden_layer_sizes,
@@ -51,6 +52,8 @@ from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
 
 Array = NDArray[Any]
 
+MOST_VALID = 1000
+_valid: set[tuple[type, str]] = set()  # classes and parameters that were found valid
 
 # Attributes that 'lbfgs' does not set.
 _OF_STOCHASTIC_SOLVERS = (
@@ -609,7 +612,22 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
                     )
         return dropout
 
+    def _validate_params(self) -> None:
+        """Check the parameters, once where they are numbers and words."""
+        values = [getattr(self, name) for name in self._get_param_names()]
+        key = (type(self), repr(values)) if all(map(is_constant, values)) else None
+        if key not in _valid:
+            super()._validate_params()
+            if key:
+                if len(_valid) >= MOST_VALID:
+                    _valid.clear()
+                _valid.add(key)
+
     def _validate_data(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
+        if reset and are_plain(X, y):
+            self.n_features_in_ = X.shape[1]
+            self.__dict__.pop("feature_names_in_", None)
+            return X, y
         y_numeric = not hasattr(self, "predict_proba")
         checked: tuple[Any, Any] = self._check_data(
             X, y, reset=reset, multi_output=True, y_numeric=y_numeric

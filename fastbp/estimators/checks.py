@@ -7,17 +7,20 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
+from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils.validation import _check_sample_weight
 
 from fastbp.kernels import activations
 
 __all__ = [
     "HIDDEN_ACTIVATIONS",
+    "are_plain",
     "check_activation",
     "check_dropout",
     "check_hidden_layer_sizes",
     "check_layers",
     "check_weights",
+    "fit_binarizer",
     "multiply_weights",
     "native",
 ]
@@ -132,3 +135,44 @@ def _check_indices(X: Any) -> None:
         or (indices.size > 0 and (indices.min() < 0 or indices.max() >= length))
     ):
         raise ValueError("X is no valid sparse matrix: its indices or indptr point outside it.")
+
+
+def are_plain(X: Any, y: Any) -> bool:
+    """Tell whether X and y are arrays that scikit-learn's checks would let through as they are.
+
+    Those take longer than to train a small network.
+    """
+    return (
+        type(X) is type(y) is np.ndarray
+        and X.ndim == 2
+        and y.ndim == 1
+        and len(y) == len(X) > 0 < X.shape[1]
+        and X.dtype.kind == "f"
+        and X.itemsize in (4, 8)
+        and y.dtype.kind in "biuf"
+        and X.dtype.isnative
+        and y.dtype.isnative
+        and X.flags.c_contiguous
+        and X.flags.aligned
+        and bool(np.isfinite(_total(X)))
+        and bool(np.isfinite(_total(y)))
+    )
+
+
+def _total(values: Array) -> Any:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values.sum()
+
+
+def fit_binarizer(y: Any) -> LabelBinarizer:
+    """Return ``LabelBinarizer().fit(y)``, which goes through y eight times, in one."""
+    binarizer = LabelBinarizer()
+    is_plain = type(y) is np.ndarray and y.ndim == 1 and y.dtype.isnative
+    if is_plain and y.dtype.kind in "iubU":
+        classes = np.unique(y)
+        if 0 < len(classes) < len(y) // 2:  # of more, scikit-learn may warn
+            binarizer.y_type_ = "binary" if len(classes) <= 2 else "multiclass"
+            binarizer.sparse_input_ = False
+            binarizer.classes_ = classes
+            return binarizer
+    return binarizer.fit(y)

@@ -16,6 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from fastbp.estimators.base import Array, BaseBP, documented
+from fastbp.estimators.checks import fit_binarizer
 from fastbp.kernels.decisions import find_largest
 from fastbp.samples import Samples
 
@@ -343,7 +344,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
-            self._label_binarizer = LabelBinarizer().fit(y)
+            self._label_binarizer = fit_binarizer(y)
             self.classes_ = self._label_binarizer.classes_
         else:
             self._check_classes(y)
@@ -362,6 +363,9 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
                 raise ValueError(f"{name} has classes that y has not: {unknown.tolist()}.")
         if self._label_binarizer.y_type_ == "multiclass":
             return None, np.searchsorted(self.classes_, y).astype(np.int32)
+        if type(y) is np.ndarray and y.ndim == 1:  # two classes, or one
+            targets = (y[:, None] == self.classes_[1:2]).astype(dtype)
+            return targets if len(self.classes_) == 2 else np.zeros((len(y), 1), dtype), None
         targets = self._label_binarizer.transform(y)
         targets = targets.toarray() if scipy.sparse.issparse(targets) else targets
         return np.ascontiguousarray(targets, dtype=dtype), None
