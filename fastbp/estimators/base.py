@@ -624,10 +624,12 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
                 _valid.add(key)
 
     def _validate_data(self, X: Any, y: Any, reset: bool) -> tuple[Any, Any]:
-        if reset and are_plain(X, y):
-            self.n_features_in_ = X.shape[1]
-            self.__dict__.pop("feature_names_in_", None)
-            return X, y
+        if are_plain(X, y):
+            if reset:
+                self.n_features_in_ = X.shape[1]
+                self.__dict__.pop("feature_names_in_", None)
+            if X.shape[1] == self.n_features_in_ and not hasattr(self, "feature_names_in_"):
+                return X, y
         y_numeric = not hasattr(self, "predict_proba")
         checked: tuple[Any, Any] = self._check_data(
             X, y, reset=reset, multi_output=True, y_numeric=y_numeric

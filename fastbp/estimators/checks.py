@@ -20,6 +20,7 @@ __all__ = [
     "check_hidden_layer_sizes",
     "check_layers",
     "check_weights",
+    "find_classes",
     "fit_binarizer",
     "multiply_weights",
     "native",
@@ -164,15 +165,24 @@ def _total(values: Array) -> Any:
         return values.sum()
 
 
-def fit_binarizer(y: Any) -> LabelBinarizer:
-    """Return ``LabelBinarizer().fit(y)``, which goes through y eight times, in one."""
-    binarizer = LabelBinarizer()
+def find_classes(y: Any) -> Array | None:
+    """Return the classes in a plain y, sorted; None where scikit-learn is to look at it.
+
+    That goes through y several times, and of many classes it may warn.
+    """
     is_plain = type(y) is np.ndarray and y.ndim == 1 and y.dtype.isnative
-    if is_plain and y.dtype.kind in "iubU":
-        classes = np.unique(y)
-        if 0 < len(classes) < len(y) // 2:  # of more, scikit-learn may warn
-            binarizer.y_type_ = "binary" if len(classes) <= 2 else "multiclass"
-            binarizer.sparse_input_ = False
-            binarizer.classes_ = classes
-            return binarizer
-    return binarizer.fit(y)
+    if not (is_plain and y.dtype.kind in "iubU"):
+        return None
+    classes: Array = np.unique(y)
+    return classes if 0 < len(classes) < len(y) // 2 else None
+
+
+def fit_binarizer(y: Any) -> LabelBinarizer:
+    """Return ``LabelBinarizer().fit(y)``."""
+    binarizer, classes = LabelBinarizer(), find_classes(y)
+    if classes is None:
+        return binarizer.fit(y)
+    binarizer.y_type_ = "binary" if len(classes) <= 2 else "multiclass"
+    binarizer.sparse_input_ = False
+    binarizer.classes_ = classes
+    return binarizer

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d, compute_sample_weight
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -16,7 +17,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from fastbp.estimators.base import Array, BaseBP, documented
-from fastbp.estimators.checks import fit_binarizer
+from fastbp.estimators.checks import find_classes, fit_binarizer
+from fastbp.estimators.scoring import accuracy
 from fastbp.kernels.decisions import find_largest
 from fastbp.samples import Samples
 
@@ -328,6 +330,25 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         probabilities = self.predict_proba(X)
         return np.log(probabilities, out=probabilities)
 
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the accuracy, of several labels the share of samples with all of them right.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        predicted = self.predict(X)
+        share = accuracy(y, predicted) if sample_weight is None else None
+        if share is None:
+            share = float(accuracy_score(y, predicted, sample_weight=sample_weight))
+        return share
+
     @property
     def _multilabel(self) -> bool:
         return bool(self._label_binarizer.y_type_.startswith("multilabel"))
@@ -405,7 +426,8 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         return "smoothed_log_loss", self.label_smoothing
 
     def _check_classes(self, y: Any) -> None:
-        classes = unique_labels(y)
+        plain = find_classes(y)
+        classes = unique_labels(y) if plain is None else plain
         if self.warm_start:
             if set(classes) != set(self.classes_):
                 raise ValueError(
@@ -417,7 +439,8 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
                 "`y` has classes not in `self.classes_`. "
                 f"`self.classes_` has {self.classes_}. 'y' has {classes}."
             )
-        if type_of_target(y).startswith("multilabel") != self._multilabel:
+        has_labels = plain is None and type_of_target(y).startswith("multilabel")
+        if has_labels != self._multilabel:
             raise ValueError("`y` must be of one kind in all calls: classes, or several labels.")
 
     def _choose_out_activation(self) -> str:

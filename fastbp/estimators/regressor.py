@@ -9,12 +9,14 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin, _fit_context
+from sklearn.metrics import r2_score
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from fastbp.estimators.base import Array, BaseBP, documented
 from fastbp.estimators.checks import HIDDEN_ACTIVATIONS
+from fastbp.estimators.scoring import as_columns, r2
 from fastbp.kernels import losses
 from fastbp.samples import Samples
 
@@ -292,6 +294,27 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
         """
         return _drop_single_column(self._predict_outputs(X))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R², the mean over the targets.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        float
+        """
+        predicted, share = self.predict(X), None
+        is_plain = type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iuf"
+        if is_plain and sample_weight is None and y.shape == predicted.shape:
+            share = r2(*as_columns(y, predicted))
+        if share is None:
+            share = float(r2_score(y, predicted, sample_weight=sample_weight))
+        return share
 
     def _validate_targets(self, X: Any, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
         targets, labels = self._encode_targets(y, dtype)

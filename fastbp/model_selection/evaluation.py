@@ -24,6 +24,7 @@ from fastbp.baton import laid_down
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.cloning import clone_parameters
+from fastbp.estimators.scoring import as_columns
 from fastbp.model_selection.fits import Fit, Kept, find_network
 from fastbp.model_selection.folds import (
     Fold,
@@ -357,8 +358,7 @@ def _judge_by_metric(fit: Fit, network: BaseBP, fold: Fold, part: str) -> Any:
         if y.dtype.kind not in "iuf":
             return None
         outputs = network._predict_outputs(judged.rows)
-        dtype = np.result_type(outputs, y) if y.dtype.kind == "f" else outputs.dtype
-        return metric(judged.y.astype(dtype)[:, None], outputs.astype(dtype))
+        return metric(*as_columns(judged.y, outputs))
     labels: Any = number_labels(fit, fold, part).labels
     if labels.min() < 0:  # a class that was not learnt
         return None

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import get_scorer
 from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
 
+from fastbp.estimators.scoring import r2
+
 __all__ = ["ACCURACY", "asks_for_metrics", "count_classes", "find_metric", "is_scorer"]
 
 Array = NDArray[Any]
@@ -60,20 +62,6 @@ def _share(name: str, average: str) -> Metric:
     return metric
 
 
-def _r2(y: Array, predicted: Array) -> float | None:
-    """Return 1 less the share of the squared deviations from the mean that is left.
-
-    Where nothing deviates it is 0, and 1 where nothing is left.
-    """
-    if len(y) < 2:
-        return None
-    left = np.sum((y - predicted) ** 2, axis=0)
-    deviation = np.sum((y - np.average(y, axis=0)) ** 2, axis=0)
-    if left[0] == 0 or deviation[0] == 0:
-        return float(left[0] == 0)
-    return float(np.average(1 - left / deviation))
-
-
 def _mean_squared_error(y: Array, predicted: Array) -> float:
     return float(np.average((y - predicted) ** 2, axis=0)[0])
 
@@ -97,7 +85,7 @@ _OF_CLASSES: dict[str, Metric] = {
     },
 }
 _OF_NUMBERS: dict[str, Metric] = {
-    "r2": _r2,
+    "r2": r2,
     "neg_mean_squared_error": _mean_squared_error,
     "neg_root_mean_squared_error": _root_mean_squared_error,
     "neg_mean_absolute_error": _mean_absolute_error,
