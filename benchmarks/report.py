@@ -61,8 +61,8 @@ def shapes(results: Result) -> str:
         "Each row is `medium` (20,000 samples, 50-100-1, mini-batches of 200, ReLU, Adam) with one "
         'thing changed. fastbp trains `medium` beside it in each turn: "over `medium`" is the '
         "ratio of the mini-batches' times. Where scikit-learn has no such setting it is not timed. "
-        "An iteration of L-BFGS counts as an epoch, its mini-batch as 200 samples; it computes in "
-        "float64 whatever X is, as scikit-learn's does. "
+        "An iteration of L-BFGS counts as an epoch, its mini-batch as 200 samples, or as all of "
+        "the smaller data; it computes in float64 whatever X is, as scikit-learn's does. "
     )
     return _page("Shapes: microseconds per mini-batch", results, tables, note + _FITS)
 
