@@ -1,28 +1,13 @@
 """L-BFGS on any function: the points that scipy's L-BFGS-B comes to, and the same ends."""
 
-from typing import Any, NamedTuple
-
 import numpy as np
 import pytest
 from scipy.optimize import minimize, rosen, rosen_der
 
 from fastbp.kernels import lbfgs, line_search
-from fastbp.kernels.arrays import LAYER, N_TOTALS
+from fastbp.kernels.arrays import LAYER, N_TOTALS, Network, Workspace
 from fastbp.kernels.jit import kernel
 from fastbp.training.limited_memory import describe_end
-
-
-class Network(NamedTuple):
-    """A network without layers."""
-
-    layers: Any
-    parameters: Any
-    transposed: Any
-
-
-class Workspace(NamedTuple):
-    gradient: Any
-    totals: Any
 
 
 @kernel
@@ -41,9 +26,11 @@ def ends_search(search, value, slope):
 
 
 def start(x):
+    """Return what a minimisation begins with, of a network without layers."""
     n = len(x)
     network = Network(np.zeros(0, LAYER).view(np.recarray), np.array(x, float), np.zeros(0))
-    workspace = Workspace(np.zeros(n), np.zeros(N_TOTALS))
+    nothing = dict.fromkeys(Workspace._fields, np.zeros(0))
+    workspace = Workspace(**{**nothing, "gradient": np.zeros(n), "totals": np.zeros(N_TOTALS)})
     return network, workspace, np.zeros((lbfgs.N_VECTORS, n)), np.zeros(lbfgs.N_NUMBERS)
 
 

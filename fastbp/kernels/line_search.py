@@ -19,7 +19,7 @@ NEAREST, FARTHEST = 1.1, 4.0  # the next step while nothing is bracketed, beyond
 # Where a search stands.
 STEP = 0  # of the trial
 IS_BRACKETED = 1
-IS_FAR = 2  # no step with f above the line of the first condition, nor with f' below 0, any more
+IN_STAGE_TWO = 2  # once f was below the line of the first condition, and did not fall, at a trial
 VALUE, SLOPE = 3, 4  # of f and f' where the step is 0
 BEST, BEST_VALUE, BEST_SLOPE = 5, 6, 7
 OTHER, OTHER_VALUE, OTHER_SLOPE = 8, 9, 10
@@ -32,7 +32,7 @@ OF_SEARCH = 15
 def begin_search(search, step, value, slope):
     """Set all numbers of a search whose first trial is at `step`."""
     search[STEP], search[VALUE], search[SLOPE] = step, value, slope
-    search[IS_BRACKETED] = search[IS_FAR] = 0
+    search[IS_BRACKETED] = search[IN_STAGE_TWO] = 0
     search[BEST] = search[OTHER] = 0
     search[BEST_VALUE] = search[OTHER_VALUE] = value
     search[BEST_SLOPE] = search[OTHER_SLOPE] = slope
@@ -50,7 +50,7 @@ def ends_search(search, value, slope):
     least_slope = DECREASE * search[SLOPE]
     line = search[VALUE] + step * least_slope
     if value <= line and slope >= 0:
-        search[IS_FAR] = 1
+        search[IN_STAGE_TWO] = 1
     if (
         _has_shrunk(search, step)
         or (step == LONGEST and value <= line and slope <= least_slope)
@@ -60,7 +60,7 @@ def ends_search(search, value, slope):
         return True
     # At first it is the distance from the line that is to be least.
     tilt = 0.0
-    if search[IS_FAR] == 0 and line < value <= search[BEST_VALUE]:
+    if search[IN_STAGE_TWO] == 0 and line < value <= search[BEST_VALUE]:
         tilt = least_slope
     search[BEST_VALUE] -= search[BEST] * tilt
     search[BEST_SLOPE] -= tilt
