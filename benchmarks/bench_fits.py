@@ -1,5 +1,6 @@
 """Fits and predictions under pytest-benchmark, as users call them, on one thread."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,16 @@ from benchmarks.problems import PROBLEMS
 
 pytestmark = pytest.mark.parametrize("contender", ["fastbp", "scikit-learn"])
 
+FITS = [(name, PROBLEMS[name].solver) for name in ("small", "medium", "digits", "online")]
 
-@pytest.mark.parametrize("name", ["small", "medium", "digits", "online"])
-def test_fit(benchmark: Any, measure: Any, name: str, contender: str, dtype: str) -> None:
+
+@pytest.mark.parametrize(("name", "solver"), [*FITS, ("iris", "lbfgs"), ("digits", "lbfgs")])
+def test_fit(
+    benchmark: Any, measure: Any, name: str, solver: str, contender: str, dtype: str
+) -> None:
     """A whole fit, validation and set-up included; of a tenth of the ladder's epochs."""
-    problem = PROBLEMS[name].shortened()
-    benchmark.group = f"fit of {name} in {dtype}, {problem.epochs} epochs"
+    problem = replace(PROBLEMS[name].shortened(), solver=solver)
+    benchmark.group = f"fit of {name} by {solver} in {dtype}, {problem.epochs} epochs"
     losses = measure(load(contender)(problem, dtype, threads=1).fit, problem.epochs)
     assert np.isfinite(losses).all()
 
