@@ -320,6 +320,17 @@ VALIDATED = {
 }
 
 
+@pytest.mark.parametrize("batch_size", [7, 20])
+def test_validation_sets_of_two_sizes(batch_size, in_families):
+    """In one family, on the same folds: the mini-batches are as long."""
+    X, y = small_iris()
+    network = clone(CLASSIFIER).set_params(early_stopping=True, batch_size=batch_size)
+    grid = {"validation_fraction": [0.1, 0.4], "learning_rate": ["constant", "cosine"]}
+    search = OURS.GridSearchCV(network, grid, cv=2, scoring="neg_log_loss", refit=False)
+    assert_the_same_one_by_one(search, np.vstack([X, X]), np.concatenate([y, y]))
+    assert in_families == [8]
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("of", VALIDATED)

@@ -223,7 +223,7 @@ class Tables:
     def _write_data(self, plan: Plan, table: Array) -> None:
         """Write down what each network learns from, and in which order."""
         data = _slice(plan.span("data"))
-        for member, ks in self._alike(lambda member: id(member.fold)):
+        for member, ks in self._alike(_data_key):
             arrays = member.fold.samples.bundle(self._shape.dtype)._asdict()
             arrays["order"] = self.orders[0, : member.form.n_samples]
             plan.set("data", **arrays)
@@ -384,6 +384,10 @@ class Tables:
         if data_of == self._judged and samples.labels is None:
             columns.append(out)  # else each thread overwrites its own outputs
         return np.array(columns), table[:, columns]
+
+
+def _data_key(member: Member) -> Hashable:
+    return id(member.fold), member.form.n_samples
 
 
 def _rules_key(member: Member) -> Hashable:
