@@ -189,6 +189,7 @@ LBFGS = {
         "alpha": [0.1, 1.0],
         "hidden_layer_sizes": [3, (4, 3)],
     },
+    "full mini-batches": {"solver": ["adagrad", "lbfgs"], "batch_size": ["full", 1]},
     "limits": {"max_fun": [4, 9, 100], "tol": [1e-4, 0.1, 2.0], "batch_size": [7]},
     "activations": {"activation": ["tanh", "relu", "gelu"], "random_state": [0, 1]},
     "many steps": {"max_iter": [500], "tol": [0], "alpha": [0.01, 0.1]},

@@ -210,8 +210,8 @@ class _Recruiter:
         fold = self._evaluator.fold(fit, network)
         held_out = network.early_stopping and network.validation_fraction
         layers = candidate.hidden, candidate.names, candidate.loss, candidate.dropout
-        batch_size = "full" if candidate.by_lbfgs else network.batch_size
-        built = id(fold), layers, batch_size, held_out, network.clip_norm is None
+        of_solver = candidate.by_lbfgs, network.clip_norm is None
+        built = id(fold), layers, network.batch_size, held_out, of_solver
         if built not in self._forms:
             self._forms[built] = self._make_form(fit, candidate, fold)
         form = self._forms[built]
