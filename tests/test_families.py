@@ -15,7 +15,6 @@ from searches import (
     assert_same,
     counting_epochs,
     halving_search,
-    scaled,
 )
 from sklearn import config_context, get_config
 from sklearn.base import clone
@@ -667,22 +666,16 @@ def test_rounds_are_in_families_or_not(in_turn, in_families, monkeypatch):
 
 def lbfgs_halving(module=OURS, prefix="", **parameters):
     """One over iterations of L-BFGS: some end before the last round, some come to no limit."""
-    network = clone(CLASSIFIER).set_params(solver="lbfgs", **parameters)
     grid = {
         "alpha": [0.0, 0.1, 1.0],
         "tol": [1e-4, 0.05],
         "max_fun": [11, 15_000],
         "random_state": [0, 1],
     }
-    return module.HalvingGridSearchCV(
-        scaled(network) if prefix else network,
-        {prefix + name: values for name, values in grid.items()},
-        resource=prefix + "max_iter",
-        max_resources=36,
+    return halving_search(module, prefix, solver="lbfgs", **parameters).set_params(
+        param_grid={prefix + name: values for name, values in grid.items()},
         min_resources=4,
-        cv=2,
-        factor=3,
-        refit=False,
+        max_resources=36,
     )
 
 

@@ -69,6 +69,12 @@ class Candidate:
         """Whether it is trained by L-BFGS."""
         return self.optimizer is None
 
+    @property
+    def of_plan(self) -> tuple[Any, ...]:
+        """What of it a plan for training is made of: alike in a family."""
+        is_clipped = self.network.clip_norm is not None
+        return self.hidden, self.names, self.loss, self.dropout, self.by_lbfgs, is_clipped
+
 
 @dataclass(eq=False)
 class Form:
@@ -209,9 +215,7 @@ class _Recruiter:
         network = candidate.network
         fold = self._evaluator.fold(fit, network)
         held_out = network.early_stopping and network.validation_fraction
-        layers = candidate.hidden, candidate.names, candidate.loss, candidate.dropout
-        of_solver = candidate.by_lbfgs, network.clip_norm is None
-        built = id(fold), layers, network.batch_size, held_out, of_solver
+        built = id(fold), candidate.of_plan, network.batch_size, held_out
         if built not in self._forms:
             self._forms[built] = self._make_form(fit, candidate, fold)
         form = self._forms[built]
@@ -276,11 +280,9 @@ class _Recruiter:
         if any(shape.large) or (candidate.by_lbfgs and dtype != np.float64):
             return None
         names = *candidate.names, network._choose_out_activation()
-        data = batch_size, *fold.samples.kind(), fold.samples.labels is None, candidate.loss
+        data = batch_size, *fold.samples.kind(), fold.samples.labels is None, n_held_out > 0
         of_judged = *Samples(judged.X).kind(), candidate.is_counted
-        of_solver = candidate.by_lbfgs, network.clip_norm is None
-        of_training = candidate.dropout, n_held_out > 0, of_solver
-        kind = shape.units, shape.dtype, names, data, of_judged, of_training
+        kind = shape.units, shape.dtype, names, data, of_judged, candidate.of_plan
         return Form(n_samples, n_held_out, batch_size, shape, names, judged, kind)
 
     def _split(self, network: BaseBP, fold: Fold) -> tuple[int, int]:
