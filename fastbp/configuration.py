@@ -4,9 +4,9 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-import llvmlite.binding as llvm
 import numba
 
+from fastbp.kernels.processor import FEATURES, NAME
 from fastbp.matmul.product import has_blas
 from fastbp.matmul.tile import VECTOR_BYTES
 from fastbp.threads import count_workers, start_layer
@@ -26,14 +26,13 @@ def show_config(as_dict: bool = False) -> dict[str, Any] | None:
     -------
     dict or None
     """
-    present = {name for name, on in llvm.get_host_cpu_features().items() if on}
     config = {
         "matmul": "register tiles" + (" and BLAS (Cython)" if has_blas() else " (no extension)"),
         "vectors": f"{8 * VECTOR_BYTES} bits",
         "threads": count_workers(-1),
         "threading layer": start_layer(),
-        "cpu": llvm.get_host_cpu_name(),
-        "cpu features": sorted(present & {"avx", "avx2", "avx512f", "fma", "neon", "sve"}),
+        "cpu": NAME,
+        "cpu features": sorted(FEATURES & {"avx", "avx2", "avx512f", "fma", "neon", "sve"}),
         "jit": not numba.config.DISABLE_JIT,
         "python": platform.python_version(),
     }

@@ -6,11 +6,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from common import run_python
 
 from fastbp.kernels import jit
+from fastbp.kernels.processor import HAS_AVX512
 
 TESTS = Path(__file__).parent
 
@@ -52,10 +54,24 @@ def test_memory_view_is_the_memory(dtype):
 
 def test_others_functions_are_compiled_as_ever():
     codegen = jit.cpu_target.target_context.codegen()
-    whole = codegen._function_pass_manager  # Numba has it, under this name
+    whole, machine = codegen._function_pass_manager, codegen._tm  # Numba has them, so named
     with jit.turn, jit.turn:
         assert codegen._function_pass_manager != whole
+        assert (codegen._tm is machine) == (not HAS_AVX512)
     assert codegen._function_pass_manager == whole
+    assert codegen._tm is machine
+
+
+@pytest.mark.skipif(not HAS_AVX512, reason="vectors of 512 bits are what LLVM leaves alone")
+def test_loops_are_of_the_longest_vectors():
+    @numba.njit(error_model="numpy")
+    def double(x):
+        for i in range(x.size):
+            x[i] *= 2
+
+    with jit.turn:
+        double.compile((numba.float32[::1],))
+    assert "%zmm" in double.inspect_asm(double.signatures[0])
 
 
 def test_processes_that_compile_at_once_do_not_mix_their_code(tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from functools import cache, wraps
 from pathlib import Path
 from typing import Any
 
+import llvmlite.binding as llvm
 import numba
 import numpy as np
 from llvmlite import ir
@@ -35,6 +36,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
 from fastbp.forks import hold_at_forks
+from fastbp.kernels.processor import HAS_AVX512
 
 if sys.platform == "win32":
     import msvcrt
@@ -86,26 +88,31 @@ class _Turn(ContextDecorator):
 
     Numba has LLVM go through each function three times: alone, then twice with all that is linked
     in. Inside the first is left out: the code is as fast, and there sooner; `optimised_alone` says
-    where it is not.
+    where it is not. And loops are made of the longest vectors that the processor has.
     """
 
     def __init__(self) -> None:
         self._depth = 0
         self._file: Any = None
         self._collects = False
+        self._target_machine: Any = None
 
     def __enter__(self) -> None:
         global_compiler_lock.acquire()
         if self._depth == 0:
             self._collects = gc.isenabled()
             gc.disable()  # the compiler allocates much: looking through it took a tenth of the time
-            vars(_codegen())["_function_pass_manager"] = lambda: (_NoPasses(), None)
+            codegen = vars(_codegen())
+            codegen["_function_pass_manager"] = lambda: (_NoPasses(), None)
+            self._target_machine, codegen["_tm"] = codegen["_tm"], _with_longest_vectors()
         self._depth += 1
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if self._depth == 0:
-            del vars(_codegen())["_function_pass_manager"]  # what others compile has them all
+            codegen = vars(_codegen())  # what others compile is compiled as ever
+            del codegen["_function_pass_manager"]
+            codegen["_tm"] = self._target_machine
             if self._collects:
                 if gc.get_freeze_count() == 0:
                     gc.freeze()  # and unfrozen all is old: else it would be looked through at once
@@ -151,6 +158,19 @@ class _NoPasses:
 
 def _codegen() -> Any:
     return cpu_target.target_context.codegen()
+
+
+@cache
+def _with_longest_vectors() -> Any:
+    """Return what LLVM optimises for; by itself it leaves vectors of 512 bits alone on Intel's."""
+    codegen = _codegen()
+    if not HAS_AVX512:
+        return codegen._tm
+    options = {"opt": numba.config.OPT}
+    codegen._customize_tm_options(options)
+    options["features"] += ",-prefer-256-bit"
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    return target.create_target_machine(**options)
 
 
 @contextmanager

@@ -17,19 +17,18 @@ has the same bits however its rows are split over threads.
 from functools import partial
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-_FEATURES = {name for name, present in llvm.get_host_cpu_features().items() if present}
-VECTOR_BYTES = 64 if "avx512f" in _FEATURES else 32 if "avx" in _FEATURES else 16
-_X86 = "sse2" in _FEATURES
-_HAS_FMA = "fma" in _FEATURES or not _X86
+from fastbp.kernels.processor import FEATURES, HAS_AVX512, IS_X86
+
+VECTOR_BYTES = 64 if HAS_AVX512 else 32 if "avx" in FEATURES else 16
+_HAS_FMA = "fma" in FEATURES or not IS_X86
 # Accumulators, the vectors of B and one element of A must fit 32 or 16 vector registers.
-_FEW_REGISTERS = _X86 and VECTOR_BYTES < 64
+_FEW_REGISTERS = IS_X86 and VECTOR_BYTES < 64
 KILOBYTE = 1024
 TILE_ROWS = 6 if _FEW_REGISTERS else 8
 ROW_CHOICES = (TILE_ROWS, 4, 1)
