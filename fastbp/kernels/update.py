@@ -46,6 +46,7 @@ from fastbp.kernels.jit import (
     store,
 )
 from fastbp.kernels.plan import as_integer, bundles
+from fastbp.kernels.quotient import quotient
 from fastbp.kernels.sharing import find_panel, most_rows
 from fastbp.matmul.tile import TILE_ROWS
 from fastbp.matmul.transpose import transpose
@@ -247,7 +248,7 @@ def _take_step(
                 g = (factor * right[i] + penalty * w[r, i]) * scale
                 m = beta_1 * first[r, i] + rest_1 * g
                 v = beta_2 * second[r, i] + rest_2 * (g * g)
-                new = decay * w[r, i] - rate * m / (math.sqrt(v) + epsilon)
+                new = decay * w[r, i] - quotient(rate * m, math.sqrt(v) + epsilon)
                 first[r, i], second[r, i], w[r, i] = m, v, new
                 total += new * new
                 norm += g * g
@@ -257,7 +258,7 @@ def _take_step(
             for i in range(right.size):
                 g = (factor * right[i] + penalty * w[r, i]) * scale
                 v = beta_2 * second[r, i] + rest_2 * (g * g)
-                new = w[r, i] - rate * g / (math.sqrt(v) + epsilon)
+                new = w[r, i] - quotient(rate * g, math.sqrt(v) + epsilon)
                 second[r, i], w[r, i] = v, new
                 total += new * new
                 norm += g * g
