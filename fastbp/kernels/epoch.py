@@ -66,6 +66,7 @@ from fastbp.kernels.lbfgs import advance, leave_iterate
 from fastbp.kernels.plan import Plan, as_integer, bundles, plan_function
 from fastbp.kernels.sharing import choose_shares, most_rows, share_rows
 from fastbp.kernels.shuffle import shuffle
+from fastbp.kernels.subnormals import flush_subnormals, set_float_mode
 from fastbp.kernels.team import admit, invite, take, wait
 from fastbp.kernels.update import LBFGS, update_panels
 
@@ -190,6 +191,7 @@ def train(plan, member, size, place):
     leads = member == 0
     shared = workspace.bounds, workspace.partials, workspace.parts, workspace.by_rows
     mine = choose_shares(*shared, member, size)
+    float_mode = flush_subnormals()
     for index in range(b.run.first + place, b.run.last):
         chunk = Chunk(*_place(index, b.run.first, n_samples, batch_size, workspace.rows))
         if chunk.rows <= 0:
@@ -252,6 +254,7 @@ def train(plan, member, size, place):
             size = admit(workspace.team, member, size, index + 1 - b.run.first)
             if size != before:
                 mine = choose_shares(*shared, member, size)
+    set_float_mode(float_mode)
 
 
 def predict(plan, member, size, _):
