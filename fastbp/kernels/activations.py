@@ -48,6 +48,7 @@ CODES = {
     "softmax": SOFTMAX,
 }
 
+NOT_ZERO_AT_ZERO = (LOGISTIC, SOFTPLUS, EXP)
 LEAKY_SLOPE = 0.01
 SLOPES_BELOW_ZERO = {RELU: 0.0, LEAKY_RELU: LEAKY_SLOPE, IDENTITY: 1.0}  # where it is 1 above
 # Klambauer et al. 2017, "Self-normalizing neural networks", arXiv:1706.02515, to double precision.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastbp.kernels.activations import IDENTITY, RELU, activate
+from fastbp.kernels.activations import IDENTITY, NOT_ZERO_AT_ZERO, RELU, activate
 from fastbp.kernels.arrays import DROP, MULTIPLY_SPARSE
 from fastbp.kernels.gather import gather
 from fastbp.kernels.jit import address, call, matrix_view, part
@@ -11,6 +11,7 @@ from fastbp.kernels.plan import as_integer, bundles
 from fastbp.matmul import product as p
 from fastbp.matmul.product import NO_SUMS, Matrix, product
 from fastbp.matmul.rows import sum_rows
+from fastbp.matmul.tile import VECTOR_BYTES
 
 
 def forward(plan, step, start, low, high):
@@ -45,7 +46,8 @@ def forward(plan, step, start, low, high):
             z, slopes = workspace.activations[first:last], workspace.slopes
             at = layer.slopes + low * layer.output_row
             activate(layer.function, z, slopes, at, layer.n_out, layer.output_row)
-            if i + 1 < n_layers and network.layers[i + 1].narrow:
+            below_narrow = i + 1 < n_layers and network.layers[i + 1].narrow
+            if below_narrow and layer.activation in NOT_ZERO_AT_ZERO:
                 _clear_padding(layer, workspace.activations, first, last)
         if layer.dropped > 0:
             call(workspace.addresses[DROP], (as_integer(plan), step, start, low, high, i))
@@ -53,10 +55,14 @@ def forward(plan, step, start, low, high):
 
 @part
 def _clear_padding(layer, activations, first, last):
-    """Set to 0 what an activation has made of the 0 behind the rows."""
+    """Set to 0 what an activation has made of the 0 behind the rows, which are whole vectors."""
+    vector = VECTOR_BYTES // activations.itemsize
+    whole = layer.n_out - layer.n_out % vector
     for row in range(first, last, layer.output_row):
-        for j in range(row + layer.n_out, row + layer.output_row):
-            activations[j] = 0
+        for at in range(whole, layer.output_row, vector):
+            elements, n_used = activations[row + at :], layer.n_out - at
+            for j in range(vector):
+                elements[j] = elements[j] if j < n_used else 0
 
 
 @part
