@@ -50,6 +50,7 @@ CODES = {
     "log_cosh": LOG_COSH,
     "smoothed_log_loss": SMOOTHED_LOG_LOSS,
 }
+SMALL = 1e-280  # a product of probabilities, of which one more still is a normal number
 OF_RESIDUALS = ("squared_error", "absolute_error", "huber", "quantile", "log_cosh")
 
 
@@ -116,11 +117,15 @@ def log_loss(plan, start, low, high):
     else:
         for i in range(losses.size):
             sample = rows.order[i]
-            losses[i] = 0
+            total, product = 0.0, 1.0
             for j in range(rows.n):
                 delta[i, j] = a[i, j] - y[sample, j]
                 p = a[i, j] if y[sample, j] > 0 else 1 - a[i, j]
-                losses[i] -= log(np.float64(_clip(p, epsilon)))
+                product *= _clip(p, epsilon)
+                if product < SMALL:  # of several factors one logarithm is taken
+                    total -= log(product)
+                    product = 1.0
+            losses[i] = total - log(product)
     _weigh(b.data.sample_weight, rows)
 
 
@@ -160,17 +165,17 @@ def squared_error(plan, start, low, high):
     a, delta = rows.a, rows.delta
     activation = b.network.layers[b.network.layers.size - 1].activation
     for i in range(rows.order.size):
-        sample = rows.order[i]
+        sample, total = rows.order[i], 0.0
         if b.data.labels.size > 0:
+            label = b.data.labels[sample]
             for j in range(rows.n):
-                delta[i, j] = a[i, j]
-            delta[i, b.data.labels[sample]] -= 1
+                delta[i, j] = a[i, j] - a.dtype.type(j == label)
+                total += delta[i, j] * delta[i, j]
         else:
+            y = b.data.targets[sample]
             for j in range(rows.n):
-                delta[i, j] = a[i, j] - b.data.targets[sample, j]
-        total = 0.0
-        for j in range(rows.n):
-            total += delta[i, j] * delta[i, j]
+                delta[i, j] = a[i, j] - y[j]
+                total += delta[i, j] * delta[i, j]
         rows.losses[i] = 0.5 / rows.n * total
         if activation == SOFTMAX:
             # J.T @ delta, with J = diag(a) - a a.T
