@@ -48,6 +48,7 @@ CODES = {
     "softmax": SOFTMAX,
 }
 
+SHORT_ROW = 32  # of a softmax, too short for vectors
 NOT_ZERO_AT_ZERO = (LOGISTIC, SOFTPLUS, EXP)
 LEAKY_SLOPE = 0.01
 SLOPES_BELOW_ZERO = {RELU: 0.0, LEAKY_RELU: LEAKY_SLOPE, IDENTITY: 1.0}  # where it is 1 above
@@ -82,6 +83,37 @@ def _leading_half(typing_context, x):
         return builder.bitcast(builder.and_(bits, integer(mask)), arguments[0].type)
 
     return x(x), codegen
+
+
+@intrinsic
+def _rank(typing_context, x):
+    """An integer that is the greater, the greater x is."""
+    result = types.int32 if x == types.float32 else types.int64
+
+    def codegen(context, builder, signature, arguments):
+        integer = ir.IntType(x.bitwidth)
+        return _turn_negative(builder, builder.bitcast(arguments[0], integer))
+
+    return result(x), codegen
+
+
+@intrinsic
+def _of_rank(typing_context, rank):
+    """The number of this rank."""
+    result = types.float32 if rank == types.int32 else types.float64
+
+    def codegen(context, builder, signature, arguments):
+        kind = context.get_value_type(result)
+        return builder.bitcast(_turn_negative(builder, arguments[0]), kind)
+
+    return result(rank), codegen
+
+
+def _turn_negative(builder, bits):
+    """Turn all bits of a negative number's but the sign, or turn them back."""
+    last = bits.type.width - 1
+    others = builder.lshr(builder.ashr(bits, bits.type(last)), bits.type(1))
+    return builder.xor(bits, others)
 
 
 @intrinsic
@@ -249,6 +281,11 @@ def log(p):
     return np.log(p)
 
 
+def largest(x):
+    """Largest number of a vector, of which a NaN may be one or not."""
+    return x.max()
+
+
 # Without `forceinline` the longer ones would be calls, of which no loop is vectorised.
 _OPTIONS = {"fastmath": EXACT_ORDER, "error_model": "numpy", "forceinline": True}
 
@@ -263,6 +300,23 @@ def _cast(x, table):
 def _log(p):
     def implementation(p):
         return _log_float64(p)
+
+    return implementation
+
+
+@overload(largest, jit_options=_OPTIONS)
+def _largest(x):
+    def implementation(x):
+        if x.size < SHORT_ROW:
+            most = x[0]
+            for j in range(1, x.size):
+                most = x[j] if x[j] > most else most
+            return most
+        first = _rank(x[0])
+        for j in range(1, x.size):  # of integers several are compared at a time
+            rank = _rank(x[j])
+            first = rank if rank > first else first
+        return _of_rank(first)
 
     return implementation
 
@@ -538,21 +592,20 @@ def _apply_softmax(z, slope, size, n, row):
     if row == 4:
         _softmax_of_four(z, n)
         return
+    # Whole rows, padding included, are whole vectors; but what is in the padding does not count.
     for r in range(0, z.size, row):
-        x = z[r : r + n]
-        largest = x[0]
-        for j in range(1, n):
-            largest = x[j] if x[j] > largest else largest
-        for j in range(n):
-            x[j] -= largest
+        x = z[r : r + row]
+        most = largest(x[:n])
+        for j in range(row):
+            x[j] -= most
     for i in range(z.size):
         z[i] = exp(z[i])
     for r in range(0, z.size, row):
-        x = z[r : r + n]
+        x = z[r : r + row]
         total = z.dtype.type(0)
-        for j in range(n):
-            total += x[j]
-        for j in range(n):
+        for j in range(row):
+            total += x[j] if j < n else z.dtype.type(0)
+        for j in range(row):
             x[j] /= total
 
 
