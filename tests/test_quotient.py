@@ -9,7 +9,7 @@ from fastbp.kernels import quotient as room
 
 
 def implementation(monkeypatch, slow, kind):
-    monkeypatch.setattr(room, "DIVIDES_SLOWLY", slow)
+    monkeypatch.setattr(room, "IS_INTEL_512", slow)
     return room._quotient(kind, kind)
 
 

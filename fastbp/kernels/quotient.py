@@ -1,11 +1,15 @@
-"""Division without the divider, where the processor's is slow and takes the square roots, too."""
+"""Division without the divider, where the processor's is slow and takes the square roots, too.
+
+A vector of float64 is divided, on Intel's, in the time of 32 multiply-adds of vectors, and its
+square roots take that of 46.
+"""
 
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
 from fastbp.kernels.jit import EXACT_ORDER
-from fastbp.kernels.processor import DIVIDES_SLOWLY
+from fastbp.kernels.processor import IS_INTEL_512
 
 _LARGEST = 2.0**1021  # 1 / b is still a normal number
 
@@ -51,4 +55,4 @@ def _quotient(a, b):
         y += y * e
         return a * y
 
-    return multiply if DIVIDES_SLOWLY and b == types.float64 else divide
+    return multiply if IS_INTEL_512 and b == types.float64 else divide

@@ -19,6 +19,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.kernels.jit import DISABLED, c_function, memory_view, shifted
+from fastbp.kernels.processor import IS_INTEL_512
 from fastbp.matmul.tile import (
     VECTOR_BYTES,
     broadcast,
@@ -256,13 +257,18 @@ def _look_up(
             def add(offsets: Any, sums: Any) -> Any:
                 at_codes, at_table = offsets
                 group = builder.gep(in_bytes, [at_table])
-                word = ir.IntType(8 * min(n_units, 8))
+                if IS_INTEL_512:  # kept in a register, it needs no addition for each look-up
+                    as_it_is = ir.FunctionType(group.type, [group.type])
+                    group = builder.call(ir.InlineAsm(as_it_is, "", "=r,0"), [group])
+                at_a_time = 1 if IS_INTEL_512 else min(n_units, 8)  # codes by one load
+                word = ir.IntType(8 * at_a_time)
                 updated = []
                 for unit, total in enumerate(sums):
-                    if unit % 8 == 0:  # one load for so many codes
+                    if unit % at_a_time == 0:
                         at = builder.add(at_codes, _i64(unit))
                         several = builder.zext(load_at(builder, word, types.uint8, codes, at), _i64)
-                    code = builder.and_(builder.lshr(several, _i64(8 * (unit % 8))), _i64(0xFF))
+                    shift = _i64(8 * (unit % at_a_time))
+                    code = builder.and_(builder.lshr(several, shift), _i64(0xFF))
                     place = builder.mul(code, _i64(columns * itemsize // CODE))
                     pointer = builder.bitcast(builder.gep(group, [place]), kind.as_pointer())
                     row = builder.load(pointer)
