@@ -8,7 +8,15 @@ import pytest
 from scipy.special import expit
 
 from fastbp.kernels import activations
-from fastbp.kernels.activations import CODES, activate, activation_address, exp, expm1, log
+from fastbp.kernels.activations import (
+    CODES,
+    NOT_ZERO_AT_ZERO,
+    activate,
+    activation_address,
+    exp,
+    expm1,
+    log,
+)
 from fastbp.kernels.jit import DISABLED, kernel
 
 DTYPES = ["float32", "float64"]
@@ -216,6 +224,12 @@ def test_gelu_far_below_zero(dtype, end):
     assert_close_in_ulp(a, EXACT["gelu"], x, bound)
     # The slope is 0 at -0.75, where it keeps its absolute precision only.
     assert_close_in_ulp(slope, lambda x: normal_cumulative(x) + x * normal_density(x), x, bound)
+
+
+@pytest.mark.parametrize("name", sorted(set(CODES) - {"softmax", "identity"}))
+def test_which_are_not_zero_at_zero(name):
+    a, _ = apply(name, np.zeros(16))
+    assert a.any() == (CODES[name] in NOT_ZERO_AT_ZERO)
 
 
 @pytest.mark.parametrize("name", ["logistic", "tanh"])
