@@ -259,9 +259,9 @@ def test_the_far_ends_are_finite(name, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_softmax(dtype):
-    rng = np.random.default_rng(0)
-    rows, n, row = 5, 7, 16
+@pytest.mark.parametrize(("n", "row"), [(3, 4), (7, 16), (31, 32), (33, 48), (200, 208)])
+def test_softmax(dtype, n, row):
+    rng, rows = np.random.default_rng(0), 5
     z = rng.normal(scale=30, size=(rows, row)).astype(dtype)
     a, _ = apply("softmax", z.ravel(), n, row)
     expected = naive.FUNCTIONS["softmax"](z[:, :n].astype(float))
