@@ -312,11 +312,11 @@ def _largest(x):
             for j in range(1, x.size):
                 most = x[j] if x[j] > most else most
             return most
-        first = _rank(x[0])
+        highest = _rank(x[0])
         for j in range(1, x.size):  # of integers several are compared at a time
             rank = _rank(x[j])
-            first = rank if rank > first else first
-        return _of_rank(first)
+            highest = rank if rank > highest else highest
+        return _of_rank(highest)
 
     return implementation
 
