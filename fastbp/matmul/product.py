@@ -109,7 +109,7 @@ def multiply(
             columns = min(2, n - j)
             i = 0
             while i < m:
-                rows = _choose_rows(min(m - i, ROW_CHOICES[0] // columns))
+                rows = _choose_dot_rows(min(m - i, ROW_CHOICES[0] // columns))
                 multiply_dot_tile(
                     rows, columns, shifted(a, i * a_row), a_row, shifted(b, j * b_column), b_column,
                     shifted(start, i * start_row + j), start_row, shifted(c, i * c_row + j), c_row,
@@ -149,27 +149,33 @@ def multiply(
 @part
 def _choose_rows(left):
     """Rows of the next tile, where so many are left."""
-    many, few, one = ROW_CHOICES
-    return many if left >= many else few if left >= few else one
+    return ROW_CHOICES[0] if left >= ROW_CHOICES[0] else min(left, ROW_CHOICES[1])
+
+
+@part
+def _choose_dot_rows(left):
+    """The same of a tile of DOT_SHAPES."""
+    rows = _choose_rows(left)
+    return rows if rows >= ROW_CHOICES[1] else 1
 
 
 @part
 def choose_width(vector, left, rows):
     """Width of the next tile of so many rows, where so many columns are left."""
+    has_halves = (rows == ROW_CHOICES[0] or rows == 1) and len(HALVES) > 0
     if left <= vector:
         width = vector
         while width // 2 >= left and width * SMALLEST_PART > vector:
             width //= 2
-    elif rows != ROW_CHOICES[1] and len(HALVES) > 0 and 2 * left <= 3 * vector:
+    elif has_halves and 2 * left <= 3 * vector:
         width = 3 * vector // 2
-    elif rows != ROW_CHOICES[1] and len(HALVES) > 0 and 4 * vector < 2 * left <= 5 * vector:
+    elif has_halves and 4 * vector < 2 * left <= 5 * vector:
         width = 5 * vector // 2
     elif rows == ROW_CHOICES[0]:
         # 1.5 vectors and less: one vector, then what is left in a narrower one.
         width = 2 * vector if 2 * left > 3 * vector else vector
     else:
-        most = MOST_VECTORS[1] if rows == ROW_CHOICES[1] else MOST_VECTORS[2]
-        width = most * vector
+        width = MOST_VECTORS[ROW_CHOICES[1] + 1 - rows] * vector
         while width >= left + vector:
             width //= 2
     return width

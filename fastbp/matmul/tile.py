@@ -31,9 +31,9 @@ _HAS_FMA = "fma" in FEATURES or not IS_X86
 _FEW_REGISTERS = IS_X86 and VECTOR_BYTES < 64
 KILOBYTE = 1024
 TILE_ROWS = 6 if _FEW_REGISTERS else 8
-ROW_CHOICES = (TILE_ROWS, 4, 1)
-MOST_VECTORS = (2, 2 if _FEW_REGISTERS else 4, 8)  # in a row of such a tile
-# Other widths, in half vectors, for what is left over; tiles of four rows may have four vectors.
+ROW_CHOICES = (TILE_ROWS, 4, 3, 2, 1)
+MOST_VECTORS = (2, 2, 2, 4, 8) if _FEW_REGISTERS else (2, 4, 4, 8, 8)  # in a row of such a tile
+# Other widths, in half vectors, for what is left over by the first and the last of these.
 HALVES = () if _FEW_REGISTERS else (3, 5)
 DOT_SHAPES = ((TILE_ROWS, 1), (4, 1), (1, 1), (4, 2), (1, 2))  # of the other kind
 
@@ -104,7 +104,7 @@ def shapes_of(element: Any, n_choices: int = len(ROW_CHOICES)) -> list[tuple[int
     choices = list(zip(ROW_CHOICES, MOST_VECTORS, strict=True))[:n_choices]
     shapes = [(rows, width) for rows, most in choices for width in widths(element, most)]
     half = VECTOR_BYTES // _itemsize(element) // 2
-    with_halves = [rows for rows, _ in choices if rows != ROW_CHOICES[1]]
+    with_halves = [rows for rows, _ in choices if rows in (ROW_CHOICES[0], 1)]
     return shapes + [(rows, n * half) for rows in with_halves for n in HALVES]
 
 
@@ -240,16 +240,20 @@ def scalar_type(element: Any) -> Any:
 
 
 def emit_shapes(builder: Any, rows: Any, columns: Any, shapes: Any, emit: Any) -> None:
-    """Emit the code of each shape, and a switch to that of (rows, columns)."""
+    """Emit the code of each shape, and the way to that of (rows, columns): two switches."""
     done = builder.append_basic_block("tile.done")
-    base = max(n_columns for _, n_columns in shapes) + 1
-    switch = builder.switch(builder.add(builder.mul(rows, _i64(base)), columns), done)
-    for n_rows, n_columns in shapes:
-        block = builder.append_basic_block(f"tile.{n_rows}x{n_columns}")
-        switch.add_case(_i64(n_rows * base + n_columns), block)
+    to_rows = builder.switch(rows, done)
+    for n_rows in dict.fromkeys(n_rows for n_rows, _ in shapes):
+        block = builder.append_basic_block(f"tile.{n_rows}")
+        to_rows.add_case(_i64(n_rows), block)
         builder.position_at_end(block)
-        emit(n_rows, n_columns)
-        builder.branch(done)
+        to_columns = builder.switch(columns, done)
+        for n_columns in (n_columns for m, n_columns in shapes if m == n_rows):
+            block = builder.append_basic_block(f"tile.{n_rows}x{n_columns}")
+            to_columns.add_case(_i64(n_columns), block)
+            builder.position_at_end(block)
+            emit(n_rows, n_columns)
+            builder.branch(done)
     builder.position_at_end(done)
 
 
