@@ -1,6 +1,7 @@
 """The decorators, the cache's key, and the kernels as plain Python."""
 
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,8 @@ import pytest
 from common import run_python
 
 from fastbp.kernels import jit
-from fastbp.kernels.processor import HAS_AVX512
+from fastbp.kernels.processor import HAS_AVX512, IS_X86
+from fastbp.matmul.tile import VECTOR_BYTES
 
 TESTS = Path(__file__).parent
 
@@ -62,16 +64,17 @@ def test_others_functions_are_compiled_as_ever():
     assert codegen._tm is machine
 
 
-@pytest.mark.skipif(not HAS_AVX512, reason="vectors of 512 bits are what LLVM leaves alone")
 def test_loops_are_of_the_longest_vectors():
     @numba.njit(error_model="numpy")
-    def double(x):
+    def triple(x):
         for i in range(x.size):
-            x[i] *= 2
+            x[i] *= 3
 
     with jit.turn:
-        double.compile((numba.float32[::1],))
-    assert "%zmm" in double.inspect_asm(double.signatures[0])
+        triple.compile((numba.float32[::1],))
+    vectors = {64: r"mulps.*%zmm", 32: r"mulps.*%ymm", 16: r"mulps.*%xmm"}
+    product = vectors[VECTOR_BYTES] if IS_X86 else r"fmul\s+v\d+\.4s"
+    assert re.search(product, triple.inspect_asm(triple.signatures[0]))
 
 
 def test_processes_that_compile_at_once_do_not_mix_their_code(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Activation functions and their slopes, written so that the compiler vectorises them.
 
-Each works on a slab: whole rows, padding included, whose values nobody reads. The functions they
+Each works on a slab: whole rows, padding included, whose values nobody reads, but below a narrow
+layer, where they must be 0 (`forward.py`). The functions they
 need are made of polynomials here, because the libraries' are a call for each element. The
 coefficients are minimax fits of what is said beside them, by Remez's algorithm (for quotients by
 reweighted least squares) in 60 digits, then rounded; the errors stated are those after rounding.
@@ -19,6 +20,7 @@ from scipy.special import expit, ndtr
 
 from fastbp.kernels.jit import (
     DISABLED,
+    EXACT_INLINE,
     EXACT_ORDER,
     address,
     array_at,
@@ -49,7 +51,7 @@ CODES = {
 }
 
 SHORT_ROW = 32  # of a softmax, too short for vectors
-NOT_ZERO_AT_ZERO = (LOGISTIC, SOFTPLUS, EXP)
+NOT_ZERO_AT_ZERO = (LOGISTIC, SOFTPLUS, EXP)  # nor is then what they make of the padding
 LEAKY_SLOPE = 0.01
 SLOPES_BELOW_ZERO = {RELU: 0.0, LEAKY_RELU: LEAKY_SLOPE, IDENTITY: 1.0}  # where it is 1 above
 # Klambauer et al. 2017, "Self-normalizing neural networks", arXiv:1706.02515, to double precision.
@@ -286,17 +288,13 @@ def largest(x):
     return x.max()
 
 
-# Without `forceinline` the longer ones would be calls, of which no loop is vectorised.
-_OPTIONS = {"fastmath": EXACT_ORDER, "error_model": "numpy", "forceinline": True}
-
-
 def _cast(x, table):
     """Return a table's numbers for x, which is a Numba type, in that type."""
     numbers, T = table[x.name], np.dtype(x.name).type
     return tuple(map(T, numbers)) if isinstance(numbers, tuple) else T(numbers)
 
 
-@overload(log, jit_options=_OPTIONS)
+@overload(log, jit_options=EXACT_INLINE)
 def _log(p):
     def implementation(p):
         return _log_float64(p)
@@ -304,7 +302,7 @@ def _log(p):
     return implementation
 
 
-@overload(largest, jit_options=_OPTIONS)
+@overload(largest, jit_options=EXACT_INLINE)
 def _largest(x):
     def implementation(x):
         if x.size < SHORT_ROW:
@@ -325,7 +323,7 @@ def _exp_parts(x, rest, k):
     """``(c, r, n + shift)`` with ``exp((x + rest) / k) = (c + r) / (c - r) * 2**n``, rest tiny."""
 
 
-@overload(_exp_parts, jit_options=_OPTIONS, prefer_literal=True)
+@overload(_exp_parts, jit_options=EXACT_INLINE, prefer_literal=True)
 def _exp_parts_overload(x, rest, k):
     k = k.literal_value
     shift, (high, low), coefficients = _cast(x, _SHIFT), _cast(x, _LN_2), _cast(x, _COTH)
@@ -348,7 +346,7 @@ def _negative_exp_parts(x):
     """`_exp_parts` for x <= 0, however small."""
 
 
-@overload(_negative_exp_parts, jit_options=_OPTIONS)
+@overload(_negative_exp_parts, jit_options=EXACT_INLINE)
 def _negative_exp_parts_overload(x):
     lowest = _cast(x, _LOWEST)
     nothing = lowest * 0  # -0.0, which the compiler leaves out
@@ -359,7 +357,7 @@ def _negative_exp_parts_overload(x):
     return implementation
 
 
-@overload(exp, jit_options=_OPTIONS)
+@overload(exp, jit_options=EXACT_INLINE)
 def _exp(x):
     shift = _cast(x, _SHIFT)
     T = type(shift)
@@ -378,7 +376,7 @@ def _exp(x):
     return implementation
 
 
-@overload(expm1, jit_options=_OPTIONS)
+@overload(expm1, jit_options=EXACT_INLINE)
 def _expm1(x):
     one = np.dtype(x.name).type(1)
 
@@ -394,7 +392,7 @@ def _exp_ratio(x):
     """Two numbers whose quotient is ``exp(-abs(x))``."""
 
 
-@overload(_exp_ratio, jit_options=_OPTIONS)
+@overload(_exp_ratio, jit_options=EXACT_INLINE)
 def _exp_ratio_overload(x):
     def implementation(x):
         c, r, t = _negative_exp_parts(-abs(x))
@@ -403,7 +401,7 @@ def _exp_ratio_overload(x):
     return implementation
 
 
-@overload(logistic, jit_options=_OPTIONS)
+@overload(logistic, jit_options=EXACT_INLINE)
 def _logistic(x):
     zero = np.dtype(x.name).type(0)
 
@@ -414,7 +412,7 @@ def _logistic(x):
     return implementation
 
 
-@overload(tanh, jit_options=_OPTIONS)
+@overload(tanh, jit_options=EXACT_INLINE)
 def _tanh(x):
     T = np.dtype(x.name).type
     zero, one, factor = T(0), T(1), T(-2)
@@ -429,7 +427,7 @@ def _tanh(x):
     return implementation
 
 
-@overload(softplus, jit_options=_OPTIONS)
+@overload(softplus, jit_options=EXACT_INLINE)
 def _softplus(x):
     coefficients = _cast(x, _ATANH)
     zero = coefficients[0] * 0
@@ -467,7 +465,7 @@ def _tail_parts(y, w):
     """Two numbers whose quotient is ``exp(y**2 / 2) * Phi(-y)``, with ``w = y**2``."""
 
 
-@overload(_tail_parts, jit_options=_OPTIONS)
+@overload(_tail_parts, jit_options=EXACT_INLINE)
 def _tail_parts_overload(y, w):
     numerator = tuple(map(np.float32, _TAIL_NUMERATOR))
     denominator = tuple(map(np.float32, _TAIL_DENOMINATOR))
@@ -478,7 +476,7 @@ def _tail_parts_overload(y, w):
     return short if y == types.float32 else tail_parts_float64
 
 
-@overload(gelu, jit_options=_OPTIONS)
+@overload(gelu, jit_options=EXACT_INLINE)
 def _gelu(x):
     end = _cast(x, TAIL_END)
     T = type(end)

@@ -45,6 +45,9 @@ else:
 
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 EXACT_ORDER = {"contract"}
+# Of an overload. Without `forceinline` a longer one would be a call, and no loop around it be
+# vectorised.
+EXACT_INLINE = {"fastmath": EXACT_ORDER, "error_model": "numpy", "forceinline": True}
 DISABLED: bool = numba.config.DISABLE_JIT
 PATIENCE = 60.0  # seconds for another process to compile; after that it is done here, too
 

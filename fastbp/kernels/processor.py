@@ -1,4 +1,4 @@
-"""What this processor has, and what it is slow at."""
+"""What this processor is, and what it has."""
 
 import llvmlite.binding as llvm
 

@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from fastbp.kernels.jit import EXACT_ORDER
+from fastbp.kernels.jit import EXACT_INLINE
 from fastbp.kernels.processor import IS_INTEL_512
 
 _LARGEST = 2.0**1021  # 1 / b is still a normal number
@@ -36,10 +36,7 @@ def quotient(a, b):
     return a / b
 
 
-@overload(
-    quotient,
-    jit_options={"fastmath": EXACT_ORDER, "error_model": "numpy", "forceinline": True},
-)
+@overload(quotient, jit_options=EXACT_INLINE)
 def _quotient(a, b):
     def divide(a, b):
         return a / b
