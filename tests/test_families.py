@@ -4,6 +4,7 @@ import pickle
 import threading
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import pytest
@@ -535,15 +536,15 @@ def test_steps_before_the_network(in_families, monkeypatch):
     assert Counting.times == 2 * 2 * 3
     halving = halving_search(OURS, "net__").set_params(n_jobs=2)
     assert_the_same_one_by_one(halving, *small_iris())
-    assert in_families == [12, 10]
+    assert in_families == [12, 36, 12, 4]
     search.set_params(param_grid={"net__alpha": [0.1, 1.0]}, cv=2)
     for name, too_little in (("MOST_TRANSFORMED", 2 * 75 * 4 - 1), ("STEPS_SECONDS", 0.0)):
         with monkeypatch.context() as patch:
             patch.setattr(members, name, too_little)
             search.fit(*small_iris())
-    assert in_families == [12, 10]
+    assert in_families == [12, 36, 12, 4]
     search.fit(*small_iris())
-    assert in_families == [12, 10, 4]
+    assert in_families == [12, 36, 12, 4, 4]
 
 
 def test_families_and_others_in_one_search(in_families):
@@ -590,23 +591,40 @@ def test_many_networks_are_several_families_a_few_at_a_time(n_jobs, in_families,
     assert not any(family._tables for family in made)
 
 
-def mixed_halving(**parameters):
-    """A halving search some of whose fits are done in families."""
-    return halving_search(OURS, "", **parameters)
+def changing_halving(**parameters):
+    """A halving search over rates that fall soon, and over early stopping or not."""
+    grid = {
+        "solver": ["sgd", "rmsprop", "adagrad"],
+        "learning_rate": ["adaptive", "plateau", "invscaling"],
+        "early_stopping": [False, True],
+    }
+    parameters = {"n_iter_no_change": 1, "tol": 0.1} | parameters
+    return halving_search(OURS, "", **parameters).set_params(param_grid=grid)
 
 
 def plain_halving(**parameters):
-    """A halving search all of whose fits are."""
+    """One over neither."""
     grid = {
         "solver": ["adam", "sgd", "rmsprop"],
         "alpha": [0.0, 0.1, 1.0],
         "shuffle": [True, False],
     }
-    return mixed_halving(**parameters).set_params(param_grid=grid)
+    parameters = {"n_iter_no_change": 5, "tol": 0.01} | parameters
+    return halving_search(OURS, "", **parameters).set_params(param_grid=grid)
+
+
+def mixed_halving(**parameters):
+    """One of which half of the fits are done in families."""
+    search = plain_halving(**parameters)
+    grid = {**search.param_grid, "shuffle": [True], "max_time": [None, 1e6]}
+    return search.set_params(param_grid=grid)
+
+
+HALVINGS = [changing_halving, plain_halving, mixed_halving]
 
 
 @pytest.mark.parametrize("n_jobs", [1, 4])
-@pytest.mark.parametrize("make", [mixed_halving, plain_halving])
+@pytest.mark.parametrize("make", HALVINGS)
 def test_halving_goes_on_from_families(make, n_jobs, in_families):
     """With all that a network and its solver know."""
     X, y = small_iris()
@@ -614,7 +632,7 @@ def test_halving_goes_on_from_families(make, n_jobs, in_families):
     for find in (backend.find_families, find_none):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(backend, "find_families", find)
-            search = make(n_iter_no_change=5, tol=0.01).set_params(n_jobs=n_jobs)
+            search = make().set_params(n_jobs=n_jobs)
             kept, do = [], backend.SideBySide._do
 
             def keep(self, taken, kept=kept, do=do):
@@ -624,8 +642,7 @@ def test_halving_goes_on_from_families(make, n_jobs, in_families):
             patch.setattr(backend.SideBySide, "_do", keep)
             found.append((search.fit(X, y), kept))
     (ours, of_families), (alone, one_by_one) = found
-    # Neither early stopping is in them, nor SGD's rates that change.
-    assert in_families == [36, 12, 4] if make is plain_halving else in_families[0] == 10
+    assert in_families[0] == 18 if make is mixed_halving else in_families == [36, 12, 4]
     assert_same(ours.cv_results_, alone.cv_results_)
     last = {}  # of each, from the last round that it was in
     for mine, theirs in zip(of_families, one_by_one, strict=True):
@@ -648,8 +665,11 @@ def test_one_that_has_halted_is_judged_again(in_families):
     assert len(together.cv_results_["params"]) == 18 + 6 + 2
 
 
+@pytest.mark.parametrize(
+    "make", [changing_halving, partial(changing_halving, n_iter_no_change=8), plain_halving]
+)
 @pytest.mark.parametrize("in_turn", [0, 1])
-def test_rounds_are_in_families_or_not(in_turn, in_families, monkeypatch):
+def test_rounds_are_in_families_or_not(in_turn, make, in_families, monkeypatch):
     X, y = small_iris()
     find, rounds = backend.find_families, []
 
@@ -659,9 +679,9 @@ def test_rounds_are_in_families_or_not(in_turn, in_families, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(backend, "find_families", find_in_turn)
-        together = plain_halving().fit(X, y)
+        together = make().fit(X, y)
     assert in_families == ([12], [36, 4])[in_turn]
-    assert_same(together.cv_results_, plain_halving().fit(X, y).cv_results_)
+    assert_same(together.cv_results_, make().fit(X, y).cv_results_)
 
 
 def lbfgs_halving(module=OURS, prefix="", **parameters):
@@ -747,18 +767,23 @@ def test_the_cost_of_halving_of_lbfgs(monkeypatch):
 
 def assert_left_alike(mine, theirs):
     names = {"loss_curve_", "best_loss_", "n_iter_", "t_", "_no_improvement_count", "loss_"}
-    for name in names:
+    for name in names | {"best_validation_score_"}:
         assert getattr(mine.network, name) == getattr(theirs.network, name), name
-    for name, column in theirs.network.history_.items():
-        if name != "seconds":
-            np.testing.assert_array_equal(mine.network.history_[name], column)
+    for name in ("epoch", "loss", "gradient_norm"):
+        column = theirs.network.history_[name]
+        np.testing.assert_array_equal(mine.network.history_[name], column)
     assert vars(mine.network).keys() == vars(theirs.network).keys()
     for kind in ("first", "second"):
         a, b = (getattr(kept.network._optimizer, kind) for kept in (mine, theirs))
         assert (a is None) == (b is None)
         if a is not None:
             np.testing.assert_array_equal(a.flat, b.flat)
-    assert mine.network._optimizer.steps_taken == theirs.network._optimizer.steps_taken
+    for name in ("steps_taken", "learning_rate"):
+        assert getattr(mine.network._optimizer, name) == getattr(theirs.network._optimizer, name)
+    for name in ("held_out", "best", "latest"):
+        a, b = getattr(mine.state, name), getattr(theirs.state, name)
+        assert (a is None) == (b is None), name
+        np.testing.assert_array_equal(a, b)
     np.testing.assert_array_equal(mine.network._weights.flat, theirs.network._weights.flat)
     np.testing.assert_array_equal(mine.state.order, theirs.state.order)
     assert mine.state.goes_on == theirs.state.goes_on
@@ -778,7 +803,7 @@ def test_what_is_left_goes_to_another_process_as_any_other():
         patch.setattr(backend.SideBySide, "_do", keep)
         halving_search(OURS, "").fit(*small_iris())
     left = [one for one in kept[0].values() if isinstance(one, Survivor)]
-    assert len(left) == 10
+    assert len(left) == 36
     for mine in left:
         theirs = pickle.loads(pickle.dumps(mine))
         assert type(theirs) is Kept
@@ -805,7 +830,7 @@ def send_to(worker, monkeypatch):
     monkeypatch.setattr(backend.SideBySide, "_do_here", do)
 
 
-@pytest.mark.parametrize("make", [mixed_halving, plain_halving])
+@pytest.mark.parametrize("make", HALVINGS)
 def test_batches_in_workers(make, in_families, monkeypatch):
     """They are done in families where they can be, and what these leave goes back and forth."""
     X, y = small_iris()

@@ -152,8 +152,6 @@ def _do_jobs(
                     watch[HALTED] = watch[WAITED] = watch[SCORE_WAITED] = 0
                     first = np.int64(watch[ENDED]) * per_epoch
         if load(shared, STOP) == 0:
-            if job[HELD_OUT] > 0:
-                copy_bytes(job[BEST], job[PARAMETERS], job[N_BYTES])
             call(functions[_PREDICT], (address(prediction, 0), 0, 1, 0))
             call(functions[_COUNT], (address(prediction, 0), job[TEST_ROWS]))
             add(job, IS_DONE, 1)

@@ -36,6 +36,7 @@ __all__ = [
     "Fit",
     "Kept",
     "Standing",
+    "Validation",
     "add_training_state",
     "find_network",
     "put_training_state_back",
@@ -50,6 +51,14 @@ SHARED = ("train", "test", "fit_params", "score_params", "scorer")
 LOCAL = ("caller", "callback_ctx")
 
 
+class Validation(NamedTuple):
+    """What a training goes on from, beside, where a score on samples held out decides."""
+
+    held_out: Array  # their numbers
+    best: Array  # the weights with the best score, in the flat layout
+    score: float
+
+
 class Standing(NamedTuple):
     """Where a training stands, in numbers: what it goes on from."""
 
@@ -59,9 +68,11 @@ class Standing(NamedTuple):
     order: Array | None  # of its samples; None before the first epoch
     words: Array | None  # the state of its generator; None of L-BFGS, which has no order
     best_loss: float
-    waited: int  # epochs since that
+    waited: int  # epochs since that, or since the best score
     goes_on: bool  # it has not come to a halt of its own
     dropout_seed: int
+    rate: float | None = None  # the learning rate, where halts change it
+    validation: Validation | None = None
 
     @classmethod
     def of_lbfgs(cls, weights: Array, vectors: Array, numbers: Array) -> Self:
@@ -85,27 +96,31 @@ class Kept:
         return self.state.n_iter
 
     def standing(self) -> Standing:
-        """Return where it stands, where the loss decides on the halt."""
+        """Return where it stands."""
         network: Any = self.network
-        memory = self.state.memory
-        if memory is not None:
-            weights = network._weights.flat
-            return Standing.of_lbfgs(weights, memory.vectors, memory.numbers)
+        state, weights = self.state, network._weights.flat
+        if state.memory is not None:
+            return Standing.of_lbfgs(weights, state.memory.vectors, state.memory.numbers)
+        validation = None
+        if state.held_out is not None and state.best is not None:
+            validation = Validation(state.held_out, state.best, network.best_validation_score_)
         optimizer = network._optimizer
         first, second = (
             None if vector is None else vector.flat
             for vector in (optimizer.first, optimizer.second)
         )
         return Standing(
-            network._weights.flat,
+            weights if state.latest is None else state.latest,
             first,
             second,
-            self.state.order,
-            np.array(words_of(self.state.random_state)),
-            network.best_loss_,
+            state.order,
+            np.array(words_of(state.random_state)),
+            np.inf if validation else network.best_loss_,
             network._no_improvement_count,
-            self.state.goes_on,
-            self.state.dropout_seed,
+            state.goes_on,
+            state.dropout_seed,
+            optimizer.learning_rate if optimizer.after_halt else None,
+            validation,
         )
 
     def __getstate__(self) -> dict[str, Any]:

@@ -49,7 +49,7 @@ MOST_SCORED = 1 << 14  # rows that one is judged by, where Python does it, on on
 FEWEST_SCORED = 2  # samples held out: R² of one is none
 MOST_STEPS = 20_000  # of a network: what they go by is made ahead
 EVALUATIONS = 64  # by L-BFGS at a time: each has a place for its loss
-SCHEDULES = ("constant", *BY_STEPS)  # of the learning rate, that go by the number of the step
+SCHEDULES = ("constant", "invscaling", *BY_STEPS)  # of the learning rate, whatever the losses
 
 
 @dataclass(eq=False)
@@ -234,7 +234,7 @@ class _Recruiter:
         self._evaluator.validate(network, fit)
         network.n_jobs = 1
         by_lbfgs = network.solver == "lbfgs"
-        is_validated_here = not by_lbfgs and network.scoring is None and not fit.key
+        is_validated_here = not by_lbfgs and network.scoring is None
         is_plain = (
             network.max_time is None
             and not (network.warm_start or network.verbose)
@@ -245,7 +245,7 @@ class _Recruiter:
         if not (is_plain and (is_counted or asks_for_metrics(fit.asked["scorer"]))):
             return None
         optimizer = None if by_lbfgs else network._make_optimizer()
-        if optimizer and not _is_known_ahead(optimizer, goes_on=fit.key is not None):
+        if optimizer and not _is_known_ahead(optimizer):
             return None
         hidden, names = network._check_network()
         loss, _ = network._engine_loss()
@@ -297,17 +297,10 @@ class _Recruiter:
         return self._splits[key]
 
 
-def _is_known_ahead(optimizer: Optimizer, goes_on: bool) -> bool:
-    """Tell whether compiled code knows the learning rate of each step, or how it falls at halts.
-
-    Where a training goes on in a next round, what the rate was is to be told.
-    """
+def _is_known_ahead(optimizer: Optimizer) -> bool:
+    """Tell whether compiled code knows the learning rate of each step, or how it falls at halts."""
     schedule = optimizer.schedule
-    if not isinstance(schedule, str):
-        return False
-    if schedule in SCHEDULES:
-        return True
-    return not goes_on and (schedule == "invscaling" or optimizer.steps_are_alike)
+    return isinstance(schedule, str) and (schedule in SCHEDULES or optimizer.steps_are_alike)
 
 
 def _rows_of(fold: Fold, parts: Sequence[str]) -> Rows:

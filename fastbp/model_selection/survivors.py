@@ -84,7 +84,6 @@ def _make(tables: Tables, k: int, seconds: float) -> tuple[BaseBP, State]:
         member.fold.tell(network)
         network._start_afresh(Weights(member.form.shape.units, member.form.shape.dtype))
         state = State(member.fold.order(), make_random_state(0))
-    network._weights.flat[...] = tables.standing(k).weights
     state.seconds += seconds
     if member.candidate.by_lbfgs:
         _take_up_memory(network, state, tables.standing(k))
@@ -96,6 +95,7 @@ def _make(tables: Tables, k: int, seconds: float) -> tuple[BaseBP, State]:
 
 def _take_up_memory(network: Any, state: State, standing: Any) -> None:
     """Let a network and its state be where L-BFGS stands."""
+    network._weights.flat[...] = standing.weights
     memory = state.memory = LimitedMemory(network._weights)
     memory.vectors[...], memory.numbers[...] = standing.first, standing.second
     state.n_iter, state.loss = memory.n_iter, memory.loss
@@ -103,7 +103,10 @@ def _take_up_memory(network: Any, state: State, standing: Any) -> None:
 
 
 def _take_up_epochs(network: Any, state: State, tables: Tables, k: int, seconds: float) -> None:
-    """Let a network and its state be where its epochs in a family have led."""
+    """Let a network and its state be where its epochs in a family have led.
+
+    Of each epoch's score and rate nothing is left, but who asks for these is in no family.
+    """
     standing: Any = tables.standing(k)
     member, n_epochs = tables.members[k], int(tables.n_epochs[k])
     if not member.kept:
@@ -116,7 +119,7 @@ def _take_up_epochs(network: Any, state: State, tables: Tables, k: int, seconds:
         if vector is not None:
             vector.flat[...] = values
     words_of(state.random_state)[:] = standing.words.tolist()
-    state.order[...] = standing.order
+    state.order = standing.order.copy()
     state.goes_on, state.dropout_seed = standing.goes_on, standing.dropout_seed
     last_steps = range(
         first_step + member.steps_per_epoch - 1, optimizer.steps_taken, member.steps_per_epoch
@@ -127,6 +130,16 @@ def _take_up_epochs(network: Any, state: State, tables: Tables, k: int, seconds:
         last_steps,
         seconds / max(1, n_epochs),
     )
-    progress = network._take_up_progress()
-    take_note(optimizer, progress, state, epochs, tables.watches[k], {})
+    progress, halt = network._take_up_progress(), tables.watches[k]
+    network._weights.flat[...] = standing.weights
+    if standing.validation:
+        state.held_out, best, score = standing.validation
+        state.best, state.latest = best.copy(), standing.weights.copy()
+        network._weights.flat[...] = best
+        progress.validation_scores.append(score)
+        progress.best_validation_score, halt = score, None
+        progress.epochs_without_improvement = standing.waited
+    if standing.rate is not None:
+        optimizer.learning_rate = standing.rate
+    take_note(optimizer, progress, state, epochs, halt, {})
     network._keep_progress(progress)

@@ -23,6 +23,7 @@ from fastbp.kernels.arrays import (
     LOSS_PARAMETER,
     N_TOTALS,
     PATIENCE,
+    RATE,
     SQUARES,
     TOLERANCE,
     WAITED,
@@ -31,7 +32,7 @@ from fastbp.kernels.plan import Plan, address_of
 from fastbp.kernels.scores import N_NANS
 from fastbp.kernels.shuffle import generator_addresses
 from fastbp.kernels.update import LBFGS
-from fastbp.model_selection.fits import Standing
+from fastbp.model_selection.fits import Standing, Validation
 from fastbp.model_selection.members import Member
 from fastbp.network import Weights, aligned_rows, transpose_weights
 from fastbp.randomness import WORDS, borrowed_random_state, words_of
@@ -77,10 +78,14 @@ class Tables:
         self._make_rows()
         parts = [
             self._tabulate_training(training),
-            self._tabulate_prediction(prediction, lambda member: id(member.fold), self._judged),
+            self._tabulate_prediction(
+                prediction, self._judged_weights, lambda member: id(member.fold), self._judged
+            ),
         ]
         if members[0].form.n_held_out:
-            parts.append(self._tabulate_prediction(validation, _start_key, self._validated))
+            parts.append(
+                self._tabulate_prediction(validation, self.parameters, _start_key, self._validated)
+            )
         lengths = [len(columns) for columns, _ in parts]
         self.ends = np.cumsum([*lengths, 0][:3])
         self.columns = np.concatenate([columns for columns, _ in parts])
@@ -104,7 +109,7 @@ class Tables:
 
         Where they are not, is reported by who does the fit by itself.
         """
-        kept = [self.parameters, self._outputs]
+        kept = [self._judged_weights, self._outputs]
         if not self._by_lbfgs:  # which may have tried what has no loss
             kept.append(self.losses)
         are_finite = [np.isfinite(rows[ks]).all(axis=1) for rows in kept]
@@ -125,6 +130,11 @@ class Tables:
             rows[k, :size] if rule[name].size else None
             for name, rows in (("first", self.first), ("second", self.second))
         )
+        validation, waited = None, WAITED
+        if member.form.n_held_out:
+            held_out = self._held_out[_start_key(member)]
+            best, score = self._judged_weights[k, :size], float(watch[kernel.BEST_SCORE])
+            validation, waited = Validation(held_out, best, score), kernel.SCORE_WAITED
         return Standing(
             self.parameters[k, :size],
             first,
@@ -132,9 +142,11 @@ class Tables:
             self.orders[k, : member.form.n_samples],
             self.states[k, :WORDS],
             float(watch[BEST_LOSS]),
-            int(watch[WAITED]),
+            int(watch[waited]),
             bool(watch[HALTED] == 0),
             int(self._seeds[k]),
+            float(watch[kernel.STEPS + RATE]) if optimizer.after_halt else None,
+            validation,
         )
 
     def outputs(self, k: int) -> Array:
@@ -155,6 +167,7 @@ class Tables:
         if self._by_lbfgs:
             sizes = size, lbfgs.N_VECTORS * size, lbfgs.N_NUMBERS
         self.parameters, self.first, self.second = (aligned_rows(n, m, dtype) for m in sizes)
+        self._judged_weights = self.parameters
         self.orders = aligned_rows(n, n_samples, rows)
         self.states = aligned_rows(n, WORDS, np.uint32)
         self._generators = np.tile(generator_addresses(RandomState(0)), (n, 1))
@@ -180,18 +193,18 @@ class Tables:
         if members[0].form.n_held_out:
             self._hold_out(size)
             tolerance, patience = kernel.SCORE_TOLERANCE, kernel.SCORE_PATIENCE
-            self.watches[:, PATIENCE], self.watches[:, kernel.BEST_SCORE] = np.inf, -np.inf
+            self.watches[:, PATIENCE] = np.inf
         self.watches[:, tolerance] = [network.tol for network in networks]
         self.watches[:, patience] = [network.n_iter_no_change for network in networks]
         self._totals[:, LOSS_PARAMETER] = [network._engine_loss()[1] for network in networks]
 
     def _hold_out(self, size: int) -> None:
         """Make what there is beside where a score on samples that are held out decides."""
-        self._best = aligned_rows(len(self.members), size, self._shape.dtype)
+        self._judged_weights = aligned_rows(len(self.members), size, self._shape.dtype)
         self._held_out: dict[Hashable, Array] = {}
         self.jobs[:, kernel.HELD_OUT] = [member.form.n_held_out for member in self.members]
         self.jobs[:, kernel.PARAMETERS] = _rows_at(self.parameters)
-        self.jobs[:, kernel.BEST] = _rows_at(self._best)
+        self.jobs[:, kernel.BEST] = _rows_at(self._judged_weights)
         self.jobs[:, kernel.N_BYTES] = self._shape.flat.nbytes
 
     def _alike(self, key: Callable[[Member], Hashable]) -> list[tuple[Member, list[int]]]:
@@ -317,15 +330,21 @@ class Tables:
                 self.second[ks, lbfgs.SUM_SQUARES] = sum_squares(weights)
             for k in ks:
                 self._ask_for(self.members[k], self.second[k])
-        if member.form.n_held_out:
-            self._best[ks, : start.weights.size] = start.weights
-        self.watches[ks, BEST_LOSS], self.watches[ks, WAITED] = start.best_loss, start.waited
+        waited = WAITED
+        if start.validation:
+            self._held_out[_start_key(member)] = start.validation.held_out
+            self._judged_weights[ks, : start.weights.size] = start.validation.best
+            self.watches[ks, kernel.BEST_SCORE] = start.validation.score
+            waited = kernel.SCORE_WAITED
+        self.watches[ks, BEST_LOSS], self.watches[ks, waited] = start.best_loss, start.waited
         self.watches[ks, HALTED] = not start.goes_on
+        if start.rate is not None:
+            self.watches[ks, kernel.STEPS + RATE] = start.rate
 
     def _draw(self, member: Member) -> Standing:
         """Return where a training begins."""
         network, units = member.candidate.network, self._shape.units
-        order, dropout_seed = None, 0
+        order, dropout_seed, validation = None, 0, None
         with borrowed_random_state(member.seed) as random_state:
             weights = network._draw(units, member.candidate.names, random_state, self._shape.dtype)
             if member.candidate.dropout:
@@ -334,9 +353,11 @@ class Tables:
                 fold = member.fold
                 fold.tell(network)
                 order, held_out = network._split(fold.samples, fold.order(), random_state)
-                self._held_out[_start_key(member)] = held_out
+                validation = Validation(held_out, weights.flat, -np.inf)
             words = np.array(words_of(random_state))
-        return Standing(weights.flat, None, None, order, words, np.inf, 0, True, dropout_seed)
+        return Standing(
+            weights.flat, None, None, order, words, np.inf, 0, True, dropout_seed, None, validation
+        )
 
     def _judged(self, member: Member) -> tuple[Samples, Array]:
         """Return what a network is judged by, with labels if they are compared, and which rows."""
@@ -354,10 +375,11 @@ class Tables:
     def _tabulate_prediction(
         self,
         plan: Plan,
+        weights: Array,
         key: Callable[[Member], Hashable],
         data_of: Callable[[Member], tuple[Samples, Array]],
     ) -> tuple[Array, Array]:
-        """Return columns and values of a plan for prediction.
+        """Return columns and values of a plan for prediction, by a row of weights for each network.
 
         Those that are alike by the key are of the same rows.
         """
@@ -373,7 +395,7 @@ class Tables:
             table[ks, out + 1] = len(rows)
             self._alive.append(arrays)
         for place, matrix in (
-            (plan.place("network", "parameters"), self.parameters),
+            (plan.place("network", "parameters"), weights),
             (watch, self.counts),
             (out, self._outputs),
         ):

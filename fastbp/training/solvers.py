@@ -139,21 +139,21 @@ class Optimizer:
     def steps_ahead(
         self, n_epochs: int, steps_per_epoch: int, samples_per_epoch: int
     ) -> dict[str, Any]:
-        """Return what the kernels need for the steps of so many epochs, of `Solver`.
+        """Return what the kernels need for the steps of the next so many epochs, of `Solver`.
 
-        No halt must change the learning rate on the way, nor must there have been epochs before.
+        No halt must change the learning rate on the way.
         """
         if self.keeps_its_rate:
             return self.next_steps(n_epochs * steps_per_epoch)
-        epochs = []
-        for epoch in range(n_epochs):
-            self.end_epoch(epoch * samples_per_epoch)
+        steps_from, epochs = self.steps_taken, []
+        for _ in range(n_epochs):
+            self.end_epoch(self.steps_taken // steps_per_epoch * samples_per_epoch)
             epochs.append(self._make_steps(steps_per_epoch))
             self.steps_taken += steps_per_epoch
         return {
             "settings": self._make_settings(),
             "steps": np.concatenate(epochs),
-            "steps_from": 0,
+            "steps_from": steps_from,
         }
 
     @property
