@@ -162,18 +162,20 @@ def _choose_dot_rows(left):
 @part
 def choose_width(vector, left, rows):
     """Width of the next tile of so many rows, where so many columns are left."""
-    has_halves = (rows == ROW_CHOICES[0] or rows == 1) and len(HALVES) > 0
+    has_more = rows == ROW_CHOICES[0] or rows == 1
     if left <= vector:
         width = vector
         while width // 2 >= left and width * SMALLEST_PART > vector:
             width //= 2
-    elif has_halves and 2 * left <= 3 * vector:
+    elif has_more and 3 in HALVES and 2 * left <= 3 * vector:
         width = 3 * vector // 2
-    elif has_halves and 4 * vector < 2 * left <= 5 * vector:
+    elif has_more and 5 in HALVES and 4 * vector < 2 * left <= 5 * vector:
         width = 5 * vector // 2
+    elif has_more and 6 in HALVES and 2 * vector < left <= 3 * vector:
+        width = 3 * vector
     elif rows == ROW_CHOICES[0]:
         # 1.5 vectors and less: one vector, then what is left in a narrower one.
-        width = 2 * vector if 2 * left > 3 * vector else vector
+        width = 2 * vector if 2 * left > 3 * vector or 6 in HALVES else vector
     else:
         width = MOST_VECTORS[ROW_CHOICES[1] + 1 - rows] * vector
         while width >= left + vector:

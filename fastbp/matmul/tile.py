@@ -23,7 +23,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastbp.kernels.processor import FEATURES, HAS_AVX512, IS_X86
+from fastbp.kernels.processor import FEATURES, HAS_AVX512, IS_INTEL_512, IS_X86
 
 VECTOR_BYTES = 64 if HAS_AVX512 else 32 if "avx" in FEATURES else 16
 _HAS_FMA = "fma" in FEATURES or not IS_X86
@@ -34,7 +34,8 @@ TILE_ROWS = 6 if _FEW_REGISTERS else 8
 ROW_CHOICES = (TILE_ROWS, 4, 3, 2, 1)
 MOST_VECTORS = (2, 2, 2, 4, 8) if _FEW_REGISTERS else (2, 4, 4, 8, 8)  # in a row of such a tile
 # Other widths, in half vectors, for what is left over by the first and the last of these.
-HALVES = () if _FEW_REGISTERS else (3, 5)
+# Intel's multiply whole vectors by two units, and halves beside them by one of the two.
+HALVES = () if _FEW_REGISTERS else (6,) if IS_INTEL_512 else (3, 5)
 DOT_SHAPES = ((TILE_ROWS, 1), (4, 1), (1, 1), (4, 2), (1, 2))  # of the other kind
 
 # What a tile does to its block of C before it is stored; `factor` is one more matrix.
