@@ -27,6 +27,7 @@ from fastbp.matmul.sums import sum_strip
 from fastbp.matmul.tile import (
     HALVES,
     MASK,
+    MOST_COLUMNS,
     MOST_VECTORS,
     RELU,
     ROW_CHOICES,
@@ -105,11 +106,11 @@ def multiply(
     of the modes of `Sums`.
     """
     if b_column != 1:
-        for j in range(0, n, 2):
-            columns = min(2, n - j)
+        for j in range(0, n, MOST_COLUMNS):
+            columns = min(MOST_COLUMNS, n - j)
             i = 0
             while i < m:
-                rows = _choose_dot_rows(min(m - i, ROW_CHOICES[0] // columns))
+                rows = _choose_dot_rows(m - i, columns)
                 multiply_dot_tile(
                     rows, columns, shifted(a, i * a_row), a_row, shifted(b, j * b_column), b_column,
                     shifted(start, i * start_row + j), start_row, shifted(c, i * c_row + j), c_row,
@@ -153,10 +154,11 @@ def _choose_rows(left):
 
 
 @part
-def _choose_dot_rows(left):
-    """The same of a tile of DOT_SHAPES."""
-    rows = _choose_rows(left)
-    return rows if rows >= ROW_CHOICES[1] else 1
+def _choose_dot_rows(left, columns):
+    """The same of a tile of DOT_SHAPES with so many columns."""
+    if columns == 1 and left >= ROW_CHOICES[0]:
+        return ROW_CHOICES[0]
+    return ROW_CHOICES[1] if left >= ROW_CHOICES[1] else 1
 
 
 @part

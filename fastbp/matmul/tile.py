@@ -36,7 +36,11 @@ MOST_VECTORS = (2, 2, 2, 4, 8) if _FEW_REGISTERS else (2, 4, 4, 8, 8)  # in a ro
 # Other widths, in half vectors, for what is left over by the first and the last of these.
 # Intel's multiply whole vectors by two units, and halves beside them by one of the two.
 HALVES = () if _FEW_REGISTERS else (6,) if IS_INTEL_512 else (3, 5)
-DOT_SHAPES = ((TILE_ROWS, 1), (4, 1), (1, 1), (4, 2), (1, 2))  # of the other kind
+MOST_COLUMNS = 2 if _FEW_REGISTERS else 4  # of a tile of the other kind
+DOT_SHAPES = (
+    (TILE_ROWS, 1),
+    *((rows, columns) for rows in (4, 1) for columns in range(1, MOST_COLUMNS + 1)),
+)
 
 # What a tile does to its block of C before it is stored; `factor` is one more matrix.
 STORE = 0  # C
@@ -441,7 +445,6 @@ def _emit_dot_tile(builder: Any, element: Any, rows: int, columns: int, operands
     length = VECTOR_BYTES // _itemsize(element)
     vector = ir.VectorType(scalar_type(element), length)
     load = partial(load_at, builder, vector, element)
-    load_one = partial(load_at, builder, scalar_type(element), element)
     zero = zero_of(vector)
     places = [(r, j) for r in range(rows) for j in range(columns)]
     a_rows = [builder.gep(a, [builder.mul(a_row, _i64(r))]) for r in range(rows)]
@@ -478,42 +481,61 @@ def _emit_dot_tile(builder: Any, element: Any, rows: int, columns: int, operands
     )
     builder.branch(end)
     builder.position_at_end(end)
-    results = []
-    for (r, j), without, with_rest in zip(places, sums, updated, strict=True):
-        phi = builder.phi(vector)
-        phi.add_incoming(without, before)
-        phi.add_incoming(with_rest, rest)
-        results.append((r, j, phi))
+    totals = join(builder, [(sums, before), (updated, rest)])
+    # Side by side they have the places of a vector, or half or a quarter of one, for each row.
+    places_of_row = 1 << (columns - 1).bit_length()
+    by_rows = [totals[i : i + columns] for i in range(0, len(totals), columns)]
+    added = _add_up(
+        builder, [row[min(j, columns - 1)] for row in by_rows for j in range(places_of_row)]
+    )
+    finished = []
+    for r in range(rows):
+        number, lane = divmod(r * places_of_row, length)
+        total = _elements(builder, added[number], lane, columns)
+        first = load_at(builder, total.type, element, start, builder.mul(start_row, _i64(r)))
+        finished.append((builder.fadd(first, total), builder.mul(c_row, _i64(r)), None))
+    finish(builder, element, epilogue, finished, c)
 
-    def offset(stride: Any, r: int, j: int) -> Any:
-        return builder.add(builder.mul(stride, _i64(r)), _i64(j))
 
-    totals = [
-        (
-            builder.fadd(load_one(start, offset(start_row, r, j)), _add_up(builder, total)),
-            offset(c_row, r, j),
-            None,
+def _elements(builder: Any, vector: Any, first: int, count: int) -> Any:
+    """Emit some elements of a vector, as a vector; of one, as a scalar."""
+    if count == 1:
+        return builder.extract_element(vector, ir.IntType(32)(first))
+    lanes = ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(first, first + count)))
+    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), lanes)
+
+
+def _add_up(builder: Any, vectors: list[Any]) -> list[Any]:
+    """Emit vectors whose elements are, one after the other, the sums of the elements of some.
+
+    Two vectors become one, of sums of neighbours in both, and so on: within 128 bits, then from
+    these to these, where a shuffle is one instruction. The order in which the elements of one are
+    added up is the same for any number of vectors.
+    """
+    count = vectors[0].type.count
+    within = 2 if isinstance(vectors[0].type.element, ir.DoubleType) else 4
+    for size, stride in ((within, 1), (count // within, within)):
+        for _ in range(size.bit_length() - 1):
+            pairs = [vectors[i : i + 2] for i in range(0, len(vectors), 2)]
+            vectors = [_add_neighbours(builder, pair[0], pair[-1], size, stride) for pair in pairs]
+    return vectors
+
+
+def _add_neighbours(builder: Any, a: Any, b: Any, size: int, stride: int) -> Any:
+    """Emit sums of neighbours, `stride` elements apart; of each `size` of them a's come first."""
+    count, half = a.type.count, size // 2
+
+    def choose(odd: int) -> Any:
+        order = []
+        for lane in range(count):
+            item = lane // stride % size
+            source = lane + (2 * (item % half) + odd - item) * stride
+            order.append(source + (count if item >= half else 0))
+        return builder.shuffle_vector(
+            a, b, ir.Constant(ir.VectorType(ir.IntType(32), count), order)
         )
-        for r, j, total in results
-    ]
-    finish(builder, element, epilogue, totals, c)
 
-
-def _add_up(builder: Any, vector: Any) -> Any:
-    """Sum of the elements: halves onto halves."""
-    count = vector.type.count
-    while count > 1:
-        count //= 2
-        low, high = (
-            builder.shuffle_vector(
-                vector,
-                ir.Constant(vector.type, ir.Undefined),
-                ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(at, at + count))),
-            )
-            for at in (0, count)
-        )
-        vector = builder.fadd(low, high)
-    return builder.extract_element(vector, ir.IntType(32)(0))
+    return builder.fadd(choose(0), choose(1))
 
 
 def zero_of(kind: Any) -> Any:
