@@ -18,6 +18,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.kernels.jit import DISABLED, c_function, part, shifted
+from fastbp.kernels.processor import IS_INTEL_512
 from fastbp.matmul.product import KEEP, SET, multiply_in_python, sum_columns
 from fastbp.matmul.sums import sum_strip_in_order
 from fastbp.matmul.tile import (
@@ -39,7 +40,9 @@ from fastbp.matmul.tile import (
     zero_of,
 )
 
-MOST_DENSITY = 0.85  # of the left side that is worth it, where the right has very many columns
+# How much of the left side may be not 0, where the right has very many columns, and what finding
+# and loading an element of it costs, in loads of a vector.
+MOST_DENSITY, FINDING = (0.8, 2.2) if IS_INTEL_512 else (0.85, 1.75)
 WORD = 64  # elements that are looked at together
 MOST_VECTORS = 8  # of a row of B at a time
 WORDS = WORD * 8 // VECTOR_BYTES  # vectors that hold as many words
@@ -106,8 +109,7 @@ def is_sparse_enough(density, k, n, itemsize):
     vector = VECTOR_BYTES // itemsize
     vectors = (n + vector - 1) // vector
     passes = (vectors + MOST_VECTORS - 1) // MOST_VECTORS
-    # In loads of a vector: those of B and of an element of A, and what finding it costs.
-    return density * (vectors + 1.75 * passes) < MOST_DENSITY * n / vector
+    return density * (vectors + FINDING * passes) < MOST_DENSITY * n / vector
 
 
 @cache
