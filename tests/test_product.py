@@ -21,7 +21,8 @@ from fastbp.matmul.product import (
     product,
     product_addresses,
 )
-from fastbp.matmul.tile import ROW_CHOICES, VECTOR_BYTES, padded, vector_length
+from fastbp.matmul.thin import MOST_TERMS
+from fastbp.matmul.tile import MOST_COLUMNS, ROW_CHOICES, VECTOR_BYTES, padded, vector_length
 
 DTYPES = ["float32", "float64"]
 
@@ -52,7 +53,10 @@ def draw(shape, columns, dtype, rng, scale=1.0):
     return memory
 
 
-def run(m, n, k, dtype, epilogue=STORE, path=TILES, transposed=False, by_columns=False, mode=KEEP):
+def run(
+    m, n, k, dtype, epilogue=STORE, path=TILES, transposed=False, by_columns=False, mode=KEEP,
+    start_row=0,
+):  # fmt: skip
     rng = np.random.default_rng(0)
     columns = padded(n, dtype)
     a = rng.normal(size=(k, m) if transposed else (m, k)).astype(dtype)
@@ -64,14 +68,16 @@ def run(m, n, k, dtype, epilogue=STORE, path=TILES, transposed=False, by_columns
     c = np.zeros((m, columns), dtype)
     addresses = np.array(product_addresses(dtype))
     right, b_strides = (in_vectors(b[:, :n].T), strides[::-1]) if by_columns else (b, (columns, 1))
+    if start_row != 0:  # the same one for each row
+        start, start_row = np.tile(start, (m, 1)), columns
     before = rng.normal(size=columns).astype(dtype)
     sums = before.copy()
     multiply(
-        addresses, path, a, strides, right, b_strides, c, start, 0, epilogue, factor, (m, n, k),
-        sums, mode,
+        addresses, path, a, strides, right, b_strides, c, start, start_row, epilogue, factor,
+        (m, n, k), sums, mode,
     )  # fmt: skip
     a = a.T if transposed else a[:, :k]
-    expected = a.astype(float) @ b[:, :n] + start[:, :n]
+    expected = a.astype(float) @ b[:, :n] + start[:1, :n]
     f = factor[:, :n]
     expected = {
         STORE: lambda: expected,
@@ -116,6 +122,19 @@ def test_every_tail(dtype, m):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("epilogue", [STORE, RELU, MASK, SCALE])
+@pytest.mark.parametrize("k", range(1, MOST_TERMS + 2))
+def test_few_terms(dtype, epilogue, k):
+    """By strips, where each row begins with the same one, and by tiles: the same bits."""
+    for n in edges(dtype):
+        for m in (1, 4, 19):
+            for transposed in (False, True):
+                by_strips = run(m, n, k, dtype, epilogue, transposed=transposed)
+                by_tiles = run(m, n, k, dtype, epilogue, transposed=transposed, start_row=1)
+                np.testing.assert_array_equal(by_strips, by_tiles)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("mode", [SET, ADD])
 @pytest.mark.parametrize("m", range(2 * ROW_CHOICES[0] + 2))
 def test_sums_of_columns_beside_the_product(dtype, mode, m):
@@ -143,7 +162,7 @@ def test_a_transposed_left_side(dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("m", range(1, 2 * ROW_CHOICES[0] + 2))
 def test_a_right_side_by_columns(dtype, m):
-    for n in range(1, 6):
+    for n in range(1, 2 * MOST_COLUMNS + 2):
         for k in edges(dtype):
             run(m, n, k, dtype, by_columns=True)
         run(m, n, 21, dtype, RELU, by_columns=True)

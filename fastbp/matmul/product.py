@@ -24,6 +24,8 @@ from fastbp.kernels.jit import (
 )
 from fastbp.matmul.sums import MOST_VECTORS as MOST_SUMMED
 from fastbp.matmul.sums import sum_strip
+from fastbp.matmul.thin import MOST_TERMS, multiply_strip
+from fastbp.matmul.thin import MOST_VECTORS as MOST_IN_STRIP
 from fastbp.matmul.tile import (
     HALVES,
     MASK,
@@ -37,7 +39,7 @@ from fastbp.matmul.tile import (
     length_of_vector,
     multiply_and_sum_tile,
     multiply_dot_tile,
-    multiply_tile,
+    multiply_tiles,
     padded,
     vector_length,
 )
@@ -117,6 +119,17 @@ def multiply(
                     k, epilogue,
                 )  # fmt: skip
                 i += rows
+    elif 0 < k <= MOST_TERMS and start_row == 0 and summing == KEEP:
+        j = 0
+        while j < n:
+            vector = length_of_vector(c)
+            vectors = min((n - j + vector - 1) // vector, MOST_IN_STRIP)
+            width = vectors * vector if vectors > 1 else choose_width(vector, n - j, 1)
+            multiply_strip(
+                k, width, a, a_row, a_column, shifted(b, j), b_row, shifted(start, j),
+                shifted(c, j), c_row, m, epilogue, shifted(factor, j), factor_row,
+            )  # fmt: skip
+            j += width
     else:
         if m < ROW_CHOICES[1]:
             sum_columns(b, b_row, k, n, sums, summing)
@@ -137,12 +150,12 @@ def multiply(
                         np.int64(summing == SET),
                     )  # fmt: skip
                     first += rows
-                for r in range(first, last, rows):
-                    multiply_tile(
-                        rows, width, shifted(a, r * a_row), a_row, a_column, shifted(b, j), b_row,
-                        shifted(start, r * start_row + j), start_row, shifted(c, r * c_row + j),
-                        c_row, k, epilogue, shifted(factor, r * factor_row + j), factor_row,
-                    )  # fmt: skip
+                multiply_tiles(
+                    (last - first) // rows, rows, width, shifted(a, first * a_row), a_row, a_column,
+                    shifted(b, j), b_row, shifted(start, first * start_row + j), start_row,
+                    shifted(c, first * c_row + j), c_row, k, epilogue,
+                    shifted(factor, first * factor_row + j), factor_row,
+                )  # fmt: skip
                 j += width
             i = last
 

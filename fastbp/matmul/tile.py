@@ -114,8 +114,9 @@ def shapes_of(element: Any, n_choices: int = len(ROW_CHOICES)) -> list[tuple[int
 
 
 @intrinsic
-def multiply_tile(
+def multiply_tiles(
     typing_context: Any,
+    count: Any,
     rows: Any,
     width: Any,
     a: Any,
@@ -132,8 +133,9 @@ def multiply_tile(
     factor: Any,
     factor_row: Any,
 ) -> Any:
-    """``C := epilogue(start + A @ B)`` for one tile of `rows` x `width`, summed over k.
+    """``C := epilogue(start + A @ B)`` for so many tiles of `rows` x `width`, summed over k.
 
+    One lies below the other, so that what is made ready for the first does for all.
     `a`, `b`, `start`, `c`, `factor` are pointers to the first elements; ``x_row`` and ``a_column``
     are strides in elements. `rows` is one of ROW_CHOICES, `width` of 128 bits, or of a power of two
     of vectors up to what MOST_VECTORS says of so many rows, or one of HALVES. The sum begins at 0,
@@ -141,15 +143,32 @@ def multiply_tile(
     """
     element = a.dtype
     i = types.int64
-    signature = types.void(i, i, a, i, i, a, i, a, i, a, i, i, i, a, i)
+    signature = types.void(i, i, i, a, i, i, a, i, a, i, a, i, i, i, a, i)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        rows, width, *operands = arguments
+        count, rows, width, *operands = arguments
         # One loop for each tile size, reached through a switch on rows and width.
         shapes = shapes_of(element)
+        a, a_row, a_column, b, b_row, start, start_row, c, c_row, k, code, factor, factor_row = (
+            operands
+        )
+        moved = a, start, c, factor
 
         def emit(n_rows: int, n_columns: int) -> None:
-            _emit_tile(builder, element, n_rows, n_columns, operands)
+            def emit_one(offsets: Any, sums: Any) -> Any:
+                a, start, c, factor = (
+                    builder.gep(pointer, [offset])
+                    for pointer, offset in zip(moved, offsets, strict=True)
+                )
+                tile = a, a_row, a_column, b, b_row, start, start_row, c, c_row, k
+                _emit_tile(builder, element, n_rows, n_columns, (*tile, code, factor, factor_row))
+                return sums
+
+            strides = [
+                builder.mul(stride, _i64(n_rows))
+                for stride in (a_row, start_row, c_row, factor_row)
+            ]
+            emit_sum(builder, count, [], strides, emit_one)
 
         emit_shapes(builder, rows, width, shapes, emit)
         return context.get_dummy_value()
