@@ -150,12 +150,13 @@ def multiply(
                         np.int64(summing == SET),
                     )  # fmt: skip
                     first += rows
-                multiply_tiles(
-                    (last - first) // rows, rows, width, shifted(a, first * a_row), a_row, a_column,
-                    shifted(b, j), b_row, shifted(start, first * start_row + j), start_row,
-                    shifted(c, first * c_row + j), c_row, k, epilogue,
-                    shifted(factor, first * factor_row + j), factor_row,
-                )  # fmt: skip
+                if first < last:
+                    multiply_tiles(
+                        (last - first) // rows, rows, width, shifted(a, first * a_row), a_row,
+                        a_column, shifted(b, j), b_row, shifted(start, first * start_row + j),
+                        start_row, shifted(c, first * c_row + j), c_row, k, epilogue,
+                        shifted(factor, first * factor_row + j), factor_row,
+                    )  # fmt: skip
                 j += width
             i = last
 
