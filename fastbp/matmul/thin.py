@@ -11,6 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fastbp.matmul.tile import MOST_VECTORS as OF_TILES
 from fastbp.matmul.tile import (
     broadcast,
     emit_shapes,
@@ -26,7 +27,7 @@ from fastbp.matmul.tile import (
 )
 
 MOST_TERMS = 4  # of a sum
-MOST_VECTORS = 4  # in a row of a strip
+MOST_VECTORS = OF_TILES[1]  # in a row of a strip, as of a tile of four rows
 
 _i64 = ir.IntType(64)
 

@@ -135,8 +135,9 @@ def multiply_tiles(
 ) -> Any:
     """``C := epilogue(start + A @ B)`` for so many tiles of `rows` x `width`, summed over k.
 
-    One lies below the other, so that what is made ready for the first does for all. There is at
-    least one, and only one of fewer rows than TILE_ROWS.
+    They lie one below the other, so that what is made ready for the first does for all. There is
+    one at least, and only one of fewer rows than TILE_ROWS.
+
     `a`, `b`, `start`, `c`, `factor` are pointers to the first elements; ``x_row`` and ``a_column``
     are strides in elements. `rows` is one of ROW_CHOICES, `width` of 128 bits, or of a power of two
     of vectors up to what MOST_VECTORS says of so many rows, or one of HALVES. The sum begins at 0,
