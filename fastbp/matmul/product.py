@@ -120,9 +120,8 @@ def multiply(
                 )  # fmt: skip
                 i += rows
     elif 0 < k <= MOST_TERMS and start_row == 0 and summing == KEEP:
-        j = 0
+        vector, j = length_of_vector(c), 0
         while j < n:
-            vector = length_of_vector(c)
             vectors = min((n - j + vector - 1) // vector, MOST_IN_STRIP)
             width = vectors * vector if vectors > 1 else choose_width(vector, n - j, 1)
             multiply_strip(
@@ -190,7 +189,7 @@ def choose_width(vector, left, rows):
     elif has_more and 6 in HALVES and 2 * vector < left <= 3 * vector:
         width = 3 * vector
     elif rows == ROW_CHOICES[0]:
-        # 1.5 vectors and less: one vector, then what is left in a narrower one.
+        # 1.5 vectors and less: one vector, then what is left in a narrower one, if that is sooner.
         width = 2 * vector if 2 * left > 3 * vector or 6 in HALVES else vector
     else:
         width = MOST_VECTORS[ROW_CHOICES[1] + 1 - rows] * vector

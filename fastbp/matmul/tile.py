@@ -33,8 +33,8 @@ KILOBYTE = 1024
 TILE_ROWS = 6 if _FEW_REGISTERS else 8
 ROW_CHOICES = (TILE_ROWS, 4, 3, 2, 1)
 MOST_VECTORS = (2, 2, 2, 4, 8) if _FEW_REGISTERS else (2, 4, 4, 8, 8)  # in a row of such a tile
-# Other widths, in half vectors, for what is left over by the first and the last of these.
-# Intel's multiply whole vectors by two units, and halves beside them by one of the two.
+# Other widths, in half vectors, for what is left over by the first and the last of these. Intel's
+# multiply whole vectors by two units, and halves beside them by one of the two: no halves there.
 HALVES = () if _FEW_REGISTERS else (6,) if IS_INTEL_512 else (3, 5)
 MOST_COLUMNS = 2 if _FEW_REGISTERS else 4  # of a tile of the other kind
 DOT_SHAPES = (
