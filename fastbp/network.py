@@ -131,6 +131,21 @@ class Weights:
             view[...] = values
         return weights
 
+    def astype(self, dtype: DTypeLike) -> "Weights":
+        """Return a copy in another dtype, and so another layout; these if it is theirs."""
+        if self.dtype == dtype:
+            return self
+        return Weights.of(self.coefs, self.intercepts, dtype)
+
+    def places_in(self, other: "Weights") -> Array:
+        """Return where in another's vector lies what each element stands for; -1 of padding."""
+        places = np.full(self.flat.size, -1)
+        mine, theirs = self.split(places), other.split(np.arange(other.flat.size))
+        for views, numbers in zip(mine, theirs, strict=True):
+            for view, values in zip(views, numbers, strict=True):
+                view[...] = values
+        return places
+
     def zeros(self) -> Array:
         """Return a vector of zeros of the layout of the parameters."""
         return aligned_zeros(self._size, self.dtype)

@@ -1,7 +1,7 @@
 """What is learnt from or predicted, as the kernels take it."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -65,6 +65,12 @@ class Samples:
     def total_weight(self, rows: Array) -> float:
         """Return the sum of the weights of some rows, their number where there are none."""
         return float(len(rows) if self.sample_weight is None else self.sample_weight[rows].sum())
+
+    def for_dtype(self, dtype: np.dtype[Any]) -> "Samples":
+        """Return these with targets of the dtype that is trained in."""
+        if self.targets is None or self.targets.dtype == dtype:
+            return self
+        return replace(self, targets=self.targets.astype(dtype))
 
     def stored(self) -> dict[str, Any]:
         """Return X, dense or CSR, as fields of `Data`."""

@@ -71,6 +71,7 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
             plan_function(function, exact.plan.type, n_integers)
         for function, n_integers in epoch.OF_LBFGS:
             plan_function(function, exact.plan.type, n_integers)
+        family.addresses_of((exact.plan, prediction.plan, prediction.plan), compiled, rounds=True)
     family.do_jobs()
     with Baton(2).passed_on():
         pass

@@ -193,25 +193,30 @@ LBFGS = {
     "limits": {"max_fun": [4, 9, 100], "tol": [1e-4, 0.1, 2.0], "batch_size": [7]},
     "activations": {"activation": ["tanh", "relu", "gelu"], "random_state": [0, 1]},
     "many steps": {"max_iter": [500], "tol": [0], "alpha": [0.01, 0.1]},
+    "kinds": {"dtype": ["float32", "float64"], "hidden_layer_sizes": [8, (20, 17), ()]},
 }
 
 
 @pytest.mark.parametrize("n_classes", [2, 3])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("grid", LBFGS)
-def test_lbfgs(grid, n_classes, in_families):
+def test_lbfgs(grid, dtype, n_classes, in_families):
     X, y = small_iris()
+    X = X.astype(dtype)
     network = clone(CLASSIFIER).set_params(solver="lbfgs")
     search = OURS.GridSearchCV(network, LBFGS[grid], cv=3, return_train_score=True, refit=False)
     together = assert_the_same_one_by_one(search, X, y % n_classes)
     assert in_families == [3 * len(together.cv_results_["params"])]
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "poisson"])
-def test_lbfgs_of_regressors(loss, in_families):
+def test_lbfgs_of_regressors(loss, dtype, in_families):
     """Several targets, weights, samples for more than a chunk, and line searches in vain."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(1200, 3))
     y = np.exp(X @ rng.normal(size=(3, 2)) / 2)
+    X = X.astype(dtype)
     network = BPRegressor(
         hidden_layer_sizes=(5,), solver="lbfgs", loss=loss, max_iter=60, tol=0, random_state=0
     )
@@ -274,7 +279,6 @@ def test_mini_batches_of_several_chunks(batch_size, in_families, monkeypatch):
     "parameters",
     [
         {"solver": "lbfgs", "early_stopping": True},
-        {"solver": "lbfgs", "dtype": "float32"},
         {"early_stopping": True, "scoring": "f1_macro"},
         {"early_stopping": True, "scoring": "loss"},
         {"learning_rate": "plateau"},
@@ -705,7 +709,7 @@ def lbfgs_halving(module=OURS, prefix="", **parameters):
     [
         ("", {}, [48, 16, 6]),
         ("net__", {}, [48, 16, 6]),
-        ("", {"dtype": "float32"}, []),
+        ("", {"dtype": "float32"}, [48, 16, 6]),
         ("", {"hidden_layer_sizes": (7, 6), "activation": "tanh"}, [48, 16, 6]),
     ],
 )
@@ -729,13 +733,14 @@ def test_halving_of_lbfgs(prefix, parameters, sizes, n_jobs, in_families):
             assert_same(clone(search).fit(X, y).cv_results_, ours.cv_results_)
 
 
-def test_what_lbfgs_leaves_goes_to_another_process(in_families, monkeypatch):
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_lbfgs_leaves_goes_to_another_process(dtype, in_families, monkeypatch):
     X, y = small_iris()
-    here = lbfgs_halving().fit(X, y).cv_results_
+    here = lbfgs_halving(dtype=dtype).fit(X, y).cv_results_
     send_to(backend.evaluate_batch, monkeypatch)
     for find in (families.find_families, find_none):
         monkeypatch.setattr(backend, "find_families", find)
-        assert_same(lbfgs_halving().fit(X, y).cv_results_, here)
+        assert_same(lbfgs_halving(dtype=dtype).fit(X, y).cv_results_, here)
     assert in_families == 2 * [48, 16, 6]
 
 

@@ -36,6 +36,18 @@ def test_packing_and_back(units, dtype):
     assert not np.shares_memory(copy.flat, weights.flat)
 
 
+@given(units=UNITS, dtype=DTYPES, other=DTYPES)
+def test_another_dtype(units, dtype, other):
+    weights = drawn(units, dtype)
+    there = weights.astype(other)
+    assert (there is weights) == (dtype == other)
+    elements = weights.without_padding(weights.flat).astype(other)
+    np.testing.assert_array_equal(there.without_padding(there.flat), elements)
+    places = there.places_in(weights)
+    taken = np.where(places < 0, 0, weights.flat[places])
+    np.testing.assert_array_equal(taken.astype(other), there.flat)
+
+
 @given(units=UNITS, dtype=DTYPES)
 def test_pickle(units, dtype):
     weights = drawn(units, dtype)

@@ -35,7 +35,8 @@ for solver in ("sgd", "lbfgs"):
         fastbp.BPClassifier((4,), solver=solver, max_iter=3, early_stopping=True).fit(X, y)
     model = fastbp.BPRegressor(hidden_layer_sizes=(4,), solver=solver, early_stopping=True)
     model.fit(X, X[:, :2]).fit(scipy.sparse.csr_matrix(X), X[:, :2])
-search = GridSearchCV(fastbp.BPClassifier((4,), max_iter=1), {"alpha": [0, 1]}, n_jobs=2)
+grid = {"alpha": [0, 1], "solver": ["adam", "lbfgs"]}
+search = GridSearchCV(fastbp.BPClassifier((4,), max_iter=1), grid, n_jobs=2)
 search.fit(X, X[:, 0] > 0)
 fastbp.BPRegressor("poisson", (4,), max_iter=1).fit(X, X[:, 0] ** 2)
 assert (len(jit._c_functions), len(run_team.overloads)) == before

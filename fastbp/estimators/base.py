@@ -353,16 +353,11 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         for name in ("_history", "_optimizer"):  # of another solver, before a warm start
             self.__dict__.pop(name, None)
         # The line search needs float64, whatever the model is kept in.
-        exact = weights
-        if weights.dtype != np.float64:
-            exact = Weights.of(weights.coefs, weights.intercepts, np.float64)
-            if samples.targets is not None:
-                targets = samples.targets.astype(np.float64)
-                samples = Samples(samples.X, targets, None, samples.sample_weight)
+        exact, samples = weights.astype(np.float64), samples.for_dtype(np.dtype(np.float64))
         engine = self._make_engine(exact, names, samples, state.n_samples, by_lbfgs=True)
 
         def publish() -> dict[str, Any]:
-            weights.flat[...] = weights.with_padding(exact.without_padding(exact.flat))
+            weights.flat[...] = exact.astype(weights.dtype).flat
             self.n_iter_, self.loss_ = state.n_iter, state.loss
             return {}
 

@@ -30,12 +30,15 @@ __all__ = [
     "IS_DONE",
     "LEAST_RATE",
     "MIRROR",
+    "MODEL",
+    "MODEL_SIZE",
     "NEXT",
     "N_BYTES",
     "N_COUNTS",
     "N_OF_JOB",
     "N_SHARED",
     "PARAMETERS",
+    "PLACES",
     "RATE_DIVISOR",
     "RATE_FACTOR",
     "REPEATS",
@@ -64,7 +67,10 @@ N_BYTES = 9  # of the weights
 IS_DONE = 10  # 1 once it is
 REPEATS = 11  # 1 where its chunks come again and again, until there is a halt
 BATCH_CHUNKS = 12  # ... and of a mini-batch: so many chunks are a step
-N_OF_JOB = 13
+MODEL = 13  # the address of its weights as they are rounded to float32 in the end
+MODEL_SIZE = 14  # ... how many they are with padding; 0 where they are not rounded
+PLACES = 15  # ... and the address of where each lies among those that are trained
+N_OF_JOB = 16
 
 # The entries of a network's `watches` after those of `Run.watch`: where it is validated, training
 # halts when the score has not reached the best one so far and the tolerance for more epochs.
@@ -89,8 +95,8 @@ NEXT = 0  # how many jobs have been taken
 STOP = 8  # 1 where no more are to be done
 N_SHARED = 16
 
-_BEGIN, _TRAIN, _PREDICT, _COUNT, _VALIDATE, _SCORE = range(6)
-_N_FUNCTIONS = 6
+_BEGIN, _TRAIN, _PREDICT, _COUNT, _VALIDATE, _SCORE, _ROUND = range(7)
+_N_FUNCTIONS = 7
 
 
 def _do_jobs(
@@ -152,6 +158,9 @@ def _do_jobs(
                     watch[HALTED] = watch[WAITED] = watch[SCORE_WAITED] = 0
                     first = np.int64(watch[ENDED]) * per_epoch
         if load(shared, STOP) == 0:
+            if job[MODEL_SIZE] > 0:
+                rounded = job[PARAMETERS], job[MODEL], job[PLACES], job[MODEL_SIZE]
+                call(functions[_ROUND], rounded)
             call(functions[_PREDICT], (address(prediction, 0), 0, 1, 0))
             call(functions[_COUNT], (address(prediction, 0), job[TEST_ROWS]))
             add(job, IS_DONE, 1)
@@ -164,6 +173,13 @@ def _begin(plan, mirror, totals):
     transposed, own = b.network.transposed, b.workspace.totals
     copy_bytes(mirror, address(transposed, 0), transposed.size * transposed.itemsize)
     copy_bytes(totals, address(own, 0), N_TOTALS * own.itemsize)
+
+
+def _round(parameters, model, places, size):
+    """Write weights of float64 as a model of float32 has them, from their places; -1 is padding."""
+    for i in range(size):
+        if places[i] >= 0:
+            model[i] = parameters[places[i]]
 
 
 def _count(plan, test_rows):
@@ -182,7 +198,10 @@ def _count(plan, test_rows):
 
 
 def addresses_of(
-    plans: Sequence[Plan], compiled: Sequence[int], score: Callable[..., None] = score_classes
+    plans: Sequence[Plan],
+    compiled: Sequence[int],
+    score: Callable[..., None] = score_classes,
+    rounds: bool = False,
 ) -> Any:
     """Return the addresses of all that `do_jobs` calls.
 
@@ -194,14 +213,25 @@ def addresses_of(
         The addresses of what does these.
     score : callable, default=score_classes
         Of `fastbp.kernels.scores.FUNCTIONS`: what validates.
+    rounds : bool, default=False
+        Whether weights are rounded once they are trained.
     """
     training, prediction, validation = plans
     addresses = np.zeros(_N_FUNCTIONS, np.int64)
     addresses[_BEGIN] = plan_function(_begin, training.type, 2)
     addresses[_COUNT] = plan_function(_count, prediction.type, 1)
     addresses[_SCORE] = plan_function(score, validation.type, 0)
+    if rounds:
+        addresses[_ROUND] = _round_address()
     addresses[[_TRAIN, _PREDICT, _VALIDATE]] = compiled
     return addresses
+
+
+@cache
+def _round_address() -> int:
+    i64 = types.int64
+    arrays = map(types.CPointer, (types.float64, types.float32, i64))
+    return c_function(_round, *arrays, i64)
 
 
 @cache

@@ -98,13 +98,13 @@ class Family:
         engine = network._make_engine(
             form.shape,
             form.names,
-            samples,
+            samples.for_dtype(form.shape.dtype),
             form.batch_size,
             keep_gradient=network.clip_norm is not None,
             dropout=candidate.dropout,
             by_lbfgs=candidate.by_lbfgs,
         )
-        predictor, judged = Predictor(form.shape), form.judged
+        predictor, judged = Predictor(form.model), form.judged
         prediction = predictor.prepare(form.names, judged.X, 1, judged.numbers)
         validation = prediction
         if self._most_held_out > 0:
@@ -130,7 +130,7 @@ class Family:
             saved = [plan.integers.copy() for plan in plans]
             compiled = engine.address, *(prediction.address for prediction in predictions)
             score = score_function(self._most.candidate.network)
-            addresses = kernel.addresses_of(plans, compiled, score)
+            addresses = kernel.addresses_of(plans, compiled, score, self._most.form.rounds)
             for prediction in predictions:
                 prediction.plan.workspace.team[:] = 0
             span = [perf_counter(), np.inf]

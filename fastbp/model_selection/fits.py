@@ -100,7 +100,8 @@ class Kept:
         network: Any = self.network
         state, weights = self.state, network._weights.flat
         if state.memory is not None:
-            return Standing.of_lbfgs(weights, state.memory.vectors, state.memory.numbers)
+            memory = state.memory
+            return Standing.of_lbfgs(memory.weights.flat, memory.vectors, memory.numbers)
         validation = None
         if state.held_out is not None and state.best is not None:
             validation = Validation(state.held_out, state.best, network.best_validation_score_)

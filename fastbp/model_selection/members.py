@@ -83,10 +83,16 @@ class Form:
     n_samples: int  # to learn from
     n_held_out: int  # to validate with, beside them; 0 where the loss decides on the halt
     batch_size: int
-    shape: Weights  # of these units and this dtype
+    shape: Weights  # of these units and of the dtype that is trained in
+    model: Weights  # ... and of that of the model: another where L-BFGS trains float32
     names: tuple[str, ...]  # of the activations
     judged: Rows  # that they are judged by, those of test first
     kind: tuple[Any, ...]  # what is alike in a family: the shape, and how the data are taken
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the model is of another dtype than what is trained."""
+        return self.model.dtype != self.shape.dtype
 
 
 @dataclass(eq=False)
@@ -155,7 +161,7 @@ class Member:
         n_vectors = 4 if self.form.n_held_out else 3
         if self.candidate.by_lbfgs:
             n_vectors = 1 + N_VECTORS
-        kept = n_vectors * shape.flat.nbytes + self.n_outputs_kept * shape.dtype.itemsize
+        kept = n_vectors * shape.flat.nbytes + self.n_outputs_kept * self.form.model.dtype.itemsize
         return kept + 8 * self.form.n_samples + 16 * self.n_epochs + 4096
 
     def labels(self) -> Array:
@@ -275,15 +281,17 @@ class _Recruiter:
             return None
         numbers = number_rows(n_judged) if judged.numbers is None else judged.numbers
         judged = Rows(judged.X, as_rows(numbers, n_judged))
-        units, dtype = (*candidate.hidden, network.n_outputs_), network._choose_dtype(X, True)
-        shape = self._make_shape((X.shape[1], *units), dtype)
-        if any(shape.large) or (candidate.by_lbfgs and dtype != np.float64):
+        units = X.shape[1], *candidate.hidden, network.n_outputs_
+        model = shape = self._make_shape(units, network._choose_dtype(X, True))
+        if candidate.by_lbfgs:
+            shape = self._make_shape(units, np.dtype(np.float64))
+        if any(shape.large + model.large):
             return None
         names = *candidate.names, network._choose_out_activation()
         data = batch_size, *fold.samples.kind(), fold.samples.labels is None, n_held_out > 0
         of_judged = *Samples(judged.X).kind(), candidate.is_counted
-        kind = shape.units, shape.dtype, names, data, of_judged, candidate.of_plan
-        return Form(n_samples, n_held_out, batch_size, shape, names, judged, kind)
+        kind = units, shape.dtype, model.dtype, names, data, of_judged, candidate.of_plan
+        return Form(n_samples, n_held_out, batch_size, shape, model, names, judged, kind)
 
     def _split(self, network: BaseBP, fold: Fold) -> tuple[int, int]:
         """Return how many samples are to be trained on, and to be validated with.

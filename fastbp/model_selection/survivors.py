@@ -82,21 +82,23 @@ def _make(tables: Tables, k: int, seconds: float) -> tuple[BaseBP, State]:
     else:
         network = find_network(set_parameters(member.fit.estimator, member.fit.parameters))
         member.fold.tell(network)
-        network._start_afresh(Weights(member.form.shape.units, member.form.shape.dtype))
+        network._start_afresh(Weights(member.form.model.units, member.form.model.dtype))
         state = State(member.fold.order(), make_random_state(0))
     state.seconds += seconds
     if member.candidate.by_lbfgs:
-        _take_up_memory(network, state, tables.standing(k))
+        _take_up_memory(network, state, member.form.shape, tables.standing(k))
     else:
         _take_up_epochs(network, state, tables, k, seconds)
     network.n_iter_ = state.n_iter
     return network, state
 
 
-def _take_up_memory(network: Any, state: State, standing: Any) -> None:
+def _take_up_memory(network: Any, state: State, shape: Weights, standing: Any) -> None:
     """Let a network and its state be where L-BFGS stands."""
-    network._weights.flat[...] = standing.weights
-    memory = state.memory = LimitedMemory(network._weights)
+    weights = Weights(shape.units, shape.dtype)
+    weights.flat[...] = standing.weights
+    network._weights.flat[...] = weights.astype(network._weights.dtype).flat
+    memory = state.memory = LimitedMemory(weights)
     memory.vectors[...], memory.numbers[...] = standing.first, standing.second
     state.n_iter, state.loss = memory.n_iter, memory.loss
     network.loss_ = memory.loss

@@ -72,6 +72,7 @@ class Tables:
         self, members: list[Member], training: Plan, prediction: Plan, validation: Plan
     ) -> None:
         self.members, self._shape = members, members[0].form.shape
+        self._model = members[0].form.model
         self._by_lbfgs = members[0].candidate.by_lbfgs
         self._scratch = Weights(self._shape.units, self._shape.dtype)
         self._alive: list[Any] = []  # what the integers point to
@@ -177,7 +178,8 @@ class Tables:
         self.losses, self.norms = (aligned_rows(n, n_epochs, np.float64) for _ in range(2))
         self.watches = aligned_rows(n, kernel.WATCH_ROW, np.float64)
         self.counts = np.zeros((n, kernel.N_COUNTS))
-        self._outputs = aligned_rows(n, max(member.n_outputs_kept for member in members), dtype)
+        n_outputs = max(member.n_outputs_kept for member in members)
+        self._outputs = aligned_rows(n, n_outputs, self._model.dtype)
         self._totals = np.zeros((n, N_TOTALS))
         self.jobs = np.zeros((n, kernel.N_OF_JOB), np.int64)
         self.jobs[:, kernel.TOTALS] = _rows_at(self._totals)
@@ -194,6 +196,8 @@ class Tables:
             self._hold_out(size)
             tolerance, patience = kernel.SCORE_TOLERANCE, kernel.SCORE_PATIENCE
             self.watches[:, PATIENCE] = np.inf
+        elif members[0].form.rounds:
+            self._round()
         self.watches[:, tolerance] = [network.tol for network in networks]
         self.watches[:, patience] = [network.n_iter_no_change for network in networks]
         self._totals[:, LOSS_PARAMETER] = [network._engine_loss()[1] for network in networks]
@@ -206,6 +210,17 @@ class Tables:
         self.jobs[:, kernel.PARAMETERS] = _rows_at(self.parameters)
         self.jobs[:, kernel.BEST] = _rows_at(self._judged_weights)
         self.jobs[:, kernel.N_BYTES] = self._shape.flat.nbytes
+
+    def _round(self) -> None:
+        """Make what there is beside where a model is of another dtype than what is trained."""
+        n, size = len(self.members), self._model.flat.size
+        self._judged_weights = aligned_rows(n, size, self._model.dtype)
+        places = self._model.places_in(self._shape)
+        self._alive.append(places)
+        self.jobs[:, kernel.PARAMETERS] = _rows_at(self.parameters)
+        self.jobs[:, kernel.MODEL] = _rows_at(self._judged_weights)
+        self.jobs[:, kernel.MODEL_SIZE] = size
+        self.jobs[:, kernel.PLACES] = address_of(places)
 
     def _alike(self, key: Callable[[Member], Hashable]) -> list[tuple[Member, list[int]]]:
         """Return a member of each kind by some key, and the rows of all of the kind."""
@@ -237,7 +252,8 @@ class Tables:
         """Write down what each network learns from, and in which order."""
         data = _slice(plan.span("data"))
         for member, ks in self._alike(_data_key):
-            arrays = member.fold.samples.bundle(self._shape.dtype)._asdict()
+            samples = member.fold.samples.for_dtype(self._shape.dtype)
+            arrays = samples.bundle(self._shape.dtype)._asdict()
             arrays["order"] = self.orders[0, : member.form.n_samples]
             plan.set("data", **arrays)
             table[ks, data] = plan.integers[data]
@@ -346,7 +362,8 @@ class Tables:
         network, units = member.candidate.network, self._shape.units
         order, dropout_seed, validation = None, 0, None
         with borrowed_random_state(member.seed) as random_state:
-            weights = network._draw(units, member.candidate.names, random_state, self._shape.dtype)
+            weights = network._draw(units, member.candidate.names, random_state, self._model.dtype)
+            weights = weights.astype(self._shape.dtype)
             if member.candidate.dropout:
                 dropout_seed = draw_dropout_seed(random_state)
             if member.form.n_held_out:
@@ -388,7 +405,7 @@ class Tables:
         watch = plan.place("run", "watch")
         for member, ks in self._alike(key):
             samples, rows = data_of(member)
-            arrays = samples.bundle(self._shape.dtype)._asdict()
+            arrays = samples.bundle(self._model.dtype)._asdict()
             arrays["order"] = rows
             plan.set("data", **arrays)
             table[ks, data] = plan.integers[data]

@@ -77,10 +77,15 @@ class LimitedMemory:
     ----------
     weights : Weights
         Where it begins; of float64.
+
+    Attributes
+    ----------
+    weights : Weights
+        Where it is, before it is rounded to the dtype of the model.
     """
 
     def __init__(self, weights: Weights) -> None:
-        self._weights, self._settings = weights, make_settings(0.0)
+        self.weights, self._settings = weights, make_settings(0.0)
         self.vectors = aligned_zeros(kernel.N_VECTORS * weights.flat.size, np.float64)
         self.numbers = aligned_zeros(kernel.N_NUMBERS, np.float64)
         self.steps_taken = 0  # which nothing depends on
@@ -112,9 +117,9 @@ class LimitedMemory:
         if numbers[kernel.STAGE] == kernel.BEGINNING:
             numbers[kernel.SUM_SQUARES] = engine.sum_squares
         else:
-            weights.flat[...] = self._weights.flat
+            weights.flat[...] = self.weights.flat
             transpose_weights(engine.plan.network)
-        self._weights = weights
+        self.weights = weights
 
     def rule(self) -> dict[str, Any]:
         """Return what the kernels need for all evaluations, of `Solver`."""
@@ -154,7 +159,7 @@ class LimitedMemory:
     def go_back(self) -> None:
         """Put the last iterate back, if the weights are at a trial."""
         if self.numbers[kernel.STAGE] == kernel.SEARCHING:
-            self._weights.flat[...] = self.vectors[: self._weights.flat.size]
+            self.weights.flat[...] = self.vectors[: self.weights.flat.size]
             self.numbers[kernel.LOSS] = self.numbers[kernel.LOSS_BEFORE]
 
     # Elsewhere ---------------------------------------------------------------------------------
@@ -164,7 +169,7 @@ class LimitedMemory:
         rows = self._all_rows()
         return {
             "numbers": self.numbers.copy(),
-            "vectors": np.array([self._weights.without_padding(row) for row in rows]),
+            "vectors": np.array([self.weights.without_padding(row) for row in rows]),
         }
 
     @classmethod
@@ -194,7 +199,7 @@ class LimitedMemory:
         return cls._put_together(units, arrays)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"units": self._weights.units, "arrays": self.describe()}
+        return {"units": self.weights.units, "arrays": self.describe()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(vars(self._put_together(state["units"], state["arrays"])))
@@ -210,4 +215,4 @@ class LimitedMemory:
 
     def _all_rows(self) -> list[Array]:
         """The weights, then the vectors."""
-        return [self._weights.flat, *self.vectors.reshape(kernel.N_VECTORS, -1)]
+        return [self.weights.flat, *self.vectors.reshape(kernel.N_VECTORS, -1)]
