@@ -27,6 +27,40 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 X, Y = load_iris(return_X_y=True)
 
+NUMBERS = {
+    "max_iter": {"max_iter": np.uint8(200), "tol": np.float32(0), "solver": "sgd"},
+    "epochs of many steps": {"max_iter": np.int8(127), "batch_size": np.int8(1)},
+    "a schedule": {"max_iter": np.int8(100), "learning_rate": "cosine"},
+    "L-BFGS": {"max_iter": np.int8(127), "max_fun": np.int16(30_000), "solver": "lbfgs"},
+    "moments": {"beta_1": np.float16(0.875), "beta_2": np.float16(0.75), "epsilon": np.float16(1)},
+    "momentum": {"momentum": np.float16(0.875), "power_t": np.float16(0.5), "solver": "sgd",
+                 "learning_rate": "invscaling"},
+    "early stopping": {"n_iter_no_change": np.uint8(255), "max_iter": np.uint8(255),
+                       "early_stopping": np.True_, "validation_fraction": np.float16(0.25)},
+    "sizes": {"hidden_layer_sizes": (np.int8(100), np.uint8(200)), "random_state": np.int8(100)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("estimator", [BPClassifier, BPRegressor])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_numbers_of_numpy_mean_what_pythons_do(name, estimator):
+    given = {"hidden_layer_sizes": 3, "random_state": 0, "max_iter": 9} | NUMBERS[name]
+    plain = {
+        key: np.asarray(value).tolist() if isinstance(value, (np.generic, tuple)) else value
+        for key, value in given.items()
+    }
+    small, usual = (estimator(**parameters).fit(X, Y) for parameters in (given, plain))
+    assert small.n_iter_ == usual.n_iter_
+    for mine, theirs in zip(small.coefs_, usual.coefs_, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_callbacks_hear_of_as_many_epochs_as_a_small_integer_holds():
+    model = BPClassifier(3, max_iter=np.int8(127), solver="lbfgs", tol=0, random_state=0)
+    model.set_callbacks(TimeLimit(1000)).fit(X, Y)
+    assert model.n_iter_ > 10
+
+
 MEMORY = """
 import sys, warnings
 import numpy as np

@@ -602,6 +602,17 @@ def test_cross_validate(fits):
     assert OURS.cross_validate.__doc__.startswith("Evaluate metric")
 
 
+def test_what_has_failed_is_left_as_it_was_given():
+    X, y = small_iris()
+    network = clone(CLASSIFIER).set_params(early_stopping=True)
+    rows = np.arange(len(y))
+    cv = [(rows[:9], rows), (rows, rows)]  # of nine one is held out, which is too few
+    with pytest.warns(FitFailedWarning):
+        found = OURS.cross_validate(network, X, y, cv=cv, error_score=0.0, return_estimator=True)
+    for estimator in found["estimator"]:
+        assert estimator.get_params() == network.get_params()
+
+
 # What cannot be done side by side -------------------------------------------------------------
 
 

@@ -171,6 +171,18 @@ def test_labels(target, labels):
     check_fit(make_pair(target, max_iter=5, random_state=0), X, np.asarray(labels)[y])
 
 
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("values", [(0, 2), (1, 2), (-1, 1), (0.0, 3.0)])
+def test_several_labels_of_other_values_than_0_and_1(values, solver):
+    """What is not 0 counts as 1, in scikit-learn, too."""
+    X, y = make_data("multilabel")
+    y = np.asarray(values)[y]
+    pair = make_pair("multilabel", max_iter=5, random_state=0, solver=solver)
+    ours, theirs = call_both(pair, "fit", X, y)
+    assert_same(ours.loss_, theirs.loss_, 1e-8)
+    assert_same_model(pair, X, y)
+
+
 @pytest.mark.parametrize("kind", ["csr_array", "csr_matrix", "csc_matrix", "coo_array"])
 def test_sparse_indicators(kind):
     X, y = make_data("multilabel")

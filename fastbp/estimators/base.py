@@ -26,6 +26,7 @@ from fastbp.estimators.checks import (
     check_hidden_layer_sizes,
     check_weights,
     multiply_weights,
+    plain_number,
 )
 from fastbp.estimators.cloning import is_constant
 from fastbp.estimators.documentation import (
@@ -207,7 +208,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         data = {"X": samples.X, "y": y, "metadata": metadata}
         if incremental:
             return Watch(self, "partial_fit", 1, data)
-        n_epochs = self.max_iter + (self.solver == "lbfgs")  # one more is begun than is done
+        n_epochs = int(self.max_iter) + (self.solver == "lbfgs")  # one more is begun than is done
         return Watch(self, "fit", n_epochs, data)
 
     def _take_in(
@@ -368,13 +369,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             lbfgs.minimize(
                 engine,
                 state,
-                self.alpha,
-                max_iter=self.max_iter,
-                max_fun=self.max_fun,
-                tol=self.tol,
-                max_time=self.max_time,
-                verbose=self.verbose,
                 watch=watch,
+                **self._plain("alpha", "max_iter", "max_fun", "tol", "max_time", "verbose"),
             )
         finally:
             del self._state
@@ -400,7 +396,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
                     stacklevel=2,
                 )
             optimizer = self._make_optimizer()
-        optimizer.alpha = self.alpha  # in partial_fit all else is the first call's, this is not
+        # In partial_fit all else is the first call's, this is not.
+        optimizer.alpha = plain_number(self.alpha)
         self._optimizer = optimizer
         dropout = self._check_regularisation()
         if dropout and state.n_iter == 0:
@@ -419,14 +416,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             dropout=dropout,
             seed=state.dropout_seed,
         )
-        rules = stochastic.Rules(
-            max_iter=self.max_iter,
-            shuffle=self.shuffle,
-            tol=self.tol,
-            n_iter_no_change=self.n_iter_no_change,
-            max_time=self.max_time,
-            verbose=self.verbose,
-        )
+        names = "max_iter", "shuffle", "tol", "n_iter_no_change", "max_time", "verbose"
+        rules = stochastic.Rules(**self._plain(*names))
         progress = self._take_up_progress()
         if incremental and judge and state.best is None:  # it was not kept with the model
             progress.best_validation_score = -np.inf
@@ -514,23 +505,16 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         return rows, held_out
 
     def _make_optimizer(self) -> Optimizer:
-        return Optimizer(
-            solver=self.solver,
-            learning_rate_init=self.learning_rate_init,
-            alpha=self.alpha,
-            schedule=self.learning_rate,
-            power_t=self.power_t,
-            momentum=self.momentum,
-            nesterovs_momentum=self.nesterovs_momentum,
-            beta_1=self.beta_1,
-            beta_2=self.beta_2,
-            epsilon=self.epsilon,
-            l1=self.l1,
-            clip_norm=self.clip_norm,
-            decay_rate=self.decay_rate,
-            decay_epochs=self.decay_epochs,
-            warmup_epochs=self.warmup_epochs,
-        )
+        names = (
+            "solver", "learning_rate_init", "alpha", "power_t", "momentum", "nesterovs_momentum",
+            "beta_1", "beta_2", "epsilon", "l1", "clip_norm", "decay_rate", "decay_epochs",
+            "warmup_epochs",
+        )  # fmt: skip
+        return Optimizer(schedule=self.learning_rate, **self._plain(*names))
+
+    def _plain(self, *names: str) -> dict[str, Any]:
+        """Return parameters by their names, numbers as Python's own."""
+        return {name: plain_number(getattr(self, name)) for name in names}
 
     # The attributes of scikit-learn's estimators, and `Progress`, which holds them in training.
 

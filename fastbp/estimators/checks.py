@@ -24,11 +24,17 @@ __all__ = [
     "fit_binarizer",
     "multiply_weights",
     "native",
+    "plain_number",
 ]
 
 Array = NDArray[Any]
 
 HIDDEN_ACTIVATIONS = frozenset(activations.CODES) - {"softmax", "exp"}
+
+
+def plain_number(value: Any) -> Any:
+    """Return a number of NumPy's as Python's, which does not overflow; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_hidden_layer_sizes(sizes: Any) -> list[int]:

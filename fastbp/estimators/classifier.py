@@ -389,7 +389,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
             return targets if len(self.classes_) == 2 else np.zeros((len(y), 1), dtype), None
         targets = self._label_binarizer.transform(y)
         targets = targets.toarray() if scipy.sparse.issparse(targets) else targets
-        return np.ascontiguousarray(targets, dtype=dtype), None
+        return np.ascontiguousarray(targets != 0, dtype=dtype), None  # labels may be any numbers
 
     def _decode_targets(self, samples: Samples, rows: Array) -> Array:
         if samples.labels is not None:

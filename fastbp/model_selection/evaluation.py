@@ -137,17 +137,19 @@ class Evaluator:
         fold = self.fold(fit, network)
         fit.is_begun = True
         n_jobs, network.n_jobs = network.n_jobs, 1
-        began = time.perf_counter()
-        trained = self._train(fit, network, fold)
-        ended = time.perf_counter()
-        parts = judged_parts(fit)
-        if asks_for_accuracy(fit, trained):
-            scores = _accuracies(fit, trained, fold, parts)
-        else:
-            scores = [_judge(fit, trained, fold, part, n_jobs) for part in parts]
-        n_judged = [len(fold.judged(part).rows) for part in parts]
-        score_time = (time.perf_counter() - ended) * n_judged[0] / sum(n_judged)
-        network.n_jobs = n_jobs
+        try:
+            began = time.perf_counter()
+            trained = self._train(fit, network, fold)
+            ended = time.perf_counter()
+            parts = judged_parts(fit)
+            if asks_for_accuracy(fit, trained):
+                scores = _accuracies(fit, trained, fold, parts)
+            else:
+                scores = [_judge(fit, trained, fold, part, n_jobs) for part in parts]
+            n_judged = [len(fold.judged(part).rows) for part in parts]
+            score_time = (time.perf_counter() - ended) * n_judged[0] / sum(n_judged)
+        finally:
+            network.n_jobs = n_jobs
         result = describe(fit, fold, scores, ended - began, score_time)
         if asked.get("return_estimator"):
             if fold.steps:

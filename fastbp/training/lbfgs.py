@@ -19,14 +19,14 @@ MOST_EVALUATIONS = 1000  # asked of the engine at a time
 def minimize(
     engine: Engine,
     state: State,
-    alpha: float,
     *,
+    watch: Watch | None,
+    alpha: float,
     max_iter: int,
     max_fun: int,
     tol: float,
     max_time: float | None,
     verbose: bool | int,
-    watch: Watch | None,
 ) -> None:
     """Minimise the loss over the weights, in place.
 
@@ -36,12 +36,12 @@ def minimize(
         Of float64, made for L-BFGS.
     state : State
         Goes on from here; afterwards with the iterations taken and the loss.
+    watch : Watch or None
+        Is told of each iteration.
     alpha : float
         Strength of the L2 penalty.
     max_iter, max_fun, tol, max_time, verbose
         As the estimators' parameters. Ctrl-C ends with a warning and the last iterate.
-    watch : Watch or None
-        Is told of each iteration.
     """
     reporter = make_reporter(verbose, max_iter)
     memory = state.memory or LimitedMemory(engine.weights)

@@ -99,7 +99,7 @@ class Optimizer:
 
         The schedule of the learning rate goes by the length of the training.
         """
-        self._make_schedule(steps_per_epoch, n_epochs)
+        self._make_schedule(steps_per_epoch, int(n_epochs))
         self._forget_steps()
         for name, solvers in (
             ("first", ("sgd", "adam", "adamw")),
