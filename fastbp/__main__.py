@@ -5,6 +5,7 @@ import csv
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from time import perf_counter
 from typing import Any, TextIO
 
@@ -58,6 +59,8 @@ def _fit(chosen: argparse.Namespace) -> None:
     table = read_table(chosen.table)
     if chosen.max_iter < 1:
         raise TableError(f"--max-iter must be 1 or more, got {chosen.max_iter}")
+    if chosen.model and not Path(chosen.model).parent.is_dir():
+        raise TableError(f"the model cannot be written: no folder {Path(chosen.model).parent}")
     began = perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -67,9 +70,13 @@ def _fit(chosen: argparse.Namespace) -> None:
         f"{model.score_name} {model.test_score:.4f} on the fifth of the rows held back, "
         f"after {seconds:.1f} s"
     )
+    if model.network.n_iter_ == chosen.max_iter:
+        print(f"training ended at its limit of {chosen.max_iter} epochs: --max-iter allows more")
     if chosen.model:
         model.save(chosen.model)
         print(f"model written to {chosen.model}")
+    else:
+        print("the model is not kept: --model says where to")
 
 
 def _predict(chosen: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
 """A recipe for tables: from the lines of a CSV file to a fitted Pipeline, and predictions.
 
-Numbers are scaled, their gaps filled with the median; words become one column for each value.
+Numbers are scaled, their gaps filled with the median; words become one column for each value, of
+which those beside the most frequent share one. A regression learns its target scaled, too.
 """
 
 import csv
@@ -13,7 +14,7 @@ from typing import Any
 import joblib
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -27,6 +28,8 @@ __all__ = ["Table", "TableError", "TableModel", "fit_table", "read_table"]
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
 MANY_ROWS = 2000  # from here on a part can be spared to decide when to stop
 MOST_CLASSES = 20  # a numeric target of more different values is a quantity
+MOST_WORDS = 100  # columns that the words of one become
+OTHER_DELIMITERS = ";\t|"
 
 
 class TableError(ValueError):
@@ -71,6 +74,8 @@ def read_table(path: str | Path) -> Table:
     if len(rows) < 2:
         raise TableError(f"{path} has no rows below a header")
     names = [name.strip() for name in rows[0]]
+    if len(names) == 1 and any(character in OTHER_DELIMITERS for character in names[0]):
+        raise TableError(f"{path} has one column, {names[0]!r}: cells are told apart by commas")
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(names):
             raise TableError(
@@ -121,6 +126,13 @@ class TableModel:
         predicted: NDArray[Any] = self.pipeline.predict(_features(table, self.names, self.numeric))
         return predicted
 
+    @property
+    def network(self) -> BPClassifier | BPRegressor:
+        """The fitted network, at the end of the pipeline."""
+        last = self.pipeline[-1]
+        network: BPClassifier | BPRegressor = getattr(last, "regressor_", last)
+        return network
+
     def save(self, path: str | Path) -> None:
         """Write the model to a file, which is a pickle: load only files that you trust."""
         try:
@@ -136,7 +148,7 @@ class TableModel:
         except FileNotFoundError:
             raise TableError(f"there is no file {path}") from None
         except Exception as error:
-            raise TableError(f"{path} holds no model: {error}") from None
+            raise TableError(f"{path} holds no model of a table: {error}") from None
         if not isinstance(model, TableModel):
             raise TableError(f"{path} holds no model of a table")
         return model
@@ -176,14 +188,14 @@ def fit_table(
             raise TableError(f"column {target!r} has words, and a regression needs numbers")
         y = numbers
     if len(y) < 10:
-        raise TableError(f"column {target!r} has {len(y)} values; at least 10 are needed")
+        raise TableError(f"{len(y)} rows have a value of {target!r}; at least 10 are needed")
     if len(np.unique(y)) < 2:
         raise TableError(f"column {target!r} has one value only: there is nothing to predict")
     names = [name for name in table.names if name != target]
+    if not names:
+        raise TableError(f"the table has no column beside {target!r}")
     columns = [_numbers(table.column(name)) for name in names]
     numeric = [column is not None and not np.isnan(column).all() for column in columns]
-    if not any(numeric):
-        raise TableError(f"the table has no column of numbers beside {target!r}")
     X = _features(table, names, numeric)[present]
     parameters = {"early_stopping": len(y) >= MANY_ROWS, "verbose": verbose, **parameters}
     pipeline = _make_pipeline(numeric, task, parameters)
@@ -196,12 +208,14 @@ def fit_table(
 
 def _make_pipeline(numeric: Sequence[bool], task: str, parameters: dict[str, Any]) -> Pipeline:
     numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
-    words = OneHotEncoder(handle_unknown="ignore", max_categories=100)
+    words = OneHotEncoder(handle_unknown="ignore", max_categories=MOST_WORDS)
     columns = ColumnTransformer(
         [
             ("numbers", numbers, [j for j, is_number in enumerate(numeric) if is_number]),
             ("words", words, [j for j, is_number in enumerate(numeric) if not is_number]),
         ]
     )
-    estimator = BPClassifier if task == "classification" else BPRegressor
-    return make_pipeline(columns, estimator(random_state=0, **parameters))
+    if task == "classification":
+        return make_pipeline(columns, BPClassifier(random_state=0, **parameters))
+    network = BPRegressor(random_state=0, **parameters)
+    return make_pipeline(columns, TransformedTargetRegressor(network, transformer=StandardScaler()))

@@ -100,15 +100,13 @@ def broken(tmp_path, name):
                        str(tmp_path / "no" / "m")], "cannot be written"),
     }  # fmt: skip
     tables = {
-        "no numbers": (
-            [["w", "y"], *([f"w{i}", i % 2] for i in range(30))],
-            "no column of numbers",
-        ),
+        "no features": ([["y"], *([i % 2] for i in range(30))], "no column beside 'y'"),
+        "semicolons": ([["a;y"], *([f"{i};1"] for i in range(30))], "told apart by commas"),
         "a header only": ([["a", "y"]], "no rows"),
         "ragged": ([["a", "y"], [1, 2], [1]], "row 3 has 1 cells"),
         "one name twice": ([["a", "a", "y"], [1, 2, 3]], "two columns"),
         "one value": ([["a", "y"], *([i, 1] for i in range(30))], "'y' has one value"),
-        "few values": ([["a", "y"], *([i, i] for i in range(5))], "at least 10"),
+        "few values": ([["a", "y"], *([i, i] for i in range(5))], "5 rows have a value of 'y'"),
     }
     if name in tables:
         rows, words = tables[name]
@@ -130,8 +128,8 @@ def broken(tmp_path, name):
     "name",
     [
         "no file", "a folder", "no column", "no model", "not a model", "no epochs", "no folder",
-        "no numbers", "a header only", "ragged", "one name twice", "one value", "few values",
-        "a quantity of words", "bytes", "not gzip",
+        "no features", "semicolons", "a header only", "ragged", "one name twice", "one value",
+        "few values", "a quantity of words", "bytes", "not gzip",
     ],
 )  # fmt: skip
 def test_a_mistake_gets_one_line_and_code_2(name, tmp_path, capsys):
@@ -158,6 +156,35 @@ def test_rows_without_a_target_are_left_out(tmp_path):
     model = fit_table(read_table(write(tmp_path / "t.csv", rows)), "y", max_iter=2)
     assert isinstance(model, TableModel)
     assert set(model.pipeline.classes_) == {"0", "1"}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_table_of_words(tmp_path):
+    rows = [["a", "b", "y"], *([f"w{i % 150}", "x", i % 150 % 2] for i in range(600))]
+    model = fit_table(read_table(write(tmp_path / "t.csv", rows)), "y", max_iter=100, tol=0)
+    assert model.test_score > 0.7  # a third of the words share a column
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("scale", [1.0, 1e5])
+def test_quantities_of_any_size(scale, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [["a", "b", "y"]]
+    for a, b in rng.normal(size=(500, 2)):
+        rows.append([a, b, scale * (30 + 3 * a - b)])
+    path = write(tmp_path / "t.csv", rows)
+    model = fit_table(read_table(path), "y")
+    assert model.test_score > 0.99
+    predicted = model.predict(read_table(path))
+    assert np.abs(predicted - [row[2] for row in rows[1:]]).mean() < 0.3 * scale
+
+
+def test_what_fit_says_in_the_end(table, capsys):
+    out = run(capsys, "fit", table, "--target", "kind", "--max-iter", "3")[1]
+    assert out.splitlines()[-2:] == [
+        "training ended at its limit of 3 epochs: --max-iter allows more",
+        "the model is not kept: --model says where to",
+    ]
 
 
 def test_wrong_usage_gets_code_2():
