@@ -68,12 +68,22 @@ def _run(name: str, options: Options, folder: Path) -> list[str]:
 
 def _parse(arguments: Sequence[str] | None) -> tuple[list[str], Options, Path]:
     """Return the sections to run, the user's choices, and the folder to write to."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("section", nargs="?", default="ladder", choices=[*SECTIONS, "all"])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure, print Markdown, draw."
+    )
+    parser.add_argument(
+        "section",
+        nargs="?",
+        default="ladder",
+        choices=[*SECTIONS, "all"],
+        help="what to measure (ladder)",
+    )
     parser.add_argument(
         "--quick", action="store_true", help="see that it runs; figures mean little"
     )
-    parser.add_argument("--output", type=Path, default=RESULTS, metavar="DIR")
+    parser.add_argument(
+        "--output", type=Path, default=RESULTS, metavar="DIR", help="for samples and figures"
+    )
     choices = parser.add_argument_group(
         "choices", "Lists are separated by commas; each section has its own usual choice."
     )

@@ -3,6 +3,7 @@
 import doctest
 import inspect
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,25 @@ def test_the_readme_names_commands_that_are_run():
     test_command = re.search(r"^(\S.*python -m pytest.*)$", readme, re.M).group(1)
     assert "README.md" in ci
     assert test_command.startswith('python -m pip install -e ".[test]"')
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_the_readmes_code_runs(tmp_path, monkeypatch):
+    """One block after the other, but for Ray's, which starts what has to be ended."""
+    monkeypatch.chdir(tmp_path)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", readme, re.S)
+    known, n_run = {}, 0
+    for block in blocks:
+        needs_torch = "to_torch" in block
+        if "ray.init" in block or (needs_torch and find_spec("torch") is None):
+            continue
+        exec(block, known)
+        n_run += 1
+    assert n_run >= len(blocks) - 2
+    assert known["search"].best_params_["bpclassifier__alpha"] in (1e-4, 1e-2)
+    assert (tmp_path / "run.fastbp").exists()
 
 
 def test_everything_public_has_a_docstring():

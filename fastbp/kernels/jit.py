@@ -61,7 +61,7 @@ def _announce() -> None:
     if not _announced.is_set():
         _announced.set()
         print(
-            "fastbp: compiling its kernels for this processor. This takes some seconds, once: "
+            "fastbp: compiling kernels that are new to this processor. This takes some seconds; "
             "later runs load them from a cache.",
             file=sys.stderr,
             flush=True,
