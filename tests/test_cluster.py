@@ -39,7 +39,7 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 
 from fastbp import BPClassifier
-from fastbp.model_selection import backend, cluster
+from fastbp.model_selection import backend, batches, cluster
 
 pytestmark = [
     pytest.mark.skipif(
@@ -287,7 +287,7 @@ def count_epochs(log, *arguments):
     """Do a batch, and write down how many epochs it has trained."""
     with counting_epochs() as losses:
         try:
-            return backend.evaluate_batch(*arguments)
+            return batches.evaluate_batch(*arguments)
         finally:
             write(log, len(losses))
 

@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from fastbp import BPClassifier, BPRegressor
 from fastbp.callbacks import TimeLimit
 from fastbp.kernels import jit
-from fastbp.model_selection import backend, evaluation, families, members
+from fastbp.model_selection import backend, batches, evaluation, families, members
 from fastbp.model_selection.fits import Kept, put_training_state_back, take_apart
 from fastbp.model_selection.survivors import Survivor
 from fastbp.threads import cancelled_by
@@ -101,14 +101,14 @@ def small_iris():
 @pytest.fixture
 def in_families(monkeypatch):
     """How many fits each search has done in families."""
-    counts, run = [], backend.run_families
+    counts, run = [], families.run_families
 
     def count(found, n_workers, done):
         if found:
             counts.append(sum(map(len, found)))
         return run(found, n_workers, done)
 
-    monkeypatch.setattr(backend, "run_families", count)
+    monkeypatch.setattr(families, "run_families", count)
     return counts
 
 
@@ -120,7 +120,7 @@ def assert_the_same_one_by_one(search, X, y, **fit):
     """Assert that a search says, bit for bit, what it says without families."""
     together = clone(search).fit(X, y, **fit)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend, "find_families", find_none)
+        patch.setattr(families, "find_families", find_none)
         alone = clone(search).fit(X, y, **fit)
     assert_same(together.cv_results_, alone.cv_results_)
     return together
@@ -246,7 +246,7 @@ def test_lbfgs_warns_of_its_end(in_families, monkeypatch):
     network = clone(CLASSIFIER).set_params(solver="lbfgs", max_iter=3)
     search = OURS.GridSearchCV(network, {"max_fun": [2, 100]}, cv=2, refit=False)
     for find in (families.find_families, find_none):
-        monkeypatch.setattr(backend, "find_families", find)
+        monkeypatch.setattr(families, "find_families", find)
         with pytest.warns(ConvergenceWarning) as caught:
             search.fit(*small_iris())
         said = sorted(str(warning.message) for warning in caught)
@@ -633,9 +633,9 @@ def test_halving_goes_on_from_families(make, n_jobs, in_families):
     """With all that a network and its solver know."""
     X, y = small_iris()
     found = []
-    for find in (backend.find_families, find_none):
+    for find in (families.find_families, find_none):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(backend, "find_families", find)
+            patch.setattr(families, "find_families", find)
             search = make().set_params(n_jobs=n_jobs)
             kept, do = [], backend.SideBySide._do
 
@@ -675,14 +675,14 @@ def test_one_that_has_halted_is_judged_again(in_families):
 @pytest.mark.parametrize("in_turn", [0, 1])
 def test_rounds_are_in_families_or_not(in_turn, make, in_families, monkeypatch):
     X, y = small_iris()
-    find, rounds = backend.find_families, []
+    find, rounds = families.find_families, []
 
     def find_in_turn(evaluator, fits):
         rounds.append(len(fits))
         return (find if len(rounds) % 2 == in_turn else find_none)(evaluator, fits)
 
     with monkeypatch.context() as patch:
-        patch.setattr(backend, "find_families", find_in_turn)
+        patch.setattr(families, "find_families", find_in_turn)
         together = make().fit(X, y)
     assert in_families == ([12], [36, 4])[in_turn]
     assert_same(together.cv_results_, make().fit(X, y).cv_results_)
@@ -722,14 +722,14 @@ def test_halving_of_lbfgs(prefix, parameters, sizes, n_jobs, in_families):
     assert_same(ours.cv_results_, stock.cv_results_)
     assert in_families == sizes
     for in_turn in (0, 1):
-        find, rounds = backend.find_families, []
+        find, rounds = families.find_families, []
 
         def find_in_turn(*asked, rounds=rounds, find=find, in_turn=in_turn):
             rounds.append(asked)
             return (find if len(rounds) % 2 == in_turn else find_none)(*asked)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(backend, "find_families", find_in_turn)
+            patch.setattr(families, "find_families", find_in_turn)
             assert_same(clone(search).fit(X, y).cv_results_, ours.cv_results_)
 
 
@@ -737,15 +737,15 @@ def test_halving_of_lbfgs(prefix, parameters, sizes, n_jobs, in_families):
 def test_what_lbfgs_leaves_goes_to_another_process(dtype, in_families, monkeypatch):
     X, y = small_iris()
     here = lbfgs_halving(dtype=dtype).fit(X, y).cv_results_
-    send_to(backend.evaluate_batch, monkeypatch)
+    send_to(batches.evaluate_batch, monkeypatch)
     for find in (families.find_families, find_none):
-        monkeypatch.setattr(backend, "find_families", find)
+        monkeypatch.setattr(families, "find_families", find)
         assert_same(lbfgs_halving(dtype=dtype).fit(X, y).cv_results_, here)
     assert in_families == 2 * [48, 16, 6]
 
 
 def test_halving_of_lbfgs_anew_where_its_state_is_large(in_families, monkeypatch):
-    monkeypatch.setattr(backend, "find_families", find_none)
+    monkeypatch.setattr(families, "find_families", find_none)
     X, y = small_iris()
     there = lbfgs_halving().fit(X, y).cv_results_
     monkeypatch.setattr(evaluation, "LARGEST_MEMORY", 0)
@@ -757,7 +757,7 @@ def test_halving_of_lbfgs_anew_where_its_state_is_large(in_families, monkeypatch
 
 
 def test_the_cost_of_halving_of_lbfgs(monkeypatch):
-    monkeypatch.setattr(backend, "find_families", find_none)
+    monkeypatch.setattr(families, "find_families", find_none)
     search = lbfgs_halving().set_params(param_grid={"random_state": range(9)}, estimator__tol=0)
     with counting_epochs() as going_on:
         search.fit(*small_iris())
@@ -841,7 +841,7 @@ def test_batches_in_workers(make, in_families, monkeypatch):
     X, y = small_iris()
     here = make().fit(X, y).cv_results_
     done_here, in_families[:] = list(in_families), []
-    send_to(backend.evaluate_batch, monkeypatch)
+    send_to(batches.evaluate_batch, monkeypatch)
     assert_same(make().fit(X, y).cv_results_, here)
     assert in_families == done_here
 
@@ -853,7 +853,7 @@ def test_a_batch_that_nobody_waits_for_is_given_up(in_families, monkeypatch):
     def give_up(*batch):
         nobody_waits.set()
         with cancelled_by(nobody_waits):
-            results, _ = backend.evaluate_batch(*batch)
+            results, _ = batches.evaluate_batch(*batch)
         given_up.append(results)
         raise KeyboardInterrupt
 
@@ -872,13 +872,13 @@ def test_it_is_said_of_each_that_has_not_converged():
     X, y = small_iris()
     grid = {"max_iter": [2, 500], "tol": [0.0, 10.0], "n_iter_no_change": [3]}
     said = []
-    for find in (backend.find_families, find_none):
+    for find in (families.find_families, find_none):
         with (
             pytest.MonkeyPatch.context() as patch,
             warnings.catch_warnings(record=True) as caught,
         ):
             warnings.simplefilter("always")
-            patch.setattr(backend, "find_families", find)
+            patch.setattr(families, "find_families", find)
             OURS.GridSearchCV(CLASSIFIER, grid, cv=2, refit=False, n_jobs=2).fit(X, y)
         said.append(sorted(str(w.message) for w in caught if w.category is ConvergenceWarning))
     assert said[0] == said[1]
@@ -959,8 +959,8 @@ def test_ctrl_c_keeps_what_is_finished(monkeypatch):
                 raise KeyboardInterrupt
 
     monkeypatch.setattr(families.Family, "results", results)
-    find = backend.find_families
-    monkeypatch.setattr(backend, "find_families", lambda *of: (find(*of)[0][::-1], []))
+    find = families.find_families
+    monkeypatch.setattr(families, "find_families", lambda *of: (find(*of)[0][::-1], []))
     search = OURS.GridSearchCV(network, grid, cv=2, refit=False, n_jobs=1)
     began, before = time.perf_counter(), set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt, match="2 of 4 fits were done; they are in cv_results_"):

@@ -54,7 +54,7 @@ from sklearn.preprocessing import (
 
 from fastbp import BPClassifier, BPRegressor, baton, threads
 from fastbp.callbacks import EarlyStopping, TimeLimit
-from fastbp.model_selection import backend, evaluation, families
+from fastbp.model_selection import backend, evaluation, families, workers
 from fastbp.model_selection.folds import transform_fold
 from fastbp.samples import Rows
 from fastbp.threads import Cancelled, cancelled_by
@@ -91,7 +91,7 @@ def search_twice(estimator, grid, X, y, name="GridSearchCV", fit=None, **paramet
 def fits(monkeypatch):
     """The fits that are done side by side, not left to scikit-learn."""
     done = []
-    original = backend.Evaluator._evaluate
+    original = evaluation.Evaluator._evaluate
 
     def evaluate(self, fit):
         result = original(self, fit)
@@ -104,7 +104,7 @@ def fits(monkeypatch):
         done.append(tables.members[k].fit)
         return describe(tables, k, *times)
 
-    monkeypatch.setattr(backend.Evaluator, "_evaluate", evaluate)
+    monkeypatch.setattr(evaluation.Evaluator, "_evaluate", evaluate)
     monkeypatch.setattr(families, "_describe", describe_and_count)
     return done
 
@@ -878,8 +878,8 @@ presses_ctrl_c = pytest.mark.skipif(
 def test_ctrl_c_in_what_does_not_hear_of_it(grace, presses, monkeypatch):
     """A scorer goes on, and what it returns is not heard any more."""
     X, y = small_iris()
-    monkeypatch.setattr(backend, "GRACE", grace)
-    before, suppress = set(threading.enumerate()), backend.suppress
+    monkeypatch.setattr(workers, "GRACE", grace)
+    before, suppress = set(threading.enumerate()), workers.suppress
     over, is_heard, calls = threading.Event(), threading.Event(), []
 
     def hear(*errors):
@@ -887,7 +887,7 @@ def test_ctrl_c_in_what_does_not_hear_of_it(grace, presses, monkeypatch):
             is_heard.set()
         return suppress(*errors)
 
-    monkeypatch.setattr(backend, "suppress", hear)
+    monkeypatch.setattr(workers, "suppress", hear)
 
     def score(model, X, y):
         calls.append(model)
@@ -988,7 +988,7 @@ def test_ctrl_c_in_a_terminal_leaves_it_in_order():
 
 def interrupt_at(time, monkeypatch):
     """Ctrl-C comes as fits are put in order for this time; return a list of all times."""
-    original, times = backend.group_by_data, []
+    original, times = workers.group_by_data, []
 
     def interrupted(fits):
         times.append(len(fits))
@@ -996,7 +996,7 @@ def interrupt_at(time, monkeypatch):
             raise KeyboardInterrupt
         return original(fits)
 
-    monkeypatch.setattr(backend, "group_by_data", interrupted)
+    monkeypatch.setattr(workers, "group_by_data", interrupted)
     return times
 
 
@@ -1024,8 +1024,8 @@ INTERRUPTED_AT_THE_START = """
 import threading
 from sklearn.datasets import load_iris
 from fastbp import BPClassifier
-from fastbp.model_selection import GridSearchCV, backend
-backend.GRACE = 600
+from fastbp.model_selection import GridSearchCV, workers
+workers.GRACE = 600
 original, started = threading.Thread.start, []
 def start(thread):
     started.append(thread)

@@ -52,11 +52,11 @@ def test_schedules(schedule):
     optimizer = make_optimizer("sgd", schedule=schedule, learning_rate_init=0.1, power_t=0.25)
     optimizer.end_epoch(99)
     assert optimizer.learning_rate == (0.1 / 100**0.25 if schedule == "invscaling" else 0.1)
-    goes_on, what = optimizer.goes_on()
+    goes_on, what = optimizer.react_to_halt()
     assert goes_on == (schedule == "adaptive")
     if goes_on:
         assert what == "Setting learning rate to 0.020000"
         while goes_on:
-            goes_on, what = optimizer.goes_on()
+            goes_on, what = optimizer.react_to_halt()
         assert what == "Learning rate too small. Stopping."
         assert optimizer.learning_rate <= 1e-6

@@ -417,7 +417,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             seed=state.dropout_seed,
         )
         names = "max_iter", "shuffle", "tol", "n_iter_no_change", "max_time", "verbose"
-        rules = stochastic.Rules(**self._plain(*names))
+        limits = stochastic.Limits(**self._plain(*names))
         progress = self._take_up_progress()
         if incremental and judge and state.best is None:  # it was not kept with the model
             progress.best_validation_score = -np.inf
@@ -437,7 +437,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             watch.publish = publish
         self._state = state
         try:
-            stochastic.train(engine, optimizer, progress, rules, state, judge, watch)
+            stochastic.train(engine, optimizer, progress, limits, state, judge, watch)
             self.n_iter_ = state.n_iter
         finally:
             del self._state

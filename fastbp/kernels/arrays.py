@@ -195,6 +195,7 @@ TOLERANCE = 2
 PATIENCE = 3
 ENDED = 4  # epochs since the order was set
 HALTED = 5  # 1 after a halt
+N_WATCH = 6
 
 # The entries of `Solver.settings`.
 PENALTY = 0  # alpha of the L2 penalty in the loss

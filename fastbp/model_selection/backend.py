@@ -7,48 +7,34 @@ cluster, the fits go there in batches, and are done so by each worker.
 """
 
 import threading
-import traceback
 import warnings
-from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import closing, contextmanager, nullcontext, suppress
+from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
 from joblib._parallel_backends import ParallelBackendBase, SequentialBackend, ThreadingBackend
 from joblib.parallel import get_active_backend
-from sklearn import config_context, get_config
+from sklearn import get_config
 from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics._scorer import _MultimetricScorer
 
-from fastbp.baton import ENOUGH, Baton, others_suffice
+from fastbp.model_selection.batches import BatchError, Results, cut, evaluate_batch, raise_failed
 from fastbp.model_selection.cluster import find_cluster
 from fastbp.model_selection.evaluation import Evaluator
-from fastbp.model_selection.families import GRACE, find_families, run_families
-from fastbp.model_selection.fits import (
-    Fit,
-    Kept,
-    add_training_state,
-    put_training_state_back,
-    receive,
-    take_apart,
-)
-from fastbp.model_selection.folds import FoldData
+from fastbp.model_selection.families import do_in_families
+from fastbp.model_selection.fits import Fit, Kept, put_training_state_back, take_apart
 from fastbp.model_selection.progress import Progress
-from fastbp.threads import Cancelled, cancelled_by, count_workers, raise_if_cancelled
+from fastbp.model_selection.workers import run_on_workers
+from fastbp.threads import count_workers
 
 __all__ = ["SideBySide"]
 
 ALL = 100_000  # tasks that joblib hands over before it waits for the first
 BATCHES_PER_WORKER = 4  # so that one whose networks were faster gets more
 ATTEMPTS = 2  # to have a fit done elsewhere
-AHEAD = 2  # fits per worker that are left when the data of the next fold are made
-
-# Of each fit its number, its result or the error to raise, and what its next round goes on from;
-# and how many were left to scikit-learn, by the reason.
-Results = tuple[list[tuple[int, dict[str, Any] | Exception, Kept | None]], Counter[str]]
 
 
 class SideBySide(ParallelBackendBase):  # type: ignore[misc]
@@ -187,14 +173,15 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         """Do the fits of these numbers in this process."""
         n_workers, chosen = count_workers(self._n_jobs), [fits[i] for i in numbers]
         self._evaluator.expect(chosen)
-        families, others = find_families(self._evaluator, chosen)
 
         def done_in_family(i: int, result: dict[str, Any]) -> None:
             self._evaluator.end(chosen[i])
             done(numbers[i], result)
 
-        again, self.interrupted = run_families(families, n_workers, done_in_family)
-        left = [numbers[i] for i in sorted(others + again)]
+        others, self.interrupted = do_in_families(
+            self._evaluator, chosen, n_workers, done_in_family
+        )
+        left = [numbers[i] for i in others]
         if left and not self.interrupted:
             self.interrupted = run_on_workers(
                 self._evaluator,
@@ -259,194 +246,6 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             yield from parallel(delayed(raise_failed)(evaluate_batch, shared, *c) for c in calls)
         except BatchError as failed:
             yield failed.results
-
-
-def group_by_data(fits: Sequence[Fit]) -> list[list[int]]:
-    """Group fits, by their numbers, as their data are made: in each group the longest comes first.
-
-    Of fits with steps before the network, those of one fold and setting are a group; all others are
-    one, whose data are made from the same table.
-    """
-    groups: dict[Any, list[int]] = {}
-    for i, fit in enumerate(fits):
-        groups.setdefault(fit.key_of_fold() if fit.has_steps else None, []).append(i)
-    return [sorted(group, key=lambda i: -fits[i].cost()) for group in groups.values()]
-
-
-def cut(fits: Sequence[Fit], n_batches: int) -> list[list[int]]:
-    """Cut fits, by their numbers, into batches of about the same work, the data of each the same.
-
-    Returns
-    -------
-    list of list of int
-        The largest first.
-    """
-    groups = group_by_data(fits)
-    each = max(1, round(n_batches / len(groups)))
-    batches = []
-    for group in groups:
-        bins: list[tuple[float, list[int]]] = [(0.0, []) for _ in range(min(each, len(group)))]
-        for i in group:
-            at = min(range(len(bins)), key=lambda b: bins[b][0])
-            bins[at] = (bins[at][0] + fits[i].cost(), [*bins[at][1], i])
-        batches += bins
-    return [batch for _, batch in sorted(batches, key=lambda batch: -batch[0])]
-
-
-def evaluate_batch(
-    shared: Sequence[Any],
-    sent: list[tuple[int, Fit]],
-    config: dict[str, Any],
-    filters: list[Any],
-) -> Results:
-    """Do some fits in a worker of another backend, as far as nobody cancels them.
-
-    The configuration is scikit-learn's, and the filters are those of warnings, of the user's
-    process.
-    """
-    evaluator = Evaluator()
-    shared = receive(shared)
-    numbers, fits = [i for i, _ in sent], [fit.put_together(shared) for _, fit in sent]
-    evaluator.expect(fits)
-    results: list[tuple[int, dict[str, Any] | Exception, Kept | None]] = []
-
-    def done(k: int, result: dict[str, Any]) -> None:
-        results.append((numbers[k], add_training_state(result), fits[k].kept))
-
-    with config_context(**config), warnings.catch_warnings(), suppress(Cancelled):
-        warnings.filters[:] = filters  # type: ignore[index]
-        families, others = find_families(evaluator, fits)
-        again, is_interrupted = run_families(families, 1, done)
-        if is_interrupted:
-            raise KeyboardInterrupt
-        for k in sorted(others + again):
-            raise_if_cancelled()
-            try:
-                done(k, evaluator.evaluate(fits[k]))
-            except Exception as error:  # a result, lest it be taken for a worker's that is lost
-                error.add_note(traceback.format_exc())  # which is not sent along
-                results.append((numbers[k], error, None))
-                break
-    return results, evaluator.left
-
-
-class BatchError(Exception):
-    """A batch whose last fit raised an error.
-
-    joblib hears of it from the worker, and hands out no more batches. Where it is stopped from here
-    while it hands one out, a thread of loky's fails to find that one and prints its own error.
-    """
-
-    def __init__(self, results: Results) -> None:
-        super().__init__(results)
-        self.results = results
-
-
-def raise_failed(function: Callable[..., Results], *arguments: Any) -> Results:
-    """Do a batch in a worker of joblib's; raise `BatchError` where a fit has raised an error."""
-    results = function(*arguments)
-    fits, _ = results
-    if fits and isinstance(fits[-1][1], Exception):
-        raise BatchError(results)
-    return results
-
-
-def run_on_workers(
-    evaluator: Evaluator,
-    fits: Sequence[Fit],
-    n_workers: int,
-    done: Callable[..., None],
-) -> bool:
-    """Do fits that the evaluator expects on threads, until one has raised an error.
-
-    ``done(index, result, error)`` hears of each.
-
-    One fold and setting comes after the other, so that the data of few, as the steps before the
-    network have made them, are in memory: at most of as many as there are workers. The next one's
-    are made by one worker while the others train the last networks of those before. After the last
-    fold workers leave that are of no use any more, as they wait for others to run Python.
-
-    Returns
-    -------
-    bool
-        Whether Ctrl-C came in between: then some are not done.
-    """
-    groups, queue, in_use = group_by_data(fits), list[int](), list[FoldData]()
-    lock = threading.Lock()
-    stop, all_ended = threading.Event(), threading.Event()
-    is_heard = True  # what workers tell
-    n_running, n_workers = 0, min(n_workers, len(fits))
-    n_wanted = n_workers
-    config = get_config()
-    in_turn = Baton(n_workers).passed_on if n_workers > 1 else nullcontext
-
-    def work() -> None:
-        nonlocal n_running
-        with lock:
-            n_running += 1
-        try:
-            with config_context(**config), cancelled_by(stop), suppress(Cancelled), in_turn():
-                while do_next():
-                    pass
-        finally:
-            with lock:
-                n_running -= 1
-                if n_running == 0:
-                    all_ended.set()
-
-    def take() -> int | None:
-        in_use[:] = [data for data in in_use if data.n_left > 0]
-        are_made = all(data.folds for data in in_use)  # that takes the most memory
-        is_time = are_made and len(in_use) < n_workers and len(queue) <= AHEAD * n_workers
-        if groups and (is_time or not queue):
-            first, *others = groups.pop(0)
-            in_use.append(fits[first].data)
-            queue.extend(others)
-            return first
-        return queue.pop(0) if queue else None
-
-    def is_wanted() -> bool:
-        nonlocal n_wanted
-        if others_suffice() and not groups and n_wanted > ENOUGH + 1:
-            n_wanted -= 1
-            return False
-        return True
-
-    def do_next() -> bool:
-        with lock:
-            index = None if stop.is_set() or not is_wanted() else take()
-        if index is None:
-            return False
-        result, error = None, None
-        try:
-            result = evaluator.evaluate(fits[index])
-        except Cancelled:
-            raise
-        except BaseException as e:
-            error = e
-            stop.set()
-        with lock:
-            if is_heard:
-                evaluator.end(fits[index])
-                done(index, result, error)
-        return True
-
-    try:
-        for _ in range(n_workers):
-            threading.Thread(target=work).start()
-        all_ended.wait()  # not `Thread.join`, which once interrupted takes the thread for ended
-    except KeyboardInterrupt:
-        stop.set()
-        with lock:
-            if n_running == 0:  # it came before they had begun
-                all_ended.set()
-        # A step or a scorer of the user's does not hear of it: it may end when nobody listens.
-        with suppress(KeyboardInterrupt):
-            all_ended.wait(GRACE)
-        with lock:
-            is_heard = False
-        return True
-    return False
 
 
 def _not_done(fit: Fit, like: dict[str, Any] | None) -> dict[str, Any]:

@@ -225,7 +225,7 @@ class Lost(threading.Event):
         self._next = 0.0
 
     def is_set(self) -> bool:
-        """Tell so."""
+        """Tell whether it is lost, from a look at it every now and then."""
         import ray
 
         if not super().is_set() and time.monotonic() >= self._next:
@@ -252,6 +252,6 @@ class Released(threading.Event):
         self._tasks, self._key = worker.state.tasks, worker.get_current_task()
 
     def is_set(self) -> bool:
-        """Tell so."""
+        """Tell whether that is so."""
         task = self._tasks.get(self._key)
         return task is None or task.state == "cancelled"

@@ -12,49 +12,24 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
-from sklearn.model_selection._validation import _score
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import validate_parameter_constraints
-from sklearn.utils.metaestimators import _safe_split
-from sklearn.utils.validation import _check_method_params
 
 from fastbp.baton import laid_down
 from fastbp.estimators.base import BaseBP
-from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.cloning import clone_parameters
-from fastbp.estimators.scoring import as_columns
 from fastbp.model_selection.fits import Fit, Kept, find_network
-from fastbp.model_selection.folds import (
-    Fold,
-    FoldData,
-    Judged,
-    Table,
-    retarget,
-    transform_fold,
-)
-from fastbp.model_selection.metrics import ACCURACY, count_classes, find_metric, is_scorer
+from fastbp.model_selection.folds import Fold, FoldData, Table, retarget, transform_fold
+from fastbp.model_selection.judging import accuracies, asks_for_accuracy, judge, judged_parts
 from fastbp.randomness import borrowed_random_state, make_random_state
 from fastbp.training.stochastic import State
 
-__all__ = [
-    "Evaluator",
-    "asks_for_accuracy",
-    "describe",
-    "judge_outputs",
-    "judged_parts",
-    "number_labels",
-    "set_parameters",
-    "why_not",
-    "why_not_here",
-]
+__all__ = ["Evaluator", "describe", "reason_against_fit", "reason_against_search", "set_parameters"]
 
-MOST_CLASSES = 100  # of a confusion matrix
 LARGEST_MEMORY = 1 << 23  # bytes of L-BFGS's state that are kept for a network's next round
 
 
-def why_not(estimator: Any) -> str:
+def reason_against_search(estimator: Any) -> str:
     """Say why fits of an estimator cannot be shared; empty where they can."""
     network = find_network(estimator)
     if network is None:
@@ -92,7 +67,7 @@ class Evaluator:
 
     def evaluate(self, fit: Fit) -> dict[str, Any]:
         """Return what scikit-learn's function would, from the same bits."""
-        reason = why_not_here(fit)
+        reason = reason_against_fit(fit)
         if reason:
             self._count_left(reason)
             return fit.call()
@@ -129,7 +104,7 @@ class Evaluator:
     def _evaluate(self, fit: Fit) -> dict[str, Any]:
         asked = fit.asked
         estimator = set_parameters(fit.estimator, fit.parameters)
-        network, reason = find_network(estimator), why_not(estimator)
+        network, reason = find_network(estimator), reason_against_search(estimator)
         if network is None or reason:
             raise TypeError(reason)
         parameters = list(vars(network))
@@ -143,9 +118,9 @@ class Evaluator:
             ended = time.perf_counter()
             parts = judged_parts(fit)
             if asks_for_accuracy(fit, trained):
-                scores = _accuracies(fit, trained, fold, parts)
+                scores = accuracies(fit, trained, fold, parts)
             else:
-                scores = [_judge(fit, trained, fold, part, n_jobs) for part in parts]
+                scores = [judge(fit, trained, fold, part, n_jobs) for part in parts]
             n_judged = [len(fold.judged(part).rows) for part in parts]
             score_time = (time.perf_counter() - ended) * n_judged[0] / sum(n_judged)
         finally:
@@ -232,11 +207,6 @@ class Evaluator:
         return state
 
 
-def judged_parts(fit: Fit) -> tuple[str, ...]:
-    """Name the samples that a fit is judged by."""
-    return ("test", "train") if fit.asked.get("return_train_score") else ("test",)
-
-
 def describe(
     fit: Fit, fold: Fold, scores: Sequence[Any], fit_time: float, score_time: float
 ) -> dict[str, Any]:
@@ -255,7 +225,7 @@ def describe(
     return result
 
 
-def why_not_here(fit: Fit) -> str:
+def reason_against_fit(fit: Fit) -> str:
     """Say why a fit asks for more than is done here; empty where it does not."""
     unknown = set(fit.asked.get("fit_params") or {}) - {fit.prefix + "sample_weight"}
     if unknown:
@@ -264,127 +234,7 @@ def why_not_here(fit: Fit) -> str:
         return "the search has callbacks"
     if "steps" in fit.parameters:
         return "the candidates have steps of their own"
-    return why_not(fit.estimator) or ("there is no y" if fit.y is None else "")
-
-
-def asks_for_accuracy(fit: Fit, network: BaseBP) -> bool:
-    """Tell whether the accuracy is all that is asked for: scikit-learn's takes as long as a fit."""
-    has_labels = type(fit.y) is np.ndarray and fit.y.ndim == 1
-    if fit.asked.get("score_params") or not (has_labels and isinstance(network, BPClassifier)):
-        return False
-    scorer = fit.asked["scorer"]
-    return is_scorer(scorer, ACCURACY) or isinstance(scorer, _PassthroughScorer)
-
-
-def number_labels(fit: Fit, fold: Fold, part: str) -> Judged:
-    """Return the samples of a part, with the numbers of their classes."""
-    judged = fold.judged(part)
-    if judged.labels is None:
-        numbers = np.asarray(fit.asked[part])
-        judged.labels = _number(fit.y[numbers], fold.attributes["classes_"])
-    return judged
-
-
-def _accuracies(fit: Fit, network: BaseBP, fold: Fold, parts: Sequence[str]) -> list[float]:
-    """Return the share of each part's samples that the network decides rightly."""
-    judged = [number_labels(fit, fold, part) for part in parts]
-    if len(parts) == 2 and fold.both is not None and not any(network._weights.large):
-        decided = network._decide(network._predict_outputs(fold.both))
-        n_test = len(fold.test.rows)
-        decisions = [decided[:n_test], decided[n_test:]]
-    else:  # BLAS rounds by the place of a row among all
-        decisions = [network._decide(network._predict_outputs(p.rows)) for p in judged]
-    return [
-        float(np.count_nonzero(decided == of_part.labels) / len(decided))
-        for decided, of_part in zip(decisions, judged, strict=True)
-    ]
-
-
-def judge_outputs(fit: Fit, network: BaseBP, fold: Fold, outputs: Any) -> list[Any]:
-    """Return the scores of all parts, by scikit-learn's metrics.
-
-    Parameters
-    ----------
-    fit : Fit
-    network : BaseBP
-        Of the fit's parameters.
-    fold : Fold
-    outputs : ndarray of shape (n_judged, n_outputs)
-        What it predicts for the samples of the parts, one after the other.
-    """
-    predicting: Any = object.__new__(type(network))
-    vars(predicting).update(vars(network) | fold.attributes)
-    scores = []
-    for part in judged_parts(fit):
-        n_rows = len(fold.judged(part).rows)
-        of_part, outputs = outputs[:n_rows], outputs[n_rows:]
-        predicting._predict_outputs = lambda X, of_part=of_part: of_part.copy()
-        scores.append(_judge(fit, predicting, fold, part, network.n_jobs))
-    return scores
-
-
-def _judge(fit: Fit, network: BaseBP, fold: Fold, part: str, n_jobs: int | None) -> Any:
-    """Return the scores of the samples of a part, "test" or "train", by the search's scorer.
-
-    One that may look at more than predictions sees the user's `n_jobs`.
-    """
-    scorer, judged = fit.asked["scorer"], fold.judged(part)
-    params = fit.asked.get("score_params") or {}
-    if judged.y is None:
-        judged.y = _safe_indexing(fit.y, np.asarray(fit.asked[part]))
-    if params:
-        params = _check_method_params(fit.X, params, indices=np.asarray(fit.asked[part]))
-    scores = None if params else _judge_by_metric(fit, network, fold, part)
-    if scores is not None:
-        return scores
-    error_score = fit.asked["error_score"]
-    if _asks_for_predictions_only(scorer):
-        return _score(network, judged.rows, judged.y, scorer, params, error_score)
-    network.n_jobs = n_jobs
-    estimator = Pipeline([*fold.steps, ("network", network)]) if fold.steps else network
-    numbers = np.asarray(fit.asked[part])
-    train = None if part == "train" else np.asarray(fit.asked["train"])
-    X, _ = _safe_split(estimator, fit.X, None, numbers, train)
-    with laid_down():
-        return _score(estimator, X, judged.y, scorer, params, error_score)
-
-
-def _judge_by_metric(fit: Fit, network: BaseBP, fold: Fold, part: str) -> Any:
-    """Return the scores of the samples of a part, None where scikit-learn is to say it."""
-    y, judged = fit.y, fold.judged(part)
-    of_classes = isinstance(network, BPClassifier)
-    metric = find_metric(fit.asked["scorer"], of_classes)
-    if metric is None or type(y) is not np.ndarray or y.ndim != 1:
-        return None
-    if not of_classes:
-        if y.dtype.kind not in "iuf":
-            return None
-        outputs = network._predict_outputs(judged.rows)
-        return metric(*as_columns(judged.y, outputs))
-    labels: Any = number_labels(fit, fold, part).labels
-    if labels.min() < 0:  # a class that was not learnt
-        return None
-    classes = fold.attributes["classes_"]
-    if len(classes) > MOST_CLASSES:
-        return None
-    decided = network._decide(network._predict_outputs(judged.rows))
-    positive = np.flatnonzero(classes == 1)
-    confusion = count_classes(labels, decided, len(classes))
-    return metric(confusion, int(positive[0]) if len(positive) else None)
-
-
-def _number(y: Any, classes: Any) -> Any:
-    """Return the place of each among the classes, which are sorted; -1 where it is none of them."""
-    places = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
-    places[classes[places] != y] = -1
-    return places.astype(np.min_scalar_type(-len(classes)))
-
-
-def _asks_for_predictions_only(scorer: Any) -> bool:
-    """Tell whether a scorer hands X on to the estimator, and does nothing else with it."""
-    if isinstance(scorer, _MultimetricScorer):
-        return all(map(_asks_for_predictions_only, scorer._scorers.values()))
-    return isinstance(scorer, (_BaseScorer, _PassthroughScorer))
+    return reason_against_search(fit.estimator) or ("there is no y" if fit.y is None else "")
 
 
 def set_parameters(estimator: Any, parameters: dict[str, Any]) -> Any:

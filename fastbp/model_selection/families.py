@@ -22,8 +22,9 @@ from fastbp.kernels import family as kernel
 from fastbp.kernels.arrays import HALTED
 from fastbp.kernels.jit import DISABLED
 from fastbp.kernels.plan import address_of
-from fastbp.model_selection.evaluation import Evaluator, describe, judge_outputs, judged_parts
+from fastbp.model_selection.evaluation import Evaluator, describe
 from fastbp.model_selection.fits import Fit
+from fastbp.model_selection.judging import judge_outputs, judged_parts
 from fastbp.model_selection.members import Member, recruit
 from fastbp.model_selection.survivors import Survivor
 from fastbp.model_selection.tables import Tables
@@ -33,7 +34,7 @@ from fastbp.threads import raise_if_cancelled
 from fastbp.training.engine import SLOWEST, Engine
 from fastbp.training.stochastic import limit_of_epochs, warn_of_limit
 
-__all__ = ["GRACE", "find_families", "run_families"]
+__all__ = ["GRACE", "do_in_families"]
 
 MOST_BYTES = 1 << 24  # of all arrays of a family; one network that takes much of it is in none
 FEWEST = 4  # networks of a family that is as large as it may be
@@ -41,6 +42,26 @@ MOST_AHEAD = 2 * MOST_BYTES  # of families that are prepared and have networks l
 CALL_SECONDS = 0.05  # at the most, after which Ctrl-C is heard
 TELLING_SECONDS = 0.02  # after which results are told of
 GRACE = 0.7  # seconds that Ctrl-C waits for fits to end
+
+
+def do_in_families(
+    evaluator: Evaluator,
+    fits: Sequence[Fit],
+    n_workers: int,
+    done: Callable[[int, dict[str, Any]], None],
+) -> tuple[list[int], bool]:
+    """Do the fits that can be, on threads; call ``done(number, result)`` for each.
+
+    Returns
+    -------
+    left : list of int
+        The numbers of the fits that are to be done by themselves.
+    is_interrupted : bool
+        Whether Ctrl-C came in between: then some others are not done either.
+    """
+    families, others = find_families(evaluator, fits)
+    again, is_interrupted = run_families(families, n_workers, done)
+    return sorted(others + again), is_interrupted
 
 
 def find_families(
@@ -89,9 +110,9 @@ class Family:
 
     @contextmanager
     def _borrowed_plans(self) -> Iterator[tuple[Engine, Prediction, Prediction]]:
-        """Give what a thread trains, predicts and validates by, the last two one where none does.
+        """Give what a thread trains, predicts and validates by, each network's arrays in turn.
 
-        Each network puts in its own arrays.
+        Where nothing is validated, the last is the second again.
         """
         candidate, form, samples = self._most.candidate, self._most.form, self._most.fold.samples
         network = candidate.network
@@ -179,9 +200,11 @@ class Family:
         for k, went_well in zip(ks.tolist(), tables.went_well(ks), strict=True):
             if not (in_time or self.members[k].candidate.is_counted):
                 continue
-            result = None
+            result, fit, fit_time = None, self.members[k].fit, of_fit[k] * per_product
             if went_well and _warn(tables, k):
-                result = _describe(tables, k, of_fit[k] * per_product, of_score[k] * per_product)
+                result = _describe(tables, k, fit_time, of_score[k] * per_product)
+            if result is not None and fit.key is not None:
+                fit.kept = Survivor(tables, k, fit_time)
             yield self.members[k].number, result
             self._is_told[k] = True
         if self._is_told.all():
@@ -217,8 +240,6 @@ def _describe(tables: Tables, k: int, fit_time: float, score_time: float) -> dic
         except Exception:  # it is raised again where the fit is done by itself
             return None
         score_time += (perf_counter() - began) / len(scores)
-    if fit.key is not None:
-        fit.kept = Survivor(tables, k, fit_time)
     return describe(fit, fold, scores, fit_time, score_time)
 
 

@@ -39,6 +39,7 @@ __all__ = [
     "Validation",
     "add_training_state",
     "find_network",
+    "group_by_data",
     "put_training_state_back",
     "receive",
     "take_apart",
@@ -62,15 +63,15 @@ class Validation(NamedTuple):
 class Standing(NamedTuple):
     """Where a training stands, in numbers: what it goes on from."""
 
-    weights: Array  # in the flat layout, and so the solver's vectors, where it has them
-    first: Array | None
-    second: Array | None
-    order: Array | None  # of its samples; None before the first epoch
-    words: Array | None  # the state of its generator; None of L-BFGS, which has no order
-    best_loss: float
-    waited: int  # epochs since that, or since the best score
-    goes_on: bool  # it has not come to a halt of its own
-    dropout_seed: int
+    weights: Array  # in the flat layout, and so the vectors of a stochastic solver
+    first: Array | None = None  # its velocity or first moment; of L-BFGS its vectors
+    second: Array | None = None  # its second moment; of L-BFGS its numbers
+    order: Array | None = None  # of its samples; None before the first epoch
+    words: Array | None = None  # the state of its generator; None of L-BFGS, which has no order
+    best_loss: float = np.inf
+    waited: int = 0  # epochs since that, or since the best score
+    goes_on: bool = True  # it has not come to a halt of its own
+    dropout_seed: int = 0
     rate: float | None = None  # the learning rate, where halts change it
     validation: Validation | None = None
 
@@ -80,7 +81,7 @@ class Standing(NamedTuple):
         numbers = numbers.copy()
         reopen(numbers)
         goes_on = bool(numbers[STAGE] == AT_ITERATE)
-        return cls(weights, vectors, numbers, None, None, np.inf, 0, goes_on, 0)
+        return cls(weights, vectors, numbers, goes_on=goes_on)
 
 
 @dataclass
@@ -114,14 +115,14 @@ class Kept:
             weights if state.latest is None else state.latest,
             first,
             second,
-            state.order,
-            np.array(words_of(state.random_state)),
-            np.inf if validation else network.best_loss_,
-            network._no_improvement_count,
-            state.goes_on,
-            state.dropout_seed,
-            optimizer.learning_rate if optimizer.after_halt else None,
-            validation,
+            order=state.order,
+            words=np.array(words_of(state.random_state)),
+            best_loss=np.inf if validation else network.best_loss_,
+            waited=network._no_improvement_count,
+            goes_on=state.goes_on,
+            dropout_seed=state.dropout_seed,
+            rate=optimizer.learning_rate if optimizer.after_halt else None,
+            validation=validation,
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -291,6 +292,18 @@ def digest(parameters: dict[str, Any]) -> str:
         return str(joblib.hash(sorted(parameters.items())))
     except Exception:  # pickling runs code of the users' classes
         return repr([(name, id(value)) for name, value in sorted(parameters.items())])
+
+
+def group_by_data(fits: Sequence[Fit]) -> list[list[int]]:
+    """Group fits, by their numbers, as their data are made: in each group the longest comes first.
+
+    Of fits with steps before the network, those of one fold and setting are a group; all others are
+    one, whose data are made from the same table.
+    """
+    groups: dict[Any, list[int]] = {}
+    for i, fit in enumerate(fits):
+        groups.setdefault(fit.key_of_fold() if fit.has_steps else None, []).append(i)
+    return [sorted(group, key=lambda i: -fits[i].cost()) for group in groups.values()]
 
 
 def take_apart(fits: Iterable[Fit]) -> tuple[list[Fit], list[Any]]:

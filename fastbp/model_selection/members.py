@@ -19,16 +19,10 @@ from sklearn.base import clone
 
 from fastbp.estimators.base import BaseBP
 from fastbp.kernels.lbfgs import N_VECTORS
-from fastbp.model_selection.evaluation import (
-    Evaluator,
-    asks_for_accuracy,
-    judged_parts,
-    number_labels,
-    set_parameters,
-    why_not_here,
-)
+from fastbp.model_selection.evaluation import Evaluator, reason_against_fit, set_parameters
 from fastbp.model_selection.fits import Fit, Kept, find_network
 from fastbp.model_selection.folds import Fold
+from fastbp.model_selection.judging import asks_for_accuracy, judged_parts, number_labels
 from fastbp.model_selection.metrics import asks_for_metrics
 from fastbp.network import Weights
 from fastbp.randomness import make_random_state
@@ -202,7 +196,7 @@ class _Recruiter:
 
     def recruit(self, number: int, fit: Fit) -> Member | None:
         """Return a fit as a member, None where it cannot be one or goes wrong."""
-        if fit.asked.get("return_estimator") or why_not_here(fit):
+        if fit.asked.get("return_estimator") or reason_against_fit(fit):
             return None
         try:
             return self._recruit(number, fit)
@@ -269,12 +263,11 @@ class _Recruiter:
             n_samples, n_held_out = self._split(network, fold)
             if n_held_out < FEWEST_SCORED:
                 return None
-        batch_size = n_samples
-        is_clipped = False
+        batch_size, warns = n_samples, False
         if not candidate.by_lbfgs:
             batch_size = network._choose_batch_size(n_samples)
-            is_clipped = not isinstance(network.batch_size, str) and network.batch_size > n_samples
-        if len(getattr(network, "classes_", X)) < 2 or is_clipped:
+            warns = not isinstance(network.batch_size, str) and network.batch_size > n_samples
+        if len(getattr(network, "classes_", X)) < 2 or warns:
             return None
         n_judged = judged.X.shape[0]
         if not candidate.is_counted and len(judged) > MOST_SCORED:

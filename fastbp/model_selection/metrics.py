@@ -39,7 +39,7 @@ def _balanced_accuracy(confusion: Array, positive: int | None) -> float | None:
     return float(np.mean(np.diag(confusion) / n_true)) if n_true.all() else None
 
 
-def _share(name: str, average: str) -> Metric:
+def _precision_recall_f1(name: str, average: str) -> Metric:
     """Return precision, recall or their harmonic mean, averaged over the classes that there are."""
 
     def metric(confusion: Array, positive: int | None) -> float | None:
@@ -79,7 +79,7 @@ _OF_CLASSES: dict[str, Metric] = {
     "accuracy": _accuracy,
     "balanced_accuracy": _balanced_accuracy,
     **{
-        name if average == "binary" else f"{name}_{average}": _share(name, average)
+        name if average == "binary" else f"{name}_{average}": _precision_recall_f1(name, average)
         for name in ("precision", "recall", "f1")
         for average in ("binary", "macro", "micro", "weighted")
     },

@@ -11,7 +11,7 @@ from sklearn import model_selection as stock
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 
 from fastbp.model_selection.backend import SideBySide
-from fastbp.model_selection.evaluation import why_not
+from fastbp.model_selection.evaluation import reason_against_search
 from fastbp.model_selection.row_numbers import PackingSplitter
 
 DIFFERENCE = """
@@ -33,7 +33,7 @@ def _enter(
     resource: str | None = None,
 ) -> SideBySide | None:
     """Have the fits of a search done by `SideBySide`, where the estimator allows it."""
-    reason = why_not(estimator)
+    reason = reason_against_search(estimator)
     if reason:
         if verbose:
             print(f"fastbp leaves this to scikit-learn: {reason}.")

@@ -80,7 +80,11 @@ class Tables:
         parts = [
             self._tabulate_training(training),
             self._tabulate_prediction(
-                prediction, self._judged_weights, lambda member: id(member.fold), self._judged
+                prediction,
+                self._judged_weights,
+                lambda member: id(member.fold),
+                self._judged,
+                keeps_outputs=not members[0].candidate.is_counted,
             ),
         ]
         if members[0].form.n_held_out:
@@ -140,14 +144,14 @@ class Tables:
             self.parameters[k, :size],
             first,
             second,
-            self.orders[k, : member.form.n_samples],
-            self.states[k, :WORDS],
-            float(watch[BEST_LOSS]),
-            int(watch[waited]),
-            bool(watch[HALTED] == 0),
-            int(self._seeds[k]),
-            float(watch[kernel.STEPS + RATE]) if optimizer.after_halt else None,
-            validation,
+            order=self.orders[k, : member.form.n_samples],
+            words=self.states[k, :WORDS],
+            best_loss=float(watch[BEST_LOSS]),
+            waited=int(watch[waited]),
+            goes_on=bool(watch[HALTED] == 0),
+            dropout_seed=int(self._seeds[k]),
+            rate=float(watch[kernel.STEPS + RATE]) if optimizer.after_halt else None,
+            validation=validation,
         )
 
     def outputs(self, k: int) -> Array:
@@ -373,7 +377,11 @@ class Tables:
                 validation = Validation(held_out, weights.flat, -np.inf)
             words = np.array(words_of(random_state))
         return Standing(
-            weights.flat, None, None, order, words, np.inf, 0, True, dropout_seed, None, validation
+            weights.flat,
+            order=order,
+            words=words,
+            dropout_seed=dropout_seed,
+            validation=validation,
         )
 
     def _judged(self, member: Member) -> tuple[Samples, Array]:
@@ -395,10 +403,12 @@ class Tables:
         weights: Array,
         key: Callable[[Member], Hashable],
         data_of: Callable[[Member], tuple[Samples, Array]],
+        keeps_outputs: bool = False,
     ) -> tuple[Array, Array]:
         """Return columns and values of a plan for prediction, by a row of weights for each network.
 
-        Those that are alike by the key are of the same rows.
+        Those that are alike by the key are of the same rows. Where outputs are not kept, each
+        thread overwrites its own.
         """
         table = np.zeros((len(self.members), len(plan.integers)), np.int64)
         data, out = _slice(plan.span("data")), plan.place("run", "out")
@@ -419,9 +429,7 @@ class Tables:
             table[:, place] = _rows_at(matrix)
         table[:, watch + 1] = kernel.N_COUNTS
         columns = [plan.place("network", "parameters"), *plan.span("data"), watch, watch + 1]
-        columns.append(out + 1)
-        if data_of == self._judged and samples.labels is None:
-            columns.append(out)  # else each thread overwrites its own outputs
+        columns += [out, out + 1] if keeps_outputs else [out + 1]
         return np.array(columns), table[:, columns]
 
 

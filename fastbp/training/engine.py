@@ -23,6 +23,7 @@ from fastbp.kernels.arrays import (
     HALTED,
     LOSS_PARAMETER,
     N_SETTINGS,
+    N_WATCH,
     NONZEROS,
     OF_STEP,
     PATIENCE,
@@ -52,7 +53,7 @@ from fastbp.threads import (
 )
 from fastbp.workspace import count_weights, make_workspace
 
-__all__ = ["CHUNK_ROWS", "SLOWEST", "Engine", "Epochs", "make_watch", "sum_squares"]
+__all__ = ["CHUNK_ROWS", "SLOWEST", "Engine", "Epochs", "make_halt", "sum_squares"]
 
 Array = NDArray[Any]
 
@@ -198,7 +199,7 @@ class Engine:
         n_epochs: int,
         optimizer: Rule,
         generator: RandomState | None = None,
-        watch: Array | None = None,
+        halt: Array | None = None,
         deadline: float = np.inf,
         before_epoch: Callable[[], None] | None = None,
     ) -> Iterator[Epochs]:
@@ -214,8 +215,8 @@ class Engine:
             With the latter an epoch is an evaluation.
         generator : RandomState, default=None
             What the shuffles are drawn from; None for no shuffling.
-        watch : ndarray of shape (6,), default=None
-            When to halt, from `make_watch`; it is kept up to date.
+        halt : ndarray of shape (N_WATCH,), default=None
+            When to halt, from `make_halt`; it is kept up to date.
         deadline : float, default=inf
             The time of `perf_counter` after which no call is made.
         before_epoch : callable, default=None
@@ -231,10 +232,11 @@ class Engine:
         losses, norms = (aligned_zeros(n_epochs, np.float64) for _ in range(2))
         totals = self.workspace.totals
         totals[:SQUARES] = 0
-        watch = make_watch() if watch is None else watch
-        watch[ENDED] = 0
-        self._set_order(order, addresses)
-        self.plan.set("run", losses=losses, norms=norms, watch=watch)
+        halt = make_halt() if halt is None else halt
+        halt[ENDED] = 0
+        assert order.dtype == row_type(self.samples.X.shape[0])  # compiled code does not check
+        self.plan.set("data", order=order, generator=addresses)
+        self.plan.set("run", losses=losses, norms=norms, watch=halt)
         self.plan.set("solver", **optimizer.rule())
         drawing = Holding(generator._bit_generator.lock) if generator else nullcontext()
         per_epoch = -(-len(order) // self.batch_size) * self.chunks_per_batch
@@ -244,7 +246,7 @@ class Engine:
         first = given = 0
         seconds = self.seconds
         last = per_epoch * n_epochs
-        while first < last and not watch[HALTED] and perf_counter() < deadline:
+        while first < last and not halt[HALTED] and perf_counter() < deadline:
             remaining = last - first
             if before_epoch:
                 remaining = per_epoch - first % per_epoch
@@ -272,10 +274,6 @@ class Engine:
         self.plan.set("solver", **memory.rule())
         run(plan_function(leave_iterate, self.plan.type, 0), self.plan)
 
-    def _set_order(self, order: Array, addresses: Array = NO_ADDRESSES) -> None:
-        assert order.dtype == row_type(self.samples.X.shape[0])  # compiled code does not check
-        self.plan.set("data", order=order, generator=addresses)
-
     def compile_what_is_wanted(self) -> None:
         """Compile the product that skips zeros, if the last call would have used it."""
         if self.workspace.addresses[NONZEROS] == WANTED:
@@ -290,7 +288,7 @@ class Engine:
     def sum_squares(self, total: float) -> None:
         self.workspace.totals[SQUARES] = total
 
-    def _run(self, first: int, last: int, n_threads: int, first_step: int = 0) -> int:
+    def _run(self, first: int, last: int, n_threads: int, first_step: int) -> int:
         """Train on chunks first..last, or to a halt, in one call; return where it ended."""
         raise_if_cancelled()
         self.plan.set("run", first=first, last=last, first_step=first_step)
@@ -314,11 +312,11 @@ def sum_squares(weights: Weights) -> float:
     return sum(float(np.vdot(w, w)) for w in weights.coefs)
 
 
-def make_watch(
+def make_halt(
     best_loss: float = np.inf, waited: int = 0, tolerance: float = 0.0, patience: float = np.inf
 ) -> Array:
     """Return what says when the loss brings a halt: never, by default."""
-    watch = aligned_zeros(6, np.float64)
-    watch[BEST_LOSS], watch[WAITED] = best_loss, waited
-    watch[TOLERANCE], watch[PATIENCE] = tolerance, patience
-    return watch
+    halt = aligned_zeros(N_WATCH, np.float64)
+    halt[BEST_LOSS], halt[WAITED] = best_loss, waited
+    halt[TOLERANCE], halt[PATIENCE] = tolerance, patience
+    return halt

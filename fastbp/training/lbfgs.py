@@ -3,13 +3,12 @@
 import warnings
 from time import perf_counter
 
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.optimize import _check_optimize_result
 
 from fastbp.training.engine import Engine
 from fastbp.training.limited_memory import LimitedMemory
 from fastbp.training.reporting import make_reporter
-from fastbp.training.stochastic import State, Watch
+from fastbp.training.stochastic import State, Watch, limit_of_time, warn_of_limit
 
 __all__ = ["minimize"]
 
@@ -68,12 +67,7 @@ def minimize(
                 return False
             watch.begin_epoch()
         if max_time is not None and state.seconds > max_time:
-            warnings.warn(
-                f"lbfgs: Maximum time ({max_time} s) reached and the optimization hasn't converged "
-                "yet.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+            warn_of_limit(limit_of_time(max_time), stacklevel=4, of="lbfgs")
             return False
         return True
 

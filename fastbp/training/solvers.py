@@ -132,7 +132,8 @@ class Optimizer:
         if not there or made_for != self._made_for:
             n_made = min(max(2 * len(self._made), FEWEST_MADE), MOST_MADE)
             self._settings = self._make_settings()
-            self._made = self._make_steps(1 if are_alike else max(n_steps, n_made))
+            n_made = 1 if are_alike else max(n_steps, n_made)
+            self._made = self._make_steps(self.steps_taken, n_made, self.learning_rate)
             self._made_from, self._made_for = self.steps_taken, made_for
         return {"settings": self._settings, "steps": self._made, "steps_from": self._made_from}
 
@@ -145,15 +146,15 @@ class Optimizer:
         """
         if self.keeps_its_rate:
             return self.next_steps(n_epochs * steps_per_epoch)
-        steps_from, epochs = self.steps_taken, []
-        for _ in range(n_epochs):
-            self.end_epoch(self.steps_taken // steps_per_epoch * samples_per_epoch)
-            epochs.append(self._make_steps(steps_per_epoch))
-            self.steps_taken += steps_per_epoch
+        end = self.steps_taken + n_epochs * steps_per_epoch
+        epochs = []
+        for first in range(self.steps_taken, end, steps_per_epoch):
+            rate = self._rate_after(first // steps_per_epoch * samples_per_epoch)
+            epochs.append(self._make_steps(first, steps_per_epoch, rate))
         return {
             "settings": self._make_settings(),
             "steps": np.concatenate(epochs),
-            "steps_from": steps_from,
+            "steps_from": self.steps_taken,
         }
 
     @property
@@ -177,20 +178,18 @@ class Optimizer:
         settings[arrays.CLIP] = self.clip_norm or 0
         return settings
 
-    def _make_steps(self, n_steps: int) -> NDArray[Any]:
+    def _make_steps(self, first: int, n_steps: int, rate: float) -> NDArray[Any]:
         steps = np.empty((n_steps, arrays.OF_STEP))
-        steps[:, arrays.RATE] = self.learning_rate
+        steps[:, arrays.RATE] = rate
         steps[:, arrays.EPSILON] = self.epsilon
         steps[:, arrays.DECAY] = 1
         if not self._factors.is_constant:
-            numbers = np.arange(self.steps_taken, self.steps_taken + n_steps)
+            numbers = np.arange(first, first + n_steps)
             steps[:, arrays.RATE] *= self._factors.of_steps(numbers)
         if self.solver == "adamw":
             steps[:, arrays.DECAY] -= steps[:, arrays.RATE] * self.alpha
         if self.solver in ("adam", "adamw"):
-            correction, of_first = _correct_bias(
-                self.beta_1, self.beta_2, self.steps_taken, n_steps
-            )
+            correction, of_first = _correct_bias(self.beta_1, self.beta_2, first, n_steps)
             steps[:, arrays.RATE] *= correction / of_first
             if self.solver == "adamw":
                 steps[:, arrays.EPSILON] *= correction
@@ -210,11 +209,16 @@ class Optimizer:
 
     def end_epoch(self, samples_seen: int) -> None:
         """Set the learning rate of the next epoch, after so many samples in all."""
-        if self.schedule == "invscaling":
-            self.learning_rate = self.learning_rate_init / (samples_seen + 1) ** self.power_t
+        if not self.keeps_its_rate:
+            self.learning_rate = self._rate_after(samples_seen)
 
-    def goes_on(self) -> tuple[bool, str]:
-        """Say whether to go on when training has come to a halt, and what was done about it.
+    def _rate_after(self, samples_seen: int) -> float:
+        """Return the rate of 'invscaling'."""
+        rate: float = self.learning_rate_init / (samples_seen + 1) ** self.power_t
+        return rate
+
+    def react_to_halt(self) -> tuple[bool, str]:
+        """Lower the learning rate where that is so; say whether to go on, and what was done.
 
         'adaptive' goes on with a fifth of the rate, 'plateau' with `decay_rate` of it, down to
         1e-6.

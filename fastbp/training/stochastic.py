@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from fastbp.kernels.arrays import BEST_LOSS, WAITED
-from fastbp.training.engine import Engine, Epochs, make_watch
+from fastbp.training.engine import Engine, Epochs, make_halt
 from fastbp.training.history import History
 from fastbp.training.limited_memory import LimitedMemory
 from fastbp.training.reporting import make_reporter
@@ -20,8 +20,8 @@ from fastbp.training.solvers import Optimizer
 
 __all__ = [
     "MOST_EPOCHS",
+    "Limits",
     "Progress",
-    "Rules",
     "State",
     "Watch",
     "draw_dropout_seed",
@@ -66,7 +66,7 @@ class State:
     n_iter: int = 0  # epochs so far
     seconds: float = 0.0  # ... and how long they took
     goes_on: bool = True  # it has not come to a halt of its own
-    one_epoch: bool = False  # as partial_fit does, and not a word of convergence
+    one_epoch: bool = False  # as partial_fit does, which warns of no limit
     sum_squares: float | None = None  # of the weights
     best: Array | None = None  # the best weights, where a score decides, and the latest
     latest: Array | None = None
@@ -116,10 +116,15 @@ def limit_of_epochs(max_iter: int) -> str:
     return f"Maximum iterations ({max_iter})"
 
 
-def warn_of_limit(name: str, stacklevel: int) -> None:
+def limit_of_time(max_time: float | None) -> str:
+    """Name the limit."""
+    return f"Maximum time ({max_time} s)"
+
+
+def warn_of_limit(name: str, stacklevel: int, of: str = "Stochastic Optimizer") -> None:
     """Warn that training has come to a limit before it came to a halt."""
     warnings.warn(
-        f"Stochastic Optimizer: {name} reached and the optimization hasn't converged yet.",
+        f"{of}: {name} reached and the optimization hasn't converged yet.",
         ConvergenceWarning,
         stacklevel=stacklevel,
     )
@@ -138,7 +143,7 @@ class Watch(Protocol):
 
 
 @dataclass(frozen=True)
-class Rules:
+class Limits:
     """How long to train, and in which order; named as the estimators' parameters."""
 
     max_iter: int
@@ -153,7 +158,7 @@ def train(
     engine: Engine,
     optimizer: Optimizer,
     progress: Progress,
-    rules: Rules,
+    limits: Limits,
     state: State,
     judge: Callable[[], tuple[float, float]] | None = None,
     watch: Watch | None = None,
@@ -167,7 +172,7 @@ def train(
     optimizer : Optimizer
     progress : Progress
         Goes on from here.
-    rules : Rules
+    limits : Limits
     state : State
         Goes on from here, too; its `random_state` draws one permutation an epoch.
     judge : callable, default=None
@@ -178,12 +183,12 @@ def train(
 
     Ctrl-C ends training with a warning, after a whole step.
     """
-    optimizer.begin(engine.weights, -(-len(state.order) // engine.batch_size), rules.max_iter)
-    if state.sum_squares is not None:  # which is rounded as it was come by
+    optimizer.begin(engine.weights, -(-len(state.order) // engine.batch_size), limits.max_iter)
+    if state.sum_squares is not None:  # whose last digits depend on how it was summed
         engine.sum_squares = state.sum_squares
     if judge and state.best is None:
         state.best = engine.weights.flat.copy()
-    training = _Training(engine, optimizer, progress, rules, state, judge, watch)
+    training = _Training(engine, optimizer, progress, limits, state, judge, watch)
     try:
         training.run()
     except KeyboardInterrupt:
@@ -203,15 +208,15 @@ class _Training:
         engine: Engine,
         optimizer: Optimizer,
         progress: Progress,
-        rules: Rules,
+        limits: Limits,
         state: State,
         judge: Callable[[], tuple[float, float]] | None,
         watch: Watch | None,
     ) -> None:
         self._engine, self._optimizer = engine, optimizer
-        self._progress, self._rules, self._state = progress, rules, state
+        self._progress, self._limits, self._state = progress, limits, state
         self._judge, self._watch = judge, watch
-        self._reporter = make_reporter(rules.verbose, 1 if state.one_epoch else rules.max_iter)
+        self._reporter = make_reporter(limits.verbose, 1 if state.one_epoch else limits.max_iter)
 
     def close(self) -> None:
         """End what reports."""
@@ -220,9 +225,9 @@ class _Training:
 
     def run(self) -> None:
         """Train to a halt, or to a limit."""
-        rules, state, optimizer = self._rules, self._state, self._optimizer
-        limit = state.n_iter + 1 if state.one_epoch else rules.max_iter
-        generator = state.random_state if rules.shuffle else None
+        limits, state, optimizer = self._limits, self._state, self._optimizer
+        limit = state.n_iter + 1 if state.one_epoch else limits.max_iter
+        generator = state.random_state if limits.shuffle else None
         before_epoch = None
         if self._watch:
             before_epoch = self._watch.begin_epoch
@@ -230,8 +235,8 @@ class _Training:
             before_epoch = _pause
         began = perf_counter() - state.seconds
         deadline = np.inf
-        if rules.max_time is not None and not state.one_epoch:
-            deadline = began + rules.max_time
+        if limits.max_time is not None and not state.one_epoch:
+            deadline = began + limits.max_time
         while state.goes_on and state.n_iter < limit:
             n_epochs = min(limit - state.n_iter, MOST_EPOCHS)
             halt = self._make_halt()
@@ -240,15 +245,15 @@ class _Training:
             ):
                 state.seconds = perf_counter() - began
                 self._note(epochs, halt)
-                if self._is_over():
+                if self._end_epochs():
                     return
             if state.one_epoch:
                 return
-            limits = {
-                limit_of_epochs(rules.max_iter): state.n_iter == rules.max_iter,
-                f"Maximum time ({rules.max_time} s)": perf_counter() > deadline,
+            ends = {
+                limit_of_epochs(limits.max_iter): state.n_iter == limits.max_iter,
+                limit_of_time(limits.max_time): perf_counter() > deadline,
             }
-            reached = [name for name, is_reached in limits.items() if is_reached]
+            reached = [name for name, is_reached in ends.items() if is_reached]
             if reached:
                 self._check_scores()
                 warn_of_limit(reached[0], stacklevel=4)
@@ -258,10 +263,10 @@ class _Training:
         """Return what tells the engine when to halt by the loss."""
         if self._judge:
             return None
-        progress, rules = self._progress, self._rules
+        progress, limits = self._progress, self._limits
         assert progress.best_loss is not None
         waited = progress.epochs_without_improvement
-        return make_watch(progress.best_loss, waited, rules.tol, rules.n_iter_no_change)
+        return make_halt(progress.best_loss, waited, limits.tol, limits.n_iter_no_change)
 
     def _note(self, epochs: Epochs, halt: Array | None) -> None:
         """Take note of epochs that have ended, and judge."""
@@ -272,24 +277,24 @@ class _Training:
         if self._judge:
             score, loss = self._judge()
             judged = {"validation_score": [score], "validation_loss": [loss]}
-            if _is_best(progress, self._rules, score):
+            if _take_score(progress, self._limits, score):
                 state.best = self._engine.weights.flat.copy()
             if reporter:
                 reporter.score(score)
         take_note(self._optimizer, progress, state, epochs, halt, judged)
 
-    def _is_over(self) -> bool:
+    def _end_epochs(self) -> bool:
         """Judge whether training has come to a halt, tell of it, and say whether it ends here."""
-        progress, rules, state = self._progress, self._rules, self._state
+        progress, limits, state = self._progress, self._limits, self._state
         hopeless = (
             self._judge is None
             and not isfinite(progress.loss_curve[-1])
             and not np.isfinite(self._engine.weights.flat).all()
         )
-        if not hopeless and progress.epochs_without_improvement > rules.n_iter_no_change:
-            state.goes_on, what = self._optimizer.goes_on()
+        if not hopeless and progress.epochs_without_improvement > limits.n_iter_no_change:
+            state.goes_on, what = self._optimizer.react_to_halt()
             if self._reporter:
-                self._reporter.halt(f"{_halt_message(rules, self._judge is not None)} {what}")
+                self._reporter.halt(f"{_halt_message(limits, self._judge is not None)} {what}")
             if state.goes_on:
                 progress.epochs_without_improvement = 0
         stops = False
@@ -320,12 +325,12 @@ def _pause() -> None:
     """Nothing is to be done before an epoch, but after each."""
 
 
-def _is_best(progress: Progress, rules: Rules, score: float) -> bool:
+def _take_score(progress: Progress, limits: Limits, score: float) -> bool:
     """Return whether this epoch's weights are the best so far."""
     assert progress.validation_scores is not None
     assert progress.best_validation_score is not None
     progress.validation_scores.append(score)
-    if score >= progress.best_validation_score + rules.tol:
+    if score >= progress.best_validation_score + limits.tol:
         progress.epochs_without_improvement = 0
     else:  # NaN too
         progress.epochs_without_improvement += 1
@@ -335,9 +340,9 @@ def _is_best(progress: Progress, rules: Rules, score: float) -> bool:
     return best
 
 
-def _halt_message(rules: Rules, by_score: bool) -> str:
+def _halt_message(limits: Limits, by_score: bool) -> str:
     what = "Validation score" if by_score else "Training loss"
     return (
-        f"{what} did not improve more than tol={rules.tol:f} for {rules.n_iter_no_change} "
+        f"{what} did not improve more than tol={limits.tol:f} for {limits.n_iter_no_change} "
         "consecutive epochs."
     )

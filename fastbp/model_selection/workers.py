@@ -1,0 +1,116 @@
+"""Threads of this process that do fits one by one, each with Python in between."""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
+
+from sklearn import config_context, get_config
+
+from fastbp.baton import ENOUGH, Baton, others_suffice
+from fastbp.model_selection.evaluation import Evaluator
+from fastbp.model_selection.families import GRACE
+from fastbp.model_selection.fits import Fit, group_by_data
+from fastbp.model_selection.folds import FoldData
+from fastbp.threads import Cancelled, cancelled_by
+
+__all__ = ["run_on_workers"]
+
+AHEAD = 2  # fits per worker that are left when the data of the next fold are made
+
+
+def run_on_workers(
+    evaluator: Evaluator,
+    fits: Sequence[Fit],
+    n_workers: int,
+    done: Callable[..., None],
+) -> bool:
+    """Do fits that the evaluator expects on threads, until one has raised an error.
+
+    ``done(index, result, error)`` hears of each.
+
+    One fold and setting comes after the other, so that the data of few, as the steps before the
+    network have made them, are in memory: at most of as many as there are workers. The next one's
+    are made by one worker while the others train the last networks of those before. After the last
+    fold workers leave that are of no use any more, as they wait for others to run Python.
+
+    Returns
+    -------
+    bool
+        Whether Ctrl-C came in between: then some are not done.
+    """
+    groups, queue, in_use = group_by_data(fits), list[int](), list[FoldData]()
+    lock = threading.Lock()
+    stop, all_ended = threading.Event(), threading.Event()
+    is_heard = True  # what workers tell
+    n_running, n_workers = 0, min(n_workers, len(fits))
+    n_wanted = n_workers
+    config = get_config()
+    in_turn = Baton(n_workers).passed_on if n_workers > 1 else nullcontext
+
+    def work() -> None:
+        nonlocal n_running
+        with lock:
+            n_running += 1
+        try:
+            with config_context(**config), cancelled_by(stop), suppress(Cancelled), in_turn():
+                while do_next():
+                    pass
+        finally:
+            with lock:
+                n_running -= 1
+                if n_running == 0:
+                    all_ended.set()
+
+    def take() -> int | None:
+        in_use[:] = [data for data in in_use if data.n_left > 0]
+        are_made = all(data.folds for data in in_use)  # that takes the most memory
+        is_time = are_made and len(in_use) < n_workers and len(queue) <= AHEAD * n_workers
+        if groups and (is_time or not queue):
+            first, *others = groups.pop(0)
+            in_use.append(fits[first].data)
+            queue.extend(others)
+            return first
+        return queue.pop(0) if queue else None
+
+    def is_wanted() -> bool:
+        nonlocal n_wanted
+        if others_suffice() and not groups and n_wanted > ENOUGH + 1:
+            n_wanted -= 1
+            return False
+        return True
+
+    def do_next() -> bool:
+        with lock:
+            index = None if stop.is_set() or not is_wanted() else take()
+        if index is None:
+            return False
+        result, error = None, None
+        try:
+            result = evaluator.evaluate(fits[index])
+        except Cancelled:
+            raise
+        except BaseException as e:
+            error = e
+            stop.set()
+        with lock:
+            if is_heard:
+                evaluator.end(fits[index])
+                done(index, result, error)
+        return True
+
+    try:
+        for _ in range(n_workers):
+            threading.Thread(target=work).start()
+        all_ended.wait()  # not `Thread.join`, which once interrupted takes the thread for ended
+    except KeyboardInterrupt:
+        stop.set()
+        with lock:
+            if n_running == 0:  # it came before they had begun
+                all_ended.set()
+        # A step or a scorer of the user's does not hear of it: it may end when nobody listens.
+        with suppress(KeyboardInterrupt):
+            all_ended.wait(GRACE)
+        with lock:
+            is_heard = False
+        return True
+    return False
