@@ -9,6 +9,7 @@ from fastbp.baton import Baton
 from fastbp.kernels import activations, epoch, family, scores
 from fastbp.kernels.decisions import largest_function
 from fastbp.kernels.jit import is_ready
+from fastbp.kernels.lbfgs import advance
 from fastbp.kernels.plan import plan_function
 from fastbp.kernels.scheduler import affinity_addresses
 from fastbp.kernels.team import make_team, run_team
@@ -38,7 +39,7 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
     Parameters
     ----------
     dtypes : sequence of {"float32", "float64"}, default=("float32", "float64")
-        Of X, and of the training.
+        Of the training; X may be of either.
 
     Examples
     --------
@@ -46,18 +47,8 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
     >>> fastbp.warmup(["float32"])
     """
     for dtype in dtypes:
-        weights = draw_weights(_UNITS, _NAMES, "auto", RandomState(0), dtype)
-        samples = Samples(np.zeros((2, _UNITS[0]), dtype), labels=np.zeros(2, np.int32))
-        engine = _make_engine(weights, samples)
-        optimizer = Optimizer("adam", 0.001, 0.0, "constant", 0.5, 0.9, True, 0.9, 0.999, 1e-8)
-        optimizer.begin(weights)
-        list(engine.train(number_rows(2), 1, optimizer))
-        prediction = Predictor(weights).prepare(_NAMES, samples.X, n_jobs=1)
-        prediction()
-        compiled = engine.address, prediction.address, prediction.address
-        family.addresses_of((engine.plan, prediction.plan, prediction.plan), compiled)
-        for score in scores.FUNCTIONS:
-            plan_function(score, prediction.plan.type, 0)
+        for dtype_of_X in ("float32", "float64"):
+            _compile_for(dtype, dtype_of_X)
         largest_function(dtype)
         for kept in {dtype, "float64"}:  # L-BFGS is in float64 whatever X is
             product_addresses(kept)
@@ -65,17 +56,32 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
             nonzeros_address(kept)
             for name in activations.CODES:
                 activations.activation_address(name, kept)
-        exact = _make_engine(Weights.of(weights.coefs, weights.intercepts, "float64"), samples)
-        for function, n_integers in epoch.CALLED:
-            plan_function(function, engine.plan.type, n_integers)
-            plan_function(function, exact.plan.type, n_integers)
-        for function, n_integers in epoch.OF_LBFGS:
-            plan_function(function, exact.plan.type, n_integers)
-        family.addresses_of((exact.plan, prediction.plan, prediction.plan), compiled, rounds=True)
     family.do_jobs()
     with Baton(2).passed_on():
         pass
     is_ready(run_team, (0, 0, make_team(), 2, 0, affinity_addresses()), compile_it=True)
+
+
+def _compile_for(dtype: str, dtype_of_X: str) -> None:
+    """Compile all functions of plans for a training in one dtype on X of another."""
+    weights = draw_weights(_UNITS, _NAMES, "auto", RandomState(0), dtype)
+    samples = Samples(np.zeros((2, _UNITS[0]), dtype_of_X), labels=np.zeros(2, np.int32))
+    engine, exact = (_make_engine(weights.astype(kept), samples) for kept in (dtype, "float64"))
+    optimizer = Optimizer("adam", 0.001, 0.0, "constant", 0.5, 0.9, True, 0.9, 0.999, 1e-8)
+    optimizer.begin(weights)
+    list(engine.train(number_rows(2), 1, optimizer))
+    prediction = Predictor(weights).prepare(_NAMES, samples.X, n_jobs=1)
+    prediction()
+    predictions = prediction.plan, prediction.plan
+    compiled = engine.address, prediction.address, prediction.address
+    family.addresses_of((engine.plan, *predictions), compiled)
+    family.addresses_of((exact.plan, *predictions), compiled, rounds=True)
+    for score in scores.FUNCTIONS:
+        plan_function(score, prediction.plan, 0)
+    for function, n_integers in epoch.CALLED:
+        plan_function(function, engine.plan, n_integers)
+        plan_function(function, exact.plan, n_integers)
+    plan_function(advance, exact.plan, 0)
 
 
 def _make_engine(weights: Weights, samples: Samples) -> Engine:

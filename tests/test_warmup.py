@@ -28,6 +28,8 @@ for n_jobs in (1, 2):
         model = estimator(hidden_layer_sizes=(4,), max_iter=3, n_jobs=n_jobs)
         model.fit(X, y, X[:, 0] ** 2).predict(X)
         model.fit(scipy.sparse.csr_matrix(X), y).predict(X)
+        model.set_params(dtype="float32").fit(X.astype(float), y).predict(X.astype(float))
+        model.fit(scipy.sparse.csr_matrix(X.astype(float)), y)
 for activation in set(activations.CODES) - {"softmax", "exp"}:
     fastbp.BPClassifier((4,), activation, max_iter=1).fit(X, X[:, 0] > 0)
 for solver in ("sgd", "lbfgs"):

@@ -10,7 +10,7 @@ from fastbp.kernels.activations import IDENTITY, RELU
 from fastbp.kernels.arrays import DIFFERENTIATE, ENCODE, MULTIPLY_SUBSETS
 from fastbp.kernels.jit import address, call, inner_kernel, part
 from fastbp.kernels.paths import choose_path
-from fastbp.kernels.plan import as_integer, bundles
+from fastbp.kernels.plan import as_integer, bundles, looks_into_x
 from fastbp.kernels.sharing import find_panel, most_rows
 from fastbp.matmul import product as p
 from fastbp.matmul.product import NO_SUMS, Matrix, Sums, product
@@ -196,6 +196,7 @@ def add_parts(workspace, n_parts, begins, weights, n, gradient, at):
                 g[i] += partial[i]
 
 
+@looks_into_x
 def differentiate_sparse(plan, begins, first, last, at):
     """`differentiate` for the first layer of sparse X, from the chunk sorted by columns."""
     b = bundles(plan)
@@ -218,6 +219,7 @@ def differentiate_sparse(plan, begins, first, last, at):
         )  # fmt: skip
 
 
+@looks_into_x
 def differentiate_rows(plan, start, n_rows, begins):
     """The same for all of the first layer at once, from the chunk as it is: the same sums.
 
@@ -239,6 +241,7 @@ def differentiate_rows(plan, start, n_rows, begins):
         )  # fmt: skip
 
 
+@looks_into_x
 def sort_columns(plan, start, rows):
     """The rows of the sparse chunk by columns, by counting: starts, rows and values."""
     b = bundles(plan)

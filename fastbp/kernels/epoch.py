@@ -62,7 +62,7 @@ from fastbp.kernels.dropout import drop
 from fastbp.kernels.forward import forward, multiply_sparse
 from fastbp.kernels.gather import are_finite
 from fastbp.kernels.jit import call, inner_kernel, part, summing_kernel
-from fastbp.kernels.lbfgs import advance, leave_iterate
+from fastbp.kernels.lbfgs import advance
 from fastbp.kernels.plan import Plan, as_integer, bundles, plan_function
 from fastbp.kernels.sharing import choose_shares, most_rows, share_rows
 from fastbp.kernels.shuffle import shuffle
@@ -293,7 +293,8 @@ def predict(plan, member, size, _):
         first = take(workspace.team) * size_of_piece
 
 
-# All that is called with a plan, and with how many integers besides.
+# All that is called with a plan, and with how many integers besides; but `advance`, which is of
+# float64 only, and takes none.
 CALLED: list[tuple[Callable[..., None], int]] = [
     (forward, 4),
     (drop, 5),
@@ -307,10 +308,6 @@ CALLED: list[tuple[Callable[..., None], int]] = [
     (differentiate_rows, 3),
     (differentiate_parts, 4),
 ]
-OF_LBFGS: list[tuple[Callable[..., None], int]] = [
-    (advance, 0),
-    (leave_iterate, 0),
-]  # which is in float64 only
 
 
 def compile_training(plan: Plan) -> int:
@@ -345,7 +342,7 @@ def compile_prediction(plan: Plan) -> int:
 
 
 def _compile(plan: Plan, function: Callable[..., None], called: dict[int, Any]) -> int:
-    addresses = plan.workspace.addresses
+    addresses, n_integers = plan.workspace.addresses, dict(CALLED) | {advance: 0}
     for index, callee in called.items():
-        addresses[index] = plan_function(callee, plan.type, dict(CALLED + OF_LBFGS)[callee])
-    return plan_function(function, plan.type, 3)
+        addresses[index] = plan_function(callee, plan, n_integers[callee])
+    return plan_function(function, plan, 3)

@@ -7,13 +7,14 @@ from fastbp.kernels.arrays import DROP, MULTIPLY_SPARSE
 from fastbp.kernels.gather import gather
 from fastbp.kernels.jit import address, call, matrix_view, part
 from fastbp.kernels.paths import ROWS_MEASURED, STEPS_UNMEASURED, choose_path, measure_density
-from fastbp.kernels.plan import as_integer, bundles
+from fastbp.kernels.plan import as_integer, bundles, looks_into_x
 from fastbp.matmul import product as p
 from fastbp.matmul.product import NO_SUMS, Matrix, product
 from fastbp.matmul.rows import sum_rows
 from fastbp.matmul.tile import VECTOR_BYTES
 
 
+@looks_into_x
 def forward(plan, step, start, low, high):
     """Activations of all layers, for rows low..high of the chunk at `start` of the order.
 
@@ -97,6 +98,7 @@ def _multiply(network, workspace, i, relu, low, high):
     )  # fmt: skip
 
 
+@looks_into_x
 def multiply_sparse(plan, start, low, high, relu):
     """a[1] := X @ W[1] + b[1], at the cost of X's stored values, or ReLU of it."""
     b = bundles(plan)

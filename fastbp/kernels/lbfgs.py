@@ -54,13 +54,15 @@ INVERSES = FACTORS + N_KEPT  # 1 / (step @ change)
 SCALE = INVERSES + N_KEPT  # of H before the updates
 N_NUMBERS = SCALE + 1
 
-# The stages: before the first evaluation, on a line, at a new iterate; then how it ended.
+# The stages: before the first evaluation, on a line, at a new iterate; then how it ended; and, in
+# between, that a line is to be chosen.
 BEGINNING, SEARCHING, AT_ITERATE = range(3)
 SMALL_GRADIENT, SMALL_REDUCTION, MOST_ITERATIONS, MOST_EVALUATIONS, NO_STEP = range(3, 8)
+READY = 8
 
 
 def advance(plan):
-    """Go on from what has been evaluated last to what is to be evaluated next.
+    """Go on from what has been evaluated last, or left, to what is to be evaluated next.
 
     The run halts where it has ended, and at each iterate if that is asked for.
     """
@@ -68,53 +70,59 @@ def advance(plan):
     run, numbers = b.run, b.solver.second
     vectors = matrix_view(b.solver.first, 0, N_VECTORS, b.workspace.gradient.size)
     _clear_padding(b.network.layers, b.workspace.gradient)
-    if numbers[STAGE] == AT_ITERATE:  # where it was left: only the gradient was not kept
-        _leave_iterate(b.network, b.workspace, vectors, numbers)
-    else:
+    if numbers[STAGE] != AT_ITERATE:  # else it was evaluated before
         penalty = b.solver.settings[PENALTY] / 2 * numbers[SUM_SQUARES] / numbers[TOTAL_WEIGHT]
         loss = run.losses[np.int64(run.watch[ENDED]) - 1]
         numbers[LOSS], numbers[OBJECTIVE] = loss, numbers[N_ERRORS] * (loss - penalty) + penalty
-        take_in(b.network, b.workspace, vectors, numbers)
+    take_in(b.network, b.workspace, vectors, numbers)
     run.watch[HALTED] = np.float64(numbers[STAGE] != SEARCHING)
-
-
-def leave_iterate(plan):
-    """Go on from an iterate that `advance` has halted at."""
-    b = bundles(plan)
-    vectors = matrix_view(b.solver.first, 0, N_VECTORS, b.workspace.gradient.size)
-    _leave_iterate(b.network, b.workspace, vectors, b.solver.second)
 
 
 @inner_kernel
 def take_in(network, workspace, vectors, numbers):
-    """Judge an evaluation, and go on."""
-    gradient = workspace.gradient
+    """Judge an evaluation, or the iterate that it was left at, and go on."""
+    x, gradient = network.parameters, workspace.gradient
+    if numbers[STAGE] == AT_ITERATE:
+        _leave_iterate(x, gradient, vectors, numbers)
+    else:
+        _judge(x, gradient, vectors, numbers)
+    if numbers[STAGE] == READY:
+        _search(network.layers, vectors, numbers)
+    if numbers[STAGE] == SEARCHING or numbers[STAGE] == NO_STEP:
+        _move(x, vectors, numbers)
+        _follow(network, workspace, numbers)
+
+
+@inner_kernel
+def _judge(x, gradient, vectors, numbers):
+    """See what an evaluation is: the first, a trial of a search, or the last of one."""
     numbers[N_EVALUATIONS] += 1
-    search = numbers[SEARCH : SEARCH + OF_SEARCH]
     if numbers[STAGE] == BEGINNING:
         if _largest(gradient) <= numbers[TOLERANCE]:
             numbers[STAGE] = SMALL_GRADIENT
         else:
-            _begin(network, workspace, vectors, numbers)
-    else:
-        numbers[SLOPE] = _dot(gradient, vectors[DIRECTION])
-        if ends_search(search, numbers[OBJECTIVE], numbers[SLOPE]):
-            numbers[N_ITER] += 1
-            numbers[STAGE] = AT_ITERATE
-            if numbers[HALTS] == 0:
-                _leave_iterate(network, workspace, vectors, numbers)
-        else:
-            numbers[N_TRIALS] += 1
-            if numbers[N_TRIALS] == MOST_TRIALS:
-                _search_again(network, workspace, vectors, numbers)
-            else:
-                _move(network, workspace, vectors, numbers)
+            _begin(x, gradient, vectors, numbers)
+        return
+    search = numbers[SEARCH : SEARCH + OF_SEARCH]
+    numbers[SLOPE] = _dot(gradient, vectors[DIRECTION])
+    if ends_search(search, numbers[OBJECTIVE], numbers[SLOPE]):
+        numbers[N_ITER] += 1
+        numbers[STAGE] = AT_ITERATE
+        if numbers[HALTS] == 0:
+            _leave_iterate(x, gradient, vectors, numbers)
+        return
+    numbers[N_TRIALS] += 1
+    if numbers[N_TRIALS] == MOST_TRIALS:
+        # Back to the last iterate: along the gradient once more, if that has not been in vain.
+        numbers[LOSS], numbers[OBJECTIVE] = numbers[LOSS_BEFORE], numbers[OBJECTIVE_BEFORE]
+        numbers[STAGE] = READY if numbers[N_UPDATES] > 0 else NO_STEP
+        numbers[N_UPDATES] = 0
 
 
 @inner_kernel
-def _leave_iterate(network, workspace, vectors, numbers):
+def _leave_iterate(x, gradient, vectors, numbers):
     """See whether the iterate is the last; else keep the update and begin the next search."""
-    gradient, before = workspace.gradient, numbers[OBJECTIVE_BEFORE]
+    before = numbers[OBJECTIVE_BEFORE]
     largest = max(abs(before), abs(numbers[OBJECTIVE]), 1.0)
     if numbers[N_ITER] >= numbers[MAX_ITER]:
         numbers[STAGE] = MOST_ITERATIONS
@@ -126,7 +134,7 @@ def _leave_iterate(network, workspace, vectors, numbers):
         numbers[STAGE] = SMALL_REDUCTION
     else:
         _keep_update(gradient, vectors, numbers)
-        _begin(network, workspace, vectors, numbers)
+        _begin(x, gradient, vectors, numbers)
 
 
 @inner_kernel
@@ -150,43 +158,27 @@ def _keep_update(gradient, vectors, numbers):
 
 
 @inner_kernel
-def _begin(network, workspace, vectors, numbers):
-    """Begin a search from here."""
-    x, gradient = network.parameters, workspace.gradient
+def _begin(x, gradient, vectors, numbers):
+    """Have a search begin from here."""
     point, before = vectors[POINT], vectors[GRADIENT]
     for i in range(x.size):
         point[i], before[i] = x[i], gradient[i]
     numbers[LOSS_BEFORE], numbers[OBJECTIVE_BEFORE] = numbers[LOSS], numbers[OBJECTIVE]
-    _search(network, workspace, vectors, numbers)
+    numbers[STAGE] = READY
 
 
 @inner_kernel
-def _search_again(network, workspace, vectors, numbers):
-    """Go back to the last iterate: along the gradient once more, if that has not been in vain."""
-    numbers[LOSS], numbers[OBJECTIVE] = numbers[LOSS_BEFORE], numbers[OBJECTIVE_BEFORE]
-    if numbers[N_UPDATES] > 0:
-        numbers[N_UPDATES] = 0
-        _search(network, workspace, vectors, numbers)
-    else:
-        numbers[STAGE] = NO_STEP
-    if numbers[STAGE] == NO_STEP:
-        x, point = network.parameters, vectors[POINT]
-        for i in range(x.size):
-            x[i] = point[i]
-        _follow(network, workspace, numbers)
-
-
-@inner_kernel
-def _search(network, workspace, vectors, numbers):
+def _search(layers, vectors, numbers):
     """Begin a search from the last iterate, with its updates if they lead downwards."""
     direction, gradient = vectors[DIRECTION], vectors[GRADIENT]
-    _set_direction(gradient, vectors, numbers)
-    _clear_padding(network.layers, direction)
-    slope = _dot(gradient, direction)
-    if slope >= 0 and numbers[N_UPDATES] > 0:
-        numbers[N_UPDATES] = 0
+    slope = 0.0
+    for _ in range(2):
         _set_direction(gradient, vectors, numbers)
+        _clear_padding(layers, direction)
         slope = _dot(gradient, direction)
+        if not (slope >= 0 and numbers[N_UPDATES] > 0):
+            break
+        numbers[N_UPDATES] = 0
     if slope >= 0:
         numbers[STAGE] = NO_STEP
         return
@@ -197,7 +189,6 @@ def _search(network, workspace, vectors, numbers):
     numbers[STAGE], numbers[N_TRIALS] = SEARCHING, 0
     search = numbers[SEARCH : SEARCH + OF_SEARCH]
     begin_search(search, step, numbers[OBJECTIVE_BEFORE], slope)
-    _move(network, workspace, vectors, numbers)
 
 
 @inner_kernel
@@ -228,13 +219,16 @@ def _set_direction(gradient, vectors, numbers):
 
 
 @inner_kernel
-def _move(network, workspace, vectors, numbers):
-    """Move the parameters to the trial."""
-    x, step = network.parameters, numbers[SEARCH + STEP]
+def _move(x, vectors, numbers):
+    """Move the parameters to the trial, or back to the last iterate where there is none."""
     point, direction = vectors[POINT], vectors[DIRECTION]
+    if numbers[STAGE] == NO_STEP:
+        for i in range(x.size):
+            x[i] = point[i]
+        return
+    step = numbers[SEARCH + STEP]
     for i in range(x.size):
         x[i] = point[i] + step * direction[i]
-    _follow(network, workspace, numbers)
 
 
 @inner_kernel

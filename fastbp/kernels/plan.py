@@ -27,6 +27,10 @@ from fastbp.kernels.jit import DISABLED, c_function, call_python
 
 KEPT = ("layers", "transposed")  # arrays that are the plan's own
 
+# What few functions look into: those that do not are compiled once for all dtypes of X.
+OF_X = ("X", "values", "indptr", "column_values")
+_UNSEEN = np.dtype([("unseen", np.uint8)])  # has a length, and nothing to compute with
+
 _alive: "WeakValueDictionary[int, Plan]" = WeakValueDictionary()
 
 
@@ -68,7 +72,10 @@ class Plan:
         self.n_bytes = sum(value.nbytes for value in own if isinstance(value, np.ndarray))
         self._memory = np.array(integers, np.int64)
         self.address = address_of(self._memory)
-        self.type = _number_of(tuple(_kind(v) for bundle in bundles for v in bundle))
+        fields = [field for bundle in bundles for field in bundle._asdict().items()]
+        self.type = _number_of(tuple(_kind(value) for _, value in fields))
+        unseen = ((_UNSEEN, value.ndim) if name in OF_X else _kind(value) for name, value in fields)
+        self.type_without_x = _number_of(tuple(unseen))
         _alive[self.address] = self
 
     def set(self, name: str, **fields: Any) -> None:
@@ -146,9 +153,23 @@ def _number_of(kinds: tuple[Any, ...]) -> int:
     return number
 
 
+_looks_into_x: set[Callable[..., Any]] = set()
+
+
+def looks_into_x(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a function of a plan see the elements of X, of which others see how many there are."""
+    _looks_into_x.add(function)
+    return function
+
+
+def plan_function(function: Callable[..., Any], plan: Plan, n_integers: int) -> int:
+    """Compile a function of such a plan and of integers, or load it; return its address."""
+    plan_type = plan.type if function in _looks_into_x else plan.type_without_x
+    return _compile(function, plan_type, n_integers)
+
+
 @cache
-def plan_function(function: Callable[..., Any], plan_type: int, n_integers: int) -> int:
-    """Compile a function of a plan of this type and of integers, or load it; return its address."""
+def _compile(function: Callable[..., Any], plan_type: int, n_integers: int) -> int:
     return c_function(function, types.CPointer(_types[plan_type]), *[types.int64] * n_integers)
 
 

@@ -36,7 +36,7 @@ from fastbp.kernels.arrays import (
     no_run,
 )
 from fastbp.kernels.jit import turn
-from fastbp.kernels.lbfgs import leave_iterate
+from fastbp.kernels.lbfgs import advance
 from fastbp.kernels.plan import Plan, plan_function, run
 from fastbp.kernels.shuffle import generator_addresses
 from fastbp.kernels.update import LBFGS, SGD
@@ -272,7 +272,7 @@ class Engine:
     def leave_iterate(self, memory: Rule) -> None:
         """Go on from an iterate of L-BFGS that `train` has halted at."""
         self.plan.set("solver", **memory.rule())
-        run(plan_function(leave_iterate, self.plan.type, 0), self.plan)
+        run(plan_function(advance, self.plan, 0), self.plan)
 
     def compile_what_is_wanted(self) -> None:
         """Compile the product that skips zeros, if the last call would have used it."""
