@@ -53,6 +53,14 @@ class Table:
         """Return the names, comma separated."""
         return ", ".join(self.names)
 
+    def numbers(self, name: str) -> NDArray[Any] | None:
+        """Return a column as float64, NaN where a cell is missing; None where one is no number."""
+        values = _numbers(self.column(name))
+        if values is not None and np.isinf(values).any():
+            cell = self.column(name)[int(np.argmax(np.isinf(values)))]
+            raise TableError(f"column {name!r} has {cell!r}, which is too large for a number")
+        return values
+
 
 def read_table(path: str | Path) -> Table:
     """Read a CSV file with a header, gzipped where its name ends in ``.gz``.
@@ -66,24 +74,27 @@ def read_table(path: str | Path) -> Table:
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if row]
+            reader = csv.reader(file)
+            all_rows = ((reader.line_num, row) for row in reader)
+            rows = [(line, row) for line, row in all_rows if len(row) > 1 or "".join(row).strip()]
     except FileNotFoundError:
         raise TableError(f"there is no file {path}") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"{path} cannot be read as CSV: {error}") from None
     if len(rows) < 2:
         raise TableError(f"{path} has no rows below a header")
-    names = [name.strip() for name in rows[0]]
+    names = [name.strip() for name in rows[0][1]]
     if len(names) == 1 and any(character in OTHER_DELIMITERS for character in names[0]):
         raise TableError(f"{path} has one column, {names[0]!r}: cells are told apart by commas")
-    for number, row in enumerate(rows[1:], start=2):
+    for line, row in rows[1:]:
         if len(row) != len(names):
             raise TableError(
-                f"{path}: row {number} has {len(row)} cells where the header has {len(names)}"
+                f"{path}: line {line} has {len(row)} cells where the header has {len(names)}"
             )
     if len(set(names)) != len(names):
         raise TableError(f"{path}: two columns have one name: {', '.join(names)}")
-    return Table(names, [list(column) for column in zip(*rows[1:], strict=True)])
+    columns = zip(*(row for _, row in rows[1:]), strict=True)
+    return Table(names, [list(column) for column in columns])
 
 
 def _numbers(cells: Sequence[str]) -> NDArray[Any] | None:
@@ -103,7 +114,7 @@ def _features(table: Table, names: Sequence[str], numeric: Sequence[bool]) -> ND
     X = np.empty((len(table.cells[0]), len(names)), dtype=object)
     for j, (name, is_number) in enumerate(zip(names, numeric, strict=True)):
         cells = table.column(name)
-        values: Any = _numbers(cells) if is_number else [cell.strip() for cell in cells]
+        values: Any = table.numbers(name) if is_number else [cell.strip() for cell in cells]
         if values is None:
             raise TableError(f"column {name!r} has words where the model was fitted on numbers")
         X[:, j] = values
@@ -178,15 +189,17 @@ def fit_table(
     """
     target_cells = [cell.strip() for cell in table.column(target)]
     present = np.array([cell.lower() not in MISSING for cell in target_cells])
+    numbers = table.numbers(target)
+    if numbers is not None:
+        present &= ~np.isnan(numbers)
     y: NDArray[Any] = np.array(target_cells)[present]
-    numbers = _numbers(y.tolist())
     if task == "auto":
-        many = numbers is not None and len(np.unique(numbers)) > MOST_CLASSES
+        many = numbers is not None and len(np.unique(numbers[present])) > MOST_CLASSES
         task = "regression" if many else "classification"
     if task == "regression":
         if numbers is None:
             raise TableError(f"column {target!r} has words, and a regression needs numbers")
-        y = numbers
+        y = numbers[present]
     if len(y) < 10:
         raise TableError(f"{len(y)} rows have a value of {target!r}; at least 10 are needed")
     if len(np.unique(y)) < 2:
@@ -194,7 +207,7 @@ def fit_table(
     names = [name for name in table.names if name != target]
     if not names:
         raise TableError(f"the table has no column beside {target!r}")
-    columns = [_numbers(table.column(name)) for name in names]
+    columns = [table.numbers(name) for name in names]
     numeric = [column is not None and not np.isnan(column).all() for column in columns]
     X = _features(table, names, numeric)[present]
     parameters = {"early_stopping": len(y) >= MANY_ROWS, "verbose": verbose, **parameters}

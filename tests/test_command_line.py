@@ -103,7 +103,13 @@ def broken(tmp_path, name):
         "no features": ([["y"], *([i % 2] for i in range(30))], "no column beside 'y'"),
         "semicolons": ([["a;y"], *([f"{i};1"] for i in range(30))], "told apart by commas"),
         "a header only": ([["a", "y"]], "no rows"),
-        "ragged": ([["a", "y"], [1, 2], [1]], "row 3 has 1 cells"),
+        "ragged": ([["a", "y"], [1, 2], [1]], "line 3 has 1 cells"),
+        "ragged after a long cell": ([["a", "y"], ["1\n1", 2], [1]], "line 4 has 1 cells"),
+        "infinity": ([["a", "y"], *([i, i % 2] for i in range(30)), ["inf", 1]], "'a' has 'inf'"),
+        "an infinite target": (
+            [["a", "y"], *([i, i / 7] for i in range(30)), [1, "1e400"]],
+            "'y' has '1e400'",
+        ),
         "one name twice": ([["a", "a", "y"], [1, 2, 3]], "two columns"),
         "one value": ([["a", "y"], *([i, 1] for i in range(30))], "'y' has one value"),
         "few values": ([["a", "y"], *([i, i] for i in range(5))], "5 rows have a value of 'y'"),
@@ -128,7 +134,8 @@ def broken(tmp_path, name):
     "name",
     [
         "no file", "a folder", "no column", "no model", "not a model", "no epochs", "no folder",
-        "no features", "semicolons", "a header only", "ragged", "one name twice", "one value",
+        "no features", "semicolons", "a header only", "ragged", "ragged after a long cell",
+        "infinity", "an infinite target", "one name twice", "one value",
         "few values", "a quantity of words", "bytes", "not gzip",
     ],
 )  # fmt: skip
@@ -156,6 +163,16 @@ def test_rows_without_a_target_are_left_out(tmp_path):
     model = fit_table(read_table(write(tmp_path / "t.csv", rows)), "y", max_iter=2)
     assert isinstance(model, TableModel)
     assert set(model.pipeline.classes_) == {"0", "1"}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_what_is_no_number_is_a_gap_and_blank_lines_are_none(tmp_path):
+    lines = ["a,y", *(f"{i},{i * 7 % 31}.5" for i in range(40)), "-nan,3.5", "4,-nan", " ", "5,nan"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    table = read_table(tmp_path / "t.csv")
+    assert len(table.cells[0]) == 43
+    model = fit_table(table, "y", max_iter=2)
+    assert np.isfinite(model.predict(table)).all()
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

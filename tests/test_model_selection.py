@@ -38,7 +38,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.callback import ProgressBar
 from sklearn.compose import TransformedTargetRegressor, make_column_transformer
 from sklearn.datasets import load_digits, load_iris, make_multilabel_classification, make_regression
-from sklearn.exceptions import FitFailedWarning, NotFittedError
+from sklearn.exceptions import FitFailedWarning, NotFittedError, UnsetMetadataPassedError
 from sklearn.feature_extraction import FeatureHasher
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, make_scorer
@@ -359,6 +359,17 @@ def test_routed_metadata(fits):
     assert len(fits) == 14
 
 
+def test_what_a_pipelines_score_does_not_ask_for_is_an_error():
+    X, y = small_iris()
+    params = {"sample_weight": np.ones(len(y))}
+    with config_context(enable_metadata_routing=True):
+        pipeline = scaled(clone(CLASSIFIER).set_fit_request(sample_weight=False))
+        pipeline[0].set_fit_request(sample_weight=False)
+        for module in (STOCK, OURS):
+            with pytest.raises(UnsetMetadataPassedError, match="score"):
+                module.cross_validate(pipeline, X, y, params=params, error_score="raise", cv=2)
+
+
 def test_a_scorer_sees_the_parameters_of_the_user(fits):
     X, y = small_iris()
     network = clone(CLASSIFIER).set_params(n_jobs=3)
@@ -611,6 +622,24 @@ def test_what_has_failed_is_left_as_it_was_given():
         found = OURS.cross_validate(network, X, y, cv=cv, error_score=0.0, return_estimator=True)
     for estimator in found["estimator"]:
         assert estimator.get_params() == network.get_params()
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_numpys_error_state_is_that_of_the_search(early_stopping):
+    X, y = small_iris()
+    network, seen = clone(CLASSIFIER).set_params(early_stopping=early_stopping), []
+
+    def score(model, X, y):
+        seen.append(np.geterr()["over"])
+        return 0.0
+
+    with np.errstate(over="ignore"):
+        OURS.cross_validate(network, X, y, scoring=score, cv=2)
+    assert seen == ["ignore"] * 2
+    with np.errstate(all="raise"), pytest.raises(FloatingPointError):
+        OURS.cross_validate(
+            network, X, y, scoring=lambda *of: np.log(0.0), cv=2, error_score="raise"
+        )
 
 
 # What cannot be done side by side -------------------------------------------------------------

@@ -9,6 +9,7 @@ as each has done its last (`kernels/family.py`). `members.py` says which fits ar
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from itertools import count
 from time import monotonic, perf_counter, sleep
 from typing import Any
@@ -304,7 +305,7 @@ def run_families(
             with changed:
                 changed.notify_all()
             while n_running < min(n_workers, sum(map(len, groups))):
-                threading.Thread(target=work).start()
+                threading.Thread(target=copy_context().run, args=(work,)).start()
                 n_running += 1
                 begun.acquire(timeout=TELLING_SECONDS)  # now it needs no Python
         while n_running:

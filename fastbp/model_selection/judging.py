@@ -111,7 +111,9 @@ def judge(fit: Fit, network: BaseBP, fold: Fold, part: str, n_jobs: int | None) 
     if scores is not None:
         return scores
     error_score = fit.asked["error_score"]
-    if _asks_for_predictions_only(scorer):
+    # A Pipeline's own score hands parameters on as its steps ask for them.
+    is_routed = fold.steps and params and isinstance(scorer, _PassthroughScorer)
+    if _asks_for_predictions_only(scorer) and not is_routed:
         return _score(network, judged.rows, judged.y, scorer, params, error_score)
     network.n_jobs = n_jobs
     estimator = Pipeline([*fold.steps, ("network", network)]) if fold.steps else network

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
+from contextvars import copy_context
 
 from sklearn import config_context, get_config
 
@@ -100,7 +101,7 @@ def run_on_workers(
 
     try:
         for _ in range(n_workers):
-            threading.Thread(target=work).start()
+            threading.Thread(target=copy_context().run, args=(work,)).start()
         all_ended.wait()  # not `Thread.join`, which once interrupted takes the thread for ended
     except KeyboardInterrupt:
         stop.set()
