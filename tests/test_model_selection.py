@@ -54,7 +54,7 @@ from sklearn.preprocessing import (
 
 from fastbp import BPClassifier, BPRegressor, baton, threads
 from fastbp.callbacks import EarlyStopping, TimeLimit
-from fastbp.model_selection import backend, evaluation, families, workers
+from fastbp.model_selection import backend, evaluation, families, judging, workers
 from fastbp.model_selection.folds import transform_fold
 from fastbp.samples import Rows
 from fastbp.threads import Cancelled, cancelled_by
@@ -715,7 +715,7 @@ def test_an_error_of_our_own_is_not_hidden(monkeypatch, capsys):
     def fail(*_):
         raise AttributeError("no such thing")
 
-    monkeypatch.setattr(evaluation, "_accuracies", fail)
+    monkeypatch.setattr(evaluation, "accuracies", fail)
     X, y = small_iris()
     search_twice(LONER, {"alpha": [0.1, 1.0]}, X, y, cv=2, verbose=1)
     said = "left 4 fits to scikit-learn: AttributeError: no such thing."
@@ -1279,7 +1279,7 @@ def test_accuracy_asked_for_by_name_is_counted_without_scikit_learns_checks(monk
     X, y = small_iris()
     arguments = clone(CLASSIFIER), {"alpha": [0.1, 0.01]}
     expected = STOCK.GridSearchCV(*arguments, scoring="accuracy").fit(X, y)
-    monkeypatch.setattr(evaluation, "_score", fail)
+    monkeypatch.setattr(judging, "_score", fail)
     search = OURS.GridSearchCV(*arguments, scoring="accuracy").fit(X, y)
     np.testing.assert_array_equal(
         search.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"]
