@@ -21,21 +21,20 @@ from fastbp.kernels.scores import N_NANS, decide, score_classes
 
 __all__ = [
     "BATCH_CHUNKS",
-    "BEST",
     "BEST_SCORE",
     "CHUNKS",
     "EPOCH_CHUNKS",
     "FIRST_STEP",
     "HELD_OUT",
     "IS_DONE",
+    "JUDGED",
     "LEAST_RATE",
     "MIRROR",
-    "MODEL",
-    "MODEL_SIZE",
     "NEXT",
     "N_BYTES",
     "N_COUNTS",
     "N_OF_JOB",
+    "N_ROUNDED",
     "N_SHARED",
     "PARAMETERS",
     "PLACES",
@@ -62,15 +61,14 @@ TEST_ROWS = 4  # how many of the rows that are predicted come before the others
 EPOCH_CHUNKS = 5  # ... and in one
 HELD_OUT = 6  # rows that it is validated by after each epoch; 0 where it is not
 PARAMETERS = 7  # the address of its weights
-BEST = 8  # ... and of a copy of those with the best score
+JUDGED = 8  # ... and of those that it is judged by, where they are others: the best, or rounded
 N_BYTES = 9  # of the weights
 IS_DONE = 10  # 1 once it is
 REPEATS = 11  # 1 where its chunks come again and again, until there is a halt
 BATCH_CHUNKS = 12  # ... and of a mini-batch: so many chunks are a step
-MODEL = 13  # the address of its weights as they are rounded to float32 in the end
-MODEL_SIZE = 14  # ... how many they are with padding; 0 where they are not rounded
-PLACES = 15  # ... and the address of where each lies among those that are trained
-N_OF_JOB = 16
+N_ROUNDED = 13  # how many weights are rounded to float32 in the end, with padding; 0 of most
+PLACES = 14  # ... and the address of where each lies among those that are trained
+N_OF_JOB = 15
 
 # The entries of a network's `watches` after those of `Run.watch`: where it is validated, training
 # halts when the score has not reached the best one so far and the tolerance for more epochs.
@@ -148,7 +146,7 @@ def _do_jobs(
                     watch[SCORE_WAITED] = 0
                 if score > watch[BEST_SCORE]:
                     watch[BEST_SCORE] = score
-                    copy_bytes(job[PARAMETERS], job[BEST], job[N_BYTES])
+                    copy_bytes(job[PARAMETERS], job[JUDGED], job[N_BYTES])
                 if watch[SCORE_WAITED] > watch[SCORE_PATIENCE]:
                     watch[HALTED] = 1
             if watch[HALTED] != 0 and watch[RATE_DIVISOR] != 0:
@@ -158,9 +156,9 @@ def _do_jobs(
                     watch[HALTED] = watch[WAITED] = watch[SCORE_WAITED] = 0
                     first = np.int64(watch[ENDED]) * per_epoch
         if load(shared, STOP) == 0:
-            if job[MODEL_SIZE] > 0:
-                rounded = job[PARAMETERS], job[MODEL], job[PLACES], job[MODEL_SIZE]
-                call(functions[_ROUND], rounded)
+            if job[N_ROUNDED] > 0:
+                operands = job[PARAMETERS], job[JUDGED], job[PLACES], job[N_ROUNDED]
+                call(functions[_ROUND], operands)
             call(functions[_PREDICT], (address(prediction, 0), 0, 1, 0))
             call(functions[_COUNT], (address(prediction, 0), job[TEST_ROWS]))
             add(job, IS_DONE, 1)

@@ -212,7 +212,7 @@ class Tables:
         self._held_out: dict[Hashable, Array] = {}
         self.jobs[:, kernel.HELD_OUT] = [member.form.n_held_out for member in self.members]
         self.jobs[:, kernel.PARAMETERS] = _rows_at(self.parameters)
-        self.jobs[:, kernel.BEST] = _rows_at(self._judged_weights)
+        self.jobs[:, kernel.JUDGED] = _rows_at(self._judged_weights)
         self.jobs[:, kernel.N_BYTES] = self._shape.flat.nbytes
 
     def _round(self) -> None:
@@ -222,8 +222,8 @@ class Tables:
         places = self._model.places_in(self._shape)
         self._alive.append(places)
         self.jobs[:, kernel.PARAMETERS] = _rows_at(self.parameters)
-        self.jobs[:, kernel.MODEL] = _rows_at(self._judged_weights)
-        self.jobs[:, kernel.MODEL_SIZE] = size
+        self.jobs[:, kernel.JUDGED] = _rows_at(self._judged_weights)
+        self.jobs[:, kernel.N_ROUNDED] = size
         self.jobs[:, kernel.PLACES] = address_of(places)
 
     def _alike(self, key: Callable[[Member], Hashable]) -> list[tuple[Member, list[int]]]:
