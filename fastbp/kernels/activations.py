@@ -157,27 +157,40 @@ _COTH = {
         0.1666666666666661,
     ),
 }
-# 2 atanh(s) = 2 s + s**3 * p(s**2) for |s| <= 1/3, to 2**-27 and 2**-57.
-_ATANH = {
-    "float32": (
-        0.27840733528137207,
-        0.2804083228111267,
-        0.4001876413822174,
-        0.6666647791862488,
-    ),
-    "float64": (
-        0.16764670361332448,
-        0.08484117612008617,
-        0.12071287045061273,
-        0.1330564141014252,
-        0.15386180445835757,
-        0.18181763074435223,
-        0.22222223380200046,
-        0.2857142855826342,
-        0.40000000000065333,
-        0.666666666666666,
-    ),
-}
+# expm1(r) = r + r**2 * p(r), to 2**-26: in float32 that is fewer operations than the quotient.
+_EXPM1 = (
+    0.0013882511295378208,
+    0.008366547524929047,
+    0.04166720062494278,
+    0.16666543483734131,
+    0.4999999701976776,
+)
+# log(1 + e) = e * p(e) for 0 <= e <= 1, to 2**-27.
+_LOG1P = (
+    -0.0032438961789011955,
+    0.01985088363289833,
+    -0.05695844814181328,
+    0.10603545606136322,
+    -0.15305528044700623,
+    0.1967591643333435,
+    -0.2495412975549698,
+    0.3332996070384979,
+    -0.4999990165233612,
+    1.0,
+)
+# 2 atanh(s) = 2 s + s**3 * p(s**2) for |s| <= 1/3, to 2**-57.
+_ATANH = (
+    0.16764670361332448,
+    0.08484117612008617,
+    0.12071287045061273,
+    0.1330564141014252,
+    0.15386180445835757,
+    0.18181763074435223,
+    0.22222223380200046,
+    0.2857142855826342,
+    0.40000000000065333,
+    0.666666666666666,
+)
 # exp(y**2 / 2) * Phi(-y) is a quotient of two polynomials for y in [0, end]; these are for float32,
 # to 2**-26.9. Their scale is such that exp(-y**2 / 2) does not underflow when it is divided by the
 # second. At the end exp(-y**2 / 2) is 0.
@@ -263,9 +276,9 @@ def tanh(x):
 
 
 def softplus(x):
-    """``log(1 + exp(x))``, or 0 where that is not a normal number."""
+    """``log(1 + exp(x))`` and its slope `logistic`, or 0 where that is not a normal number."""
     with np.errstate(invalid="ignore"):
-        return np.logaddexp(type(x)(0), x)
+        return np.logaddexp(type(x)(0), x), expit(x)
 
 
 def gelu(x):
@@ -319,20 +332,23 @@ def _largest(x):
     return implementation
 
 
-def _exp_parts(x, rest, k):
-    """``(c, r, n + shift)`` with ``exp((x + rest) / k) = (c + r) / (c - r) * 2**n``, rest tiny."""
+def _exp_parts(x, rest, halves):
+    """``(c, r, n + shift)`` with ``exp(k * (x + rest)) = (c + r) / (c - r) * 2**n``, rest tiny.
+
+    k is ``halves / 2``, of an integer that is known to the compiler.
+    """
 
 
 @overload(_exp_parts, jit_options=EXACT_INLINE, prefer_literal=True)
-def _exp_parts_overload(x, rest, k):
-    k = k.literal_value
+def _exp_parts_overload(x, rest, halves):
+    k = halves.literal_value / 2
     shift, (high, low), coefficients = _cast(x, _SHIFT), _cast(x, _LN_2), _cast(x, _COTH)
     T = type(shift)
-    high, low, inverse, constant = high * T(k), low * T(k), T(1 / k / math.log(2)), T(2 * k)
+    high, low, inverse, constant = high / T(k), low / T(k), T(k / math.log(2)), T(2 / k)
     powers = range(2 * len(coefficients) - 1, 0, -2)
-    coefficients = tuple(a / T(k) ** T(n) for a, n in zip(coefficients, powers, strict=True))
+    coefficients = tuple(a * T(k) ** T(n) for a, n in zip(coefficients, powers, strict=True))
 
-    def implementation(x, rest, k):
+    def implementation(x, rest, halves):
         t = x * inverse + shift
         n = t - shift
         r = ((x - n * high) - n * low) + rest
@@ -342,19 +358,39 @@ def _exp_parts_overload(x, rest, k):
     return implementation
 
 
-def _negative_exp_parts(x):
-    """`_exp_parts` for x <= 0, however small."""
+def _expm1_parts(x, halves, exactly):
+    """``(p, n + shift)`` with ``exp(k * x) = 2**n * (1 + k * p)``, k as above.
+
+    Unless it is to be exact, float32 leaves out of k * p, n times, what ln 2 has beyond its digits.
+    """
 
 
-@overload(_negative_exp_parts, jit_options=EXACT_INLINE)
-def _negative_exp_parts_overload(x):
-    lowest = _cast(x, _LOWEST)
-    nothing = lowest * 0  # -0.0, which the compiler leaves out
+@overload(_expm1_parts, jit_options=EXACT_INLINE, prefer_literal=True)
+def _expm1_parts_overload(x, halves, exactly):
+    k, shift, T = halves.literal_value / 2, _cast(x, _SHIFT), np.dtype(x.name).type
+    inverse, ln_2, inverse_k, nothing = T(k / math.log(2)), T(math.log(2) / k), T(1 / k), T(-0.0)
+    high, low = (part / T(k) for part in _cast(x, _LN_2))
+    powers = range(len(_EXPM1), 0, -1)
+    coefficients = tuple(T(a * k**n) for a, n in zip(_EXPM1, powers, strict=True))
 
-    def implementation(x):
-        return _exp_parts(lowest if x < lowest else x, nothing, 1)  # a NaN stays one
+    def quick(x, halves, exactly):
+        t = x * inverse + shift
+        r = x - (t - shift) * ln_2
+        return r + r * r * _polynomial(r, coefficients), t
 
-    return implementation
+    def exact(x, halves, exactly):
+        t = x * inverse + shift
+        n = t - shift
+        r = (x - n * high) - n * low
+        return r + r * r * _polynomial(r, coefficients), t
+
+    def long(x, halves, exactly):
+        c, r, t = _exp_parts(x, nothing, halves)
+        return (r + r) / (c - r) * inverse_k, t
+
+    if x == types.float64:
+        return long
+    return exact if exactly.literal_value else quick
 
 
 @overload(exp, jit_options=EXACT_INLINE)
@@ -362,52 +398,43 @@ def _exp(x):
     shift = _cast(x, _SHIFT)
     T = type(shift)
     lowest, highest = (T(-104), T(89)) if T is np.float32 else (-746.0, 710.0)
-    nothing, half = T(-0.0), T(0.5)
+    half = T(0.5)
 
     def implementation(x):
         x = lowest if x < lowest else x  # a NaN stays one
         x = highest if x > highest else x
-        c, r, t = _exp_parts(x, nothing, 1)
+        p, t = _expm1_parts(x, 2, True)
         n = t - shift
         u = n * half + shift  # 2**n comes in two factors, for the ends of the range
         s = _power_of_two(u)
-        return ((r + r) / (c - r) * s + s) * _power_of_two(n - (u - shift) + shift)
+        return (p * s + s) * _power_of_two(n - (u - shift) + shift)
 
     return implementation
 
 
 @overload(expm1, jit_options=EXACT_INLINE)
 def _expm1(x):
-    one = np.dtype(x.name).type(1)
+    lowest, one = _cast(x, _LOWEST), np.dtype(x.name).type(1)
 
     def implementation(x):
-        c, r, t = _negative_exp_parts(x)
+        p, t = _expm1_parts(lowest if x < lowest else x, 2, False)  # a NaN stays one
         s = _power_of_two(t)
-        return (r + r) / (c - r) * s + (s - one)
-
-    return implementation
-
-
-def _exp_ratio(x):
-    """Two numbers whose quotient is ``exp(-abs(x))``."""
-
-
-@overload(_exp_ratio, jit_options=EXACT_INLINE)
-def _exp_ratio_overload(x):
-    def implementation(x):
-        c, r, t = _negative_exp_parts(-abs(x))
-        return _power_of_two(t) * (c + r), c - r
+        return p * s + (s - one)
 
     return implementation
 
 
 @overload(logistic, jit_options=EXACT_INLINE)
 def _logistic(x):
-    zero = np.dtype(x.name).type(0)
+    lowest = _cast(x, _LOWEST)
+    highest, nothing = -lowest - 2, lowest * 0
 
     def implementation(x):
-        u, v = _exp_ratio(x)
-        return (u if x <= zero else v) / (u + v)
+        x = highest if x > highest else x  # a NaN stays one
+        x = lowest if x < lowest else x
+        c, r, t = _exp_parts(x, nothing, 2)
+        u = _power_of_two(t) * (c + r)  # exp(x) is u / (c - r)
+        return u / (u + (c - r))
 
     return implementation
 
@@ -415,30 +442,49 @@ def _logistic(x):
 @overload(tanh, jit_options=EXACT_INLINE)
 def _tanh(x):
     T = np.dtype(x.name).type
-    zero, one, factor = T(0), T(1), T(-2)
+    one, half, nothing, highest = T(1), T(0.5), T(-0.0), T(_cast(x, _LOWEST) / -2)
 
-    def implementation(x):
-        c, r, t = _negative_exp_parts(factor * abs(x))
+    def short(x):
+        y = abs(x)
+        p, t = _expm1_parts(highest if y > highest else y, -4, False)
+        s = _power_of_two(t)
+        v = p * s + (half - s * half)  # expm1(-2 y) / -2
+        return math.copysign(v / (one - v), x)
+
+    def long(x):
+        y = abs(x)
+        c, r, t = _exp_parts(highest if y > highest else y, nothing, -4)
         s = _power_of_two(t)
         minus, plus = one - s, one + s
-        a = (c * minus - r * plus) / (c * plus - r * minus)
-        return -a if x < zero else a
+        return math.copysign((c * minus - r * plus) / (c * plus - r * minus), x)
 
-    return implementation
+    return short if x == types.float32 else long
 
 
 @overload(softplus, jit_options=EXACT_INLINE)
 def _softplus(x):
-    coefficients = _cast(x, _ATANH)
-    zero = coefficients[0] * 0
+    T = np.dtype(x.name).type
+    zero, one, nothing, highest = T(0), T(1), T(-0.0), -_cast(x, _LOWEST)
+    log1p = tuple(map(T, _LOG1P))
 
-    def implementation(x):
-        u, v = _exp_ratio(x)
+    def short(x):
+        y = abs(x)
+        p, t = _expm1_parts(highest if y > highest else y, -2, True)
+        s = _power_of_two(t)
+        e = s - p * s  # exp(-y)
+        a = e * _polynomial(e, log1p) + (zero if x <= zero else x)
+        return a, (e if x <= zero else one) / (e + one)
+
+    def long(x):
+        y = abs(x)
+        c, r, t = _exp_parts(highest if y > highest else y, nothing, -2)
+        u, v = _power_of_two(t) * (c + r), c - r  # exp(-y) is u / v
         s = u / (u + v + v)  # log1p(u / v) = 2 atanh(s)
         z = s * s
-        return s * z * _polynomial(z, coefficients) + (s + s + (zero if x <= zero else x))
+        a = s * z * _polynomial(z, _ATANH) + (s + s + (zero if x <= zero else x))
+        return a, (u if x <= zero else v) / (u + v)
 
-    return implementation
+    return short if x == types.float32 else long
 
 
 # Polynomials of degree 9 and 10, to 2**-53.3. Knuth, The Art of Computer Programming, vol. 2,
@@ -487,7 +533,7 @@ def _gelu(x):
         y = end if y > end else y  # a NaN stays one
         first = _leading_half(y)
         w, rest = first * first, (first - y) * (first + y)  # exp needs all digits of y**2
-        c, r, t = _exp_parts(-w, rest, 2)
+        c, r, t = _exp_parts(-w, rest, 1)
         p, q = _tail_parts(y, w - rest)
         e = _power_of_two(t) * (c + r) / (q * (c - r))  # Phi(-y) = e * p
         slope = e * (p - peak * y * q)
@@ -555,8 +601,7 @@ def _apply_selu(z, slope, size, n, row):
 def _apply_softplus(z, slope, size, n, row):
     z, slope = array_at(z, (size,)), array_at(slope, (size,))
     for i in range(z.size):
-        x = z[i]
-        z[i], slope[i] = softplus(x), logistic(x)
+        z[i], slope[i] = softplus(z[i])
 
 
 def _apply_gelu(z, slope, size, n, row):
