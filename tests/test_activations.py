@@ -86,7 +86,7 @@ def test_expm1(dtype):
     x = np.concatenate([grid(dtype, -30, 0), -np.logspace(-30, 0, 999).astype(dtype)])
     out = np.empty_like(x)
     map_expm1(x, out)
-    assert ulp_error(out, np.expm1(x.astype(np.longdouble))) <= 2.5
+    assert ulp_error(out, np.expm1(x.astype(np.longdouble))) <= BOUNDS["elu"][dtype == "float64"]
 
 
 @kernel
@@ -172,18 +172,18 @@ EXACT = {
 }
 
 # In units in the last place, for float32 and float64, where the value is a normal number: somewhat
-# more than the largest errors at two million points without fused multiply-add. With it, those of
-# tanh are 2.5, of GELU 6 and 10.5.
+# more than the largest errors at two million points without fused multiply-add, but for
+# silu's 3.2 in float32. With it, those of tanh are 2.5, of GELU 6 and 10.5.
 BOUNDS = {
     "relu": (0, 0),
     "leaky_relu": (1, 1),
     "exp": (1.5, 1.5),
-    "elu": (2.5, 2.5),
+    "elu": (1.5, 2.5),
     "tanh": (4.5, 4.5),
     "logistic": (2.5, 2.5),
     "silu": (3, 3),
-    "softplus": (3.5, 3.5),
-    "selu": (3.5, 4.5),
+    "softplus": (2.5, 3.5),
+    "selu": (2.5, 4.5),
     "gelu": (8, 13.5),
 }
 

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numba
@@ -14,6 +15,8 @@ from common import run_python
 
 from fastbp.kernels import jit
 from fastbp.kernels.processor import HAS_AVX512, IS_X86
+from fastbp.matmul.nonzeros import multiply_nonzeros
+from fastbp.matmul.product import multiply
 from fastbp.matmul.tile import VECTOR_BYTES
 
 TESTS = Path(__file__).parent
@@ -64,17 +67,28 @@ def test_others_functions_are_compiled_as_ever():
     assert codegen._tm is machine
 
 
-def test_loops_are_of_the_longest_vectors():
+def multiplies_by_vectors(passes):
     @numba.njit(error_model="numpy")
     def triple(x):
         for i in range(x.size):
             x[i] *= 3
 
-    with jit.turn:
+    with jit.turn, passes:
         triple.compile((numba.float32[::1],))
     vectors = {64: r"mulps.*%zmm", 32: r"mulps.*%ymm", 16: r"mulps.*%xmm"}
     product = vectors[VECTOR_BYTES] if IS_X86 else r"fmul\s+v\d+\.4s"
-    assert re.search(product, triple.inspect_asm(triple.signatures[0]))
+    return bool(re.search(product, triple.inspect_asm(triple.signatures[0])))
+
+
+def test_loops_are_of_the_longest_vectors():
+    assert multiplies_by_vectors(nullcontext())
+
+
+def test_what_is_optimised_already_is_only_tidied():
+    whole = jit.cpu_target.target_context.codegen()._module_pass_manager
+    assert not multiplies_by_vectors(jit._few_passes())
+    assert jit.cpu_target.target_context.codegen()._module_pass_manager == whole
+    assert jit._passes.keys() >= {multiply, multiply_nonzeros}
 
 
 def test_processes_that_compile_at_once_do_not_mix_their_code(tmp_path, monkeypatch):

@@ -48,6 +48,11 @@ EXACT_ORDER = {"contract"}
 # Of an overload. Without `forceinline` a longer one would be a call, and no loop around it be
 # vectorised.
 EXACT_INLINE = {"fastmath": EXACT_ORDER, "error_model": "numpy", "forceinline": True}
+TIDYING = (  # of code that is optimised already; LLVM's names
+    *("always_inliner", "sroa", "simplify_cfg", "instruction_combine", "new_gvn"),
+    *("loop_rotate", "simplify_cfg", "instruction_combine"),
+    "global_dead_code_eliminate",  # Numba would not cache code with globals of its own left in it
+)
 DISABLED: bool = numba.config.DISABLE_JIT
 PATIENCE = 60.0  # seconds for another process to compile; after that it is done here, too
 
@@ -91,7 +96,8 @@ class _Turn(ContextDecorator):
 
     Numba has LLVM go through each function three times: alone, then twice with all that is linked
     in. Inside the first is left out: the code is as fast, and there sooner; `optimised_alone` says
-    where it is not. And loops are made of the longest vectors that the processor has.
+    where it is not, and `optimised_already` where there is less to do. And loops are made of the
+    longest vectors that the processor has.
     """
 
     def __init__(self) -> None:
@@ -153,10 +159,10 @@ def _lock(file: Any) -> bool:
 
 
 class _NoPasses:
-    """What Numba runs on each function in place of LLVM's passes."""
+    """What Numba runs in place of LLVM's passes."""
 
-    def run(self, function: Any, builder: Any) -> None:
-        """Leave the function as it is."""
+    def run(self, code: Any, builder: Any) -> None:
+        """Leave the code as it is."""
 
 
 def _codegen() -> Any:
@@ -183,6 +189,25 @@ def _all_passes() -> Iterator[None]:
         yield
     finally:
         vars(_codegen())["_function_pass_manager"] = left_out
+
+
+@contextmanager
+def _few_passes() -> Iterator[None]:
+    vars(_codegen())["_module_pass_manager"] = _tidying
+    try:
+        yield
+    finally:
+        del vars(_codegen())["_module_pass_manager"]
+
+
+def _tidying(cost: str = "full", **_: Any) -> tuple[Any, Any]:
+    """Return no passes for the first of Numba's rounds over all, and TIDYING for the second."""
+    if cost == "cheap":
+        return _NoPasses(), None
+    passes = llvm.create_new_module_pass_manager()
+    for name in TIDYING:
+        getattr(passes, f"add_{name}_pass")()
+    return passes, _codegen()._pass_builder()
 
 
 turn = _Turn()
@@ -322,15 +347,21 @@ def is_ready(kernel: Any, arguments: tuple[Any, ...], compile_it: bool) -> bool:
 # in as arguments: a kernel that held an address itself could not be cached.
 
 
-_optimised_alone: set[Callable[..., Any]] = set()
+_passes: dict[Callable[..., Any], Callable[[], Any]] = {}  # where they are not those of `turn`
 
 
 def optimised_alone(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Have LLVM optimise a function alone, too, before what is linked in.
+    """Have LLVM optimise a C function alone, too, before what is linked in.
 
     A loop of so many rounds is then unrolled before the loop around it could be vectorised.
     """
-    _optimised_alone.add(function)
+    _passes[function] = _all_passes
+    return function
+
+
+def optimised_already(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Have LLVM only tidy a C function whose loops are emitted as they should be, by vectors."""
+    _passes[function] = _few_passes
     return function
 
 
@@ -356,7 +387,7 @@ def c_function(
     with turn:
         if not compile_it and not _is_cached(compiled):
             return 0
-        with _all_passes() if function in _optimised_alone else nullcontext():
+        with _passes.get(function, nullcontext)():
             compiled.compile()
     _c_functions.append(compiled)
     address: Any = compiled.address

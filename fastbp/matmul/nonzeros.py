@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.kernels.jit import DISABLED, c_function, part, shifted
+from fastbp.kernels.jit import DISABLED, c_function, optimised_already, part, shifted
 from fastbp.kernels.processor import IS_INTEL_512
 from fastbp.matmul.product import KEEP, SET, multiply_in_python, sum_columns
 from fastbp.matmul.sums import sum_strip_in_order
@@ -51,6 +51,7 @@ SUMS = WORD * MOST_VECTORS  # vectors of sums kept while a word's worth of B is 
 _i1, _i32, _i64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 
 
+@optimised_already
 def multiply_nonzeros(
     a, a_row, a_column, b, b_row, b_column, start, start_row, c, c_row, m, n, k, epilogue, factor,
     factor_row, sums, summing, _,

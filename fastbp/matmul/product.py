@@ -19,6 +19,7 @@ from fastbp.kernels.jit import (
     call,
     inner_kernel,
     memory_view,
+    optimised_already,
     part,
     shifted,
 )
@@ -96,6 +97,7 @@ def uses_blas(k: int, n: int, dtype: Any) -> bool:
     return has_blas() and k * n * np.dtype(dtype).itemsize > BLAS_BYTES
 
 
+@optimised_already
 def multiply(
     a, a_row, a_column, b, b_row, b_column, start, start_row, c, c_row, m, n, k, epilogue, factor,
     factor_row, sums, summing, _,
