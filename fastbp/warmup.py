@@ -77,11 +77,11 @@ def _compile_for(dtype: str, dtype_of_X: str) -> None:
     family.addresses_of((engine.plan, *predictions), compiled)
     family.addresses_of((exact.plan, *predictions), compiled, rounds=True)
     for score in scores.FUNCTIONS:
-        plan_function(score, prediction.plan, 0)
-    for function, n_integers in epoch.CALLED:
-        plan_function(function, engine.plan, n_integers)
-        plan_function(function, exact.plan, n_integers)
-    plan_function(advance, exact.plan, 0)
+        plan_function(score, prediction.plan)
+    for function in epoch.CALLED:
+        plan_function(function, engine.plan)
+        plan_function(function, exact.plan)
+    plan_function(advance, exact.plan)
 
 
 def _make_engine(weights: Weights, samples: Samples) -> Engine:

@@ -68,7 +68,7 @@ def test_the_history_of_early_stopping(target, weighted):
 
 @unconverged
 def test_the_history_goes_on_and_is_bounded(monkeypatch):
-    monkeypatch.setattr(history, "MOST_EPOCHS", 10)
+    monkeypatch.setattr(history, "MOST_KEPT", 10)
     model = BPClassifier(random_state=0)
     for _ in range(57):
         model.partial_fit(X, Y, classes=np.unique(Y))

@@ -96,7 +96,7 @@ class Judge:
         data = known.bundle(self._model._weights.dtype)
         plan.set("data", targets=data.targets, labels=data.labels, sample_weight=data.sample_weight)
         plan.set("run", watch=result)
-        address = plan_function(score_function(self._model), plan, 0)
+        address = plan_function(score_function(self._model), plan)
 
         def score(outputs: Array, loss: float) -> float:
             run(address, plan)

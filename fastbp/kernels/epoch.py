@@ -293,20 +293,19 @@ def predict(plan, member, size, _):
         first = take(workspace.team) * size_of_piece
 
 
-# All that is called with a plan, and with how many integers besides; but `advance`, which is of
-# float64 only, and takes none.
-CALLED: list[tuple[Callable[..., None], int]] = [
-    (forward, 4),
-    (drop, 5),
-    *((loss, 3) for loss in losses.FUNCTIONS),
-    (backward, 2),
-    (update_panels, 8),
-    (multiply_sparse, 4),
-    (sort_columns, 2),
-    (differentiate, 7),
-    (differentiate_sparse, 4),
-    (differentiate_rows, 3),
-    (differentiate_parts, 4),
+# All that is called with a plan and integers, but `advance`, which is of float64 only.
+CALLED: list[Callable[..., None]] = [
+    forward,
+    drop,
+    *losses.FUNCTIONS,
+    backward,
+    update_panels,
+    multiply_sparse,
+    sort_columns,
+    differentiate,
+    differentiate_sparse,
+    differentiate_rows,
+    differentiate_parts,
 ]
 
 
@@ -342,7 +341,6 @@ def compile_prediction(plan: Plan) -> int:
 
 
 def _compile(plan: Plan, function: Callable[..., None], called: dict[int, Any]) -> int:
-    addresses, n_integers = plan.workspace.addresses, dict(CALLED) | {advance: 0}
     for index, callee in called.items():
-        addresses[index] = plan_function(callee, plan, n_integers[callee])
-    return plan_function(function, plan, 3)
+        plan.workspace.addresses[index] = plan_function(callee, plan)
+    return plan_function(function, plan)

@@ -216,9 +216,9 @@ def addresses_of(
     """
     training, prediction, validation = plans
     addresses = np.zeros(_N_FUNCTIONS, np.int64)
-    addresses[_BEGIN] = plan_function(_begin, training, 2)
-    addresses[_COUNT] = plan_function(_count, prediction, 1)
-    addresses[_SCORE] = plan_function(score, validation, 0)
+    addresses[_BEGIN] = plan_function(_begin, training)
+    addresses[_COUNT] = plan_function(_count, prediction)
+    addresses[_SCORE] = plan_function(score, validation)
     if rounds:
         addresses[_ROUND] = _round_address()
     addresses[[_TRAIN, _PREDICT, _VALIDATE]] = compiled

@@ -162,14 +162,15 @@ def looks_into_x(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-def plan_function(function: Callable[..., Any], plan: Plan, n_integers: int) -> int:
+def plan_function(function: Callable[..., Any], plan: Plan) -> int:
     """Compile a function of such a plan and of integers, or load it; return its address."""
     plan_type = plan.type if function in _looks_into_x else plan.type_without_x
-    return _compile(function, plan_type, n_integers)
+    return _compile(function, plan_type)
 
 
 @cache
-def _compile(function: Callable[..., Any], plan_type: int, n_integers: int) -> int:
+def _compile(function: Any, plan_type: int) -> int:
+    n_integers = function.__code__.co_argcount - 1
     return c_function(function, types.CPointer(_types[plan_type]), *[types.int64] * n_integers)
 
 

@@ -1,9 +1,10 @@
 """How far a search is, for those who ask: a bar in a terminal, now and then a line elsewhere."""
 
-import sys
 import time
 from types import TracebackType
 from typing import Any, Self
+
+from fastbp.training.reporting import is_terminal, make_bar
 
 __all__ = ["Progress"]
 
@@ -28,12 +29,8 @@ class Progress:
         self._began = self._printed = time.monotonic()
 
     def __enter__(self) -> Self:
-        if self.verbose and getattr(sys.stdout, "isatty", bool)():
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-            self._bar = Progress(
-                "fits", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), transient=True
-            )
+        if self.verbose and is_terminal():
+            self._bar = make_bar("fits", transient=True)
             try:
                 self._bar.start()
                 self._task = self._bar.add_task("fits", total=self.total)

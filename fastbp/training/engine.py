@@ -272,7 +272,7 @@ class Engine:
     def leave_iterate(self, memory: Rule) -> None:
         """Go on from an iterate of L-BFGS that `train` has halted at."""
         self.plan.set("solver", **memory.rule())
-        run(plan_function(advance, self.plan, 0), self.plan)
+        run(plan_function(advance, self.plan), self.plan)
 
     def compile_what_is_wanted(self) -> None:
         """Compile the product that skips zeros, if the last call would have used it."""

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 __all__ = ["History"]
 
-MOST_EPOCHS = 10_000  # the last so many are kept
+MOST_KEPT = 10_000  # the last so many are kept
 
 COLUMNS = (
     "loss", "validation_loss", "validation_score", "learning_rate", "gradient_norm", "seconds",
@@ -34,12 +34,12 @@ class History:
         self.n_epochs += n_epochs
         for name, kept in self._columns.items():
             kept += columns.get(name) or [np.nan] * n_epochs
-            if len(kept) > 2 * MOST_EPOCHS:
-                del kept[:-MOST_EPOCHS]
+            if len(kept) > 2 * MOST_KEPT:
+                del kept[:-MOST_KEPT]
 
     def as_arrays(self) -> dict[str, NDArray[Any]]:
         """Return columns of one length, each an array; the first is the epoch's number from 1."""
-        n = min(self.n_epochs, MOST_EPOCHS)
+        n = min(self.n_epochs, MOST_KEPT)
         columns = {name: np.array(kept[-n:] if n else []) for name, kept in self._columns.items()}
         return {"epoch": np.arange(n) + 1 + self.n_epochs - n, **columns}
 

@@ -1,8 +1,9 @@
 """What a fit says while it runs: a bar in a terminal, or a line for each epoch."""
 
 import sys
+from typing import Any
 
-__all__ = ["Bar", "Lines", "make_reporter"]
+__all__ = ["Bar", "Lines", "is_terminal", "make_bar", "make_reporter"]
 
 
 def make_reporter(verbose: bool | int, n_epochs: int) -> "Lines | None":
@@ -12,8 +13,20 @@ def make_reporter(verbose: bool | int, n_epochs: int) -> "Lines | None":
     """
     if not verbose:
         return None
-    is_terminal = getattr(sys.stdout, "isatty", bool)()  # there may be none, or not a file
-    return Bar(n_epochs) if verbose < 2 and is_terminal else Lines()
+    return Bar(n_epochs) if verbose < 2 and is_terminal() else Lines()
+
+
+def is_terminal() -> bool:
+    """Tell whether the output is one; there may be none, or not a file."""
+    return bool(getattr(sys.stdout, "isatty", bool)())
+
+
+def make_bar(words: str, *columns: str, **options: Any) -> Any:
+    """Return rich's bar of so many of these, with the time that is left, before further columns."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    shown = words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*shown, *columns, **options)
 
 
 class Lines:
@@ -40,10 +53,7 @@ class Bar(Lines):
     """A live bar with the loss and the time that is left."""
 
     def __init__(self, n_epochs: int) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-        words = "epochs", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-        self._bar = Progress(*words, "{task.fields[loss]}", "{task.fields[score]}")
+        self._bar = make_bar("epochs", "{task.fields[loss]}", "{task.fields[score]}")
         self._task = self._bar.add_task("", total=n_epochs, loss="", score="")
         self._bar.start()
 

@@ -19,7 +19,6 @@ from fastbp.training.reporting import make_reporter
 from fastbp.training.solvers import Optimizer
 
 __all__ = [
-    "MOST_EPOCHS",
     "Limits",
     "Progress",
     "State",
@@ -33,7 +32,7 @@ __all__ = [
 
 Array = NDArray[Any]
 
-MOST_EPOCHS = 1000  # asked of the engine at a time
+EPOCHS_AT_A_TIME = 1000  # asked of the engine at a time
 
 
 @dataclass
@@ -238,7 +237,7 @@ class _Training:
         if limits.max_time is not None and not state.one_epoch:
             deadline = began + limits.max_time
         while state.goes_on and state.n_iter < limit:
-            n_epochs = min(limit - state.n_iter, MOST_EPOCHS)
+            n_epochs = min(limit - state.n_iter, EPOCHS_AT_A_TIME)
             halt = self._make_halt()
             for epochs in self._engine.train(
                 state.order, n_epochs, optimizer, generator, halt, deadline, before_epoch
