@@ -61,6 +61,8 @@ def _fit(chosen: argparse.Namespace) -> None:
         raise TableError(f"--max-iter must be 1 or more, got {chosen.max_iter}")
     if chosen.model and not Path(chosen.model).parent.is_dir():
         raise TableError(f"the model cannot be written: no folder {Path(chosen.model).parent}")
+    if chosen.model and Path(chosen.model).is_dir():
+        raise TableError(f"the model cannot be written: {chosen.model} is a folder")
     began = perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

@@ -4,6 +4,7 @@ The format is safetensors (https://huggingface.co/docs/safetensors): a JSON head
 arrays. The header's metadata hold the contents as JSON, and a digest of all of it.
 """
 
+import errno
 import glob
 import hashlib
 import json
@@ -74,6 +75,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]
     """
     from safetensors import SafetensorError, safe_open
 
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
     try:
         with safe_open(os.fspath(path), framework="numpy") as file:
             metadata = file.metadata() or {}

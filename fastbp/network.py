@@ -121,6 +121,12 @@ class Weights:
         """b of each layer."""
         return self._views[1]
 
+    @staticmethod
+    def dtype_for(coefs: Sequence[Array]) -> np.dtype[Any]:
+        """Return what such weights are computed in: float32 where that holds them, else float64."""
+        holds = np.can_cast(np.result_type(*coefs), np.float32)
+        return np.dtype(np.float32 if holds else np.float64)
+
     @classmethod
     def of(cls, coefs: Sequence[Array], intercepts: Sequence[Array], dtype: DTypeLike) -> Self:
         """Return a copy of given weights, of shapes (n_in, n_out), and biases, (n_out,)."""

@@ -6,6 +6,7 @@ which those beside the most frequent share one. A regression learns its target s
 
 import csv
 import gzip
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def read_table(path: str | Path) -> Table:
             rows = [(line, row) for line, row in all_rows if len(row) > 1 or "".join(row).strip()]
     except FileNotFoundError:
         raise TableError(f"there is no file {path}") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"{path} cannot be read as CSV: {error}") from None
     if len(rows) < 2:
         raise TableError(f"{path} has no rows below a header")

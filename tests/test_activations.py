@@ -1,8 +1,10 @@
 """Activations and their slopes against SciPy, and against decimals in units in the last place."""
 
 from decimal import Decimal, localcontext
+from fractions import Fraction
 
 import naive
+import numba
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -17,7 +19,7 @@ from fastbp.kernels.activations import (
     expm1,
     log,
 )
-from fastbp.kernels.jit import DISABLED, kernel
+from fastbp.kernels.jit import DISABLED, EXACT_ORDER, kernel
 
 DTYPES = ["float32", "float64"]
 
@@ -87,6 +89,20 @@ def test_expm1(dtype):
     out = np.empty_like(x)
     map_expm1(x, out)
     assert ulp_error(out, np.expm1(x.astype(np.longdouble))) <= BOUNDS["elu"][dtype == "float64"]
+
+
+@compiled
+@pytest.mark.parametrize("has_fma", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_square_has_twice_the_digits(dtype, has_fma, monkeypatch):
+    monkeypatch.setattr(activations, "HAS_FMA", has_fma)
+    square = numba.njit(activations._square_overload(dtype), fastmath=EXACT_ORDER)
+    epsilon = np.finfo(dtype).eps
+    for y in grid(dtype, 0.1, 30, 999):
+        w, rest, rounded = square(y)
+        error = Fraction(float(w)) - Fraction(float(rest)) - Fraction(float(y)) ** 2
+        assert abs(error) <= (0 if has_fma else epsilon * abs(rest))
+        assert abs(rounded - y * y) <= epsilon * rounded
 
 
 @kernel

@@ -1,8 +1,10 @@
 """``python -m fastbp``: the demonstration, tables of one's own, and what a user gets wrong."""
 
 import csv
+import gzip
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +100,8 @@ def broken(tmp_path, name):
         "no epochs": (["fit", path, "--target", "y", "--max-iter", "0"], "--max-iter"),
         "no folder": (["fit", path, "--target", "y", "--max-iter", "1", "--model",
                        str(tmp_path / "no" / "m")], "cannot be written"),
+        "a folder for the model": (["fit", path, "--target", "y", "--model", str(tmp_path)],
+                                   f"{tmp_path} is a folder"),
     }  # fmt: skip
     tables = {
         "no features": ([["y"], *([i % 2] for i in range(30))], "no column beside 'y'"),
@@ -127,6 +131,11 @@ def broken(tmp_path, name):
     if name == "not gzip":
         (tmp_path / "bad.csv.gz").write_bytes(b"a,y\n1,2\n")
         return ["fit", str(tmp_path / "bad.csv.gz"), "--target", "y"], "cannot be read"
+    if name in ("cut gzip", "bad gzip"):
+        packed = bytearray(gzip.compress(Path(path).read_bytes()))
+        packed[30] ^= 255
+        (tmp_path / "bad.csv.gz").write_bytes(packed[: 30 if name == "cut gzip" else None])
+        return ["fit", str(tmp_path / "bad.csv.gz"), "--target", "y"], "cannot be read"
     return cases[name]
 
 
@@ -134,6 +143,7 @@ def broken(tmp_path, name):
     "name",
     [
         "no file", "a folder", "no column", "no model", "not a model", "no epochs", "no folder",
+        "a folder for the model", "cut gzip", "bad gzip",
         "no features", "semicolons", "a header only", "ragged", "ragged after a long cell",
         "infinity", "an infinite target", "one name twice", "one value",
         "few values", "a quantity of words", "bytes", "not gzip",

@@ -185,6 +185,31 @@ def test_what_is_written_into_the_weights_is_used():
     assert 0 < np.abs(model.coefs_[1]).max() < 0.01
 
 
+@pytest.mark.parametrize("layers", [slice(None), slice(1)], ids=["all", "the first"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64, np.longdouble])
+def test_pickles_and_copies_of_weights_of_any_dtype(dtype, layers):
+    model = BPClassifier((5,), max_iter=5, random_state=0).fit(X, Y)
+    coefs = list(model.coefs_)
+    coefs[layers] = [np.asarray(10 * w, dtype) for w in coefs[layers]]
+    model.coefs_ = coefs
+    expected = model.predict_proba(X)
+    for twin in (pickle.loads(pickle.dumps(model)), copy.copy(model), copy.deepcopy(model)):
+        np.testing.assert_array_equal(twin.predict_proba(X), expected)
+
+
+@pytest.mark.parametrize("method", ["partial_fit", "fit"])
+def test_mini_batches_have_a_sample_at_least(method):
+    """A second `partial_fit` does not look at the parameters again, as in scikit-learn."""
+    model = BPClassifier((5,), max_iter=1, batch_size=1, random_state=0).fit(X, Y)
+    model.set_params(batch_size=0)
+    if method == "partial_fit":
+        model.partial_fit(X, Y)
+        assert model.t_ == 300
+    else:
+        with pytest.raises(ValueError, match="batch_size"):
+            model.fit(X, Y)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 def test_pickles_predict_and_go_on_alike(solver, dtype):

@@ -51,6 +51,7 @@ from sklearn.preprocessing import (
     StandardScaler,
     TargetEncoder,
 )
+from sklearn.random_projection import GaussianRandomProjection
 
 from fastbp import BPClassifier, BPRegressor, baton, threads
 from fastbp.callbacks import EarlyStopping, TimeLimit
@@ -802,6 +803,58 @@ def test_a_candidate_that_fails_leaves_the_others_unharmed(bad):
     for module in (STOCK, OURS):
         with pytest.raises(Exception, match=next(iter(bad))):
             module.GridSearchCV(CLASSIFIER, grid, cv=2, error_score="raise").fit(X, y)
+
+
+@pytest.mark.filterwarnings("ignore:(?s)Scoring failed")
+def test_a_candidates_error_is_told_by_its_first_line():
+    X, y = small_iris()
+    X[0, 0] = np.nan
+    search = OURS.GridSearchCV(CLASSIFIER, {"alpha": [0.1]}, cv=2, refit=False)
+    with pytest.warns(FitFailedWarning) as caught:
+        search.fit(X, y)
+    messages = [str(warning.message) for warning in caught]
+    assert "Failed candidates:\n{'alpha': 0.1}: ValueError: Input X contains NaN." in messages
+
+
+@pytest.mark.filterwarnings("ignore:Failed candidates", "ignore:(?s).*fits failed")
+@pytest.mark.filterwarnings("ignore:(?s)Scoring failed")
+@pytest.mark.parametrize("scoring", [None, "accuracy", "neg_log_loss"])
+@pytest.mark.parametrize("what", ["nothing to judge by", "weights of 0"])
+def test_folds_that_cannot_be(what, scoring):
+    """They were trained on, or judged, all the same."""
+    X, y = small_iris()
+    n, fit = len(X), {}
+    folds = [(np.arange(0, n, 2), np.arange(1, n, 2)), (np.arange(1, n, 2), np.arange(0, n, 2))]
+    if what == "weights of 0":
+        fit = {"sample_weight": np.arange(n) % 2}
+    else:
+        folds[0] = folds[0][0], np.array([], int)
+    grid = {"alpha": [0.1, 1.0]}
+    parameters = {"cv": folds, "scoring": scoring, "refit": False}
+    ours = search_twice(CLASSIFIER, grid, X, y, fit=fit, error_score=-7.0, **parameters)
+    assert ours.cv_results_["split0_test_score"].tolist() == [-7, -7]
+    for module in (STOCK, OURS):
+        with pytest.raises(ValueError, match=r"0 sample|non-zero"):
+            module.GridSearchCV(CLASSIFIER, grid, error_score="raise", **parameters).fit(
+                X, y, **fit
+            )
+
+
+@pytest.mark.filterwarnings("ignore:Failed candidates", "ignore:(?s).*fits failed")
+@pytest.mark.filterwarnings("ignore:(?s)Scoring failed")
+def test_random_states_of_steps_are_as_they_were_where_a_fold_fails():
+    X, y = small_iris()
+    X[0, 0] = np.nan
+    step = GaussianRandomProjection(3, random_state=np.random.RandomState(1))
+    model = make_pipeline(step, CLASSIFIER)
+    scores = [
+        module.cross_validate(
+            model, X, y, cv=KFold(3), scoring="neg_log_loss", return_train_score=True
+        )["train_score"]
+        for module in (STOCK, OURS)
+    ]
+    assert np.isfinite(scores[0][0])
+    np.testing.assert_array_equal(*scores)
 
 
 @pytest.mark.parametrize("bad", [{"solver": np.arange(2)}, {"learning_rate": np.arange(2)}])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import numpy as np
 import pandas as pd
@@ -215,6 +216,11 @@ def test_many_epochs_do_not_fill_the_header(tmp_path):
         sizes.append(int.from_bytes((tmp_path / "model").read_bytes()[:8], "little"))
         assert fastbp.load(tmp_path / "model").loss_curve_ == model.loss_curve_
     assert sizes[1] < sizes[0] + 100
+
+
+def test_a_folder_is_named(tmp_path):
+    with pytest.raises(IsADirectoryError, match=re.escape(str(tmp_path))):
+        fastbp.load(tmp_path)
 
 
 def test_what_cannot_be_saved_leaves_the_file_that_was_there(tmp_path, monkeypatch):

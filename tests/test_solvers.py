@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from networks import make_case, make_optimizer
 
+from fastbp import BPRegressor
 from fastbp.network import Weights
 from fastbp.samples import number_rows
 from fastbp.training.solvers import STOCHASTIC_SOLVERS
@@ -35,6 +36,19 @@ def test_state_survives_a_pickle(solver):
         list(engine.train(number_rows(11), 1, state))
         results.append(engine.weights.flat.copy())
     np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("solver", ["adam", "adamw", "adagrad", "rmsprop"])
+def test_an_epsilon_that_is_no_normal_number(solver, dtype):
+    """As 0 it had made NaN of the padding's weights, and so of the loss."""
+    X = np.random.default_rng(0).standard_normal((60, 5)).astype(dtype)
+    losses = []
+    for epsilon in (np.finfo(dtype).tiny / 2, 1e-30):
+        model = BPRegressor(solver=solver, epsilon=epsilon, max_iter=5, random_state=0)
+        losses.append(model.fit(X, X[:, 0]).loss_)
+    np.testing.assert_allclose(*losses, rtol=1e-6)
 
 
 def test_state_is_kept_for_the_same_weights_only():

@@ -634,7 +634,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
                 "clipped",
                 stacklevel=2,
             )
-        return int(min(self.batch_size, n_samples))
+        return max(1, int(min(self.batch_size, n_samples)))
 
     def _check_solver(self) -> bool:
         if self.solver == "lbfgs":
@@ -664,8 +664,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         if "coefs_" in state:
-            dtype = np.asarray(self.coefs_[0]).dtype
-            self._show(Weights.of(self.coefs_, self.intercepts_, dtype))
+            coefs = [np.asarray(w) for w in self.coefs_]
+            self._show(Weights.of(coefs, self.intercepts_, Weights.dtype_for(coefs)))
             if "_best" in state:
                 self._best = self._weights.with_padding(state["_best"])
 

@@ -109,7 +109,7 @@ class PredictingMixin(_HiddenLayers, ClassNamePrefixFeaturesOutMixin, Transforme
             return self._weights
         coefs, intercepts = ([np.asarray(a) for a in v] for v in (self.coefs_, self.intercepts_))
         check_layers(coefs, intercepts, self.n_features_in_, self.n_outputs_)
-        return Weights.of(coefs, intercepts, np.result_type(np.float32, *coefs))
+        return Weights.of(coefs, intercepts, Weights.dtype_for(coefs))
 
     def _current_network(self) -> tuple[Weights, tuple[str, ...]]:
         """Return the current weights, and the activation of each layer."""

@@ -30,6 +30,7 @@ from fastbp.kernels.jit import (
     memory_view,
     part,
 )
+from fastbp.kernels.processor import HAS_FMA
 
 IDENTITY, RELU, LOGISTIC, TANH, LEAKY_RELU, ELU, SELU, SOFTPLUS, GELU, SILU, EXP, SOFTMAX = range(
     12
@@ -85,6 +86,19 @@ def _leading_half(typing_context, x):
         return builder.bitcast(builder.and_(bits, integer(mask)), arguments[0].type)
 
     return x(x), codegen
+
+
+@intrinsic
+def _square_and_rest(typing_context, x):
+    """``(w, rest)``, whose difference is exactly ``x**2``, by a multiply-add that rounds once."""
+
+    def codegen(context, builder, signature, arguments):
+        (x,) = arguments
+        w = builder.fmul(x, x)  # without a flag by which it could become part of something else
+        values = [w, builder.fma(builder.fneg(x), x, w)]
+        return context.make_tuple(builder, signature.return_type, values)
+
+    return types.UniTuple(x, 2)(x), codegen
 
 
 @intrinsic
@@ -522,6 +536,24 @@ def _tail_parts_overload(y, w):
     return short if y == types.float32 else tail_parts_float64
 
 
+def _square(y):
+    """``(w, rest, y**2)`` with exactly ``w - rest = y**2``, which is also there rounded."""
+
+
+@overload(_square, jit_options=EXACT_INLINE)
+def _square_overload(y):
+    def fused(y):
+        w, rest = _square_and_rest(y)
+        return w, rest, w
+
+    def by_halves(y):
+        first = _leading_half(y)
+        w, rest = first * first, (first - y) * (first + y)
+        return w, rest, w - rest
+
+    return fused if HAS_FMA else by_halves
+
+
 @overload(gelu, jit_options=EXACT_INLINE)
 def _gelu(x):
     end = _cast(x, TAIL_END)
@@ -531,10 +563,9 @@ def _gelu(x):
     def implementation(x):
         y = abs(x)
         y = end if y > end else y  # a NaN stays one
-        first = _leading_half(y)
-        w, rest = first * first, (first - y) * (first + y)  # exp needs all digits of y**2
+        w, rest, square = _square(y)  # exp needs all digits
         c, r, t = _exp_parts(-w, rest, 1)
-        p, q = _tail_parts(y, w - rest)
+        p, q = _tail_parts(y, square)
         e = _power_of_two(t) * (c + r) / (q * (c - r))  # Phi(-y) = e * p
         slope = e * (p - peak * y * q)
         return (zero if x < zero else x) - e * (y * p), slope if x < zero else one - slope

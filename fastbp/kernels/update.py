@@ -219,7 +219,8 @@ def _take_step(
     decay = T(of_step[DECAY]) if is_weights != 0 else T(1)
     beta_1, rest_1 = T(settings[BETA_1]), T(settings[REST_1])
     beta_2, rest_2 = T(settings[BETA_2]), T(settings[REST_2])
-    rate, epsilon = T(of_step[RATE]), T(of_step[EPSILON])
+    # Smaller ones would be taken for 0, and the padding's quotients be of two zeros.
+    rate, epsilon = T(of_step[RATE]), max(T(of_step[EPSILON]), T(np.finfo(T).tiny))
     total, norm = T(0), T(0)
     if code == SGD:
         for r in range(left.size):

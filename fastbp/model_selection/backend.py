@@ -158,7 +158,7 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
                 print(f"fastbp left {count} fits to scikit-learn: {reason}.")
         self._evaluator.left.clear()
         if failed:
-            lines = [f"{who}: {error.strip().splitlines()[-1]}" for who, error in failed.items()]
+            lines = [f"{who}: {_first_line(error)}" for who, error in failed.items()]
             warnings.warn("\n".join(["Failed candidates:", *lines]), FitFailedWarning, stacklevel=2)
         self.n_done = n_before + len(outcomes)
         scores = [result["test_scores"] for result, _ in outcomes.values() if result is not None]
@@ -246,6 +246,13 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             yield from parallel(delayed(raise_failed)(evaluate_batch, shared, *c) for c in calls)
         except BatchError as failed:
             yield failed.results
+
+
+def _first_line(error: str) -> str:
+    """Return the first line of an error, which comes after its traceback."""
+    lines = error.strip().splitlines()
+    last_frame = max((i for i, line in enumerate(lines) if line.startswith("  File ")), default=-1)
+    return next((line for line in lines[last_frame + 1 :] if line[:1].strip()), lines[-1])
 
 
 def _not_done(fit: Fit, like: dict[str, Any] | None) -> dict[str, Any]:

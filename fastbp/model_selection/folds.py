@@ -97,9 +97,16 @@ class Table:
         self._sample_weight = check_weights(sample_weight, self._X)
 
     def fold(self, network: BaseBP, train: Array, test: Array) -> Fold:
-        """Return the fold of these row numbers, with targets as this network takes them."""
+        """Return the fold of these row numbers, with targets as this network takes them.
+
+        What `fit` or `score` would refuse in it alone raises a ValueError.
+        """
         template, X = clone(network), self._X
         train, test = (as_numbers(rows, X.shape[0]) for rows in (train, test))
+        if len(test) == 0:
+            raise ValueError("there are no samples to be judged by")
+        if self._sample_weight is not None and not self._sample_weight[train].any():
+            raise ValueError("all samples to be trained on have a weight of 0")
         vars(template).update(self._attributes)
         dtype = template._choose_dtype(X, first_pass=True)
         targets, labels = template._validate_targets(X, self._y[train], dtype, incremental=False)
@@ -137,6 +144,7 @@ def transform_fold(
     network: BaseBP = clone(pipeline.steps[-1][1])
     train, test = (as_numbers(rows, _num_samples(X)) for rows in (train, test))
     before = Pipeline(pipeline.steps[:-1], memory=pipeline.memory, verbose=pipeline.verbose)
+    before = clone(before)  # whose random states are used up, should something fail
     X_train, y_train = _safe_split(pipeline, X, y, train)
     X_train = before.fit_transform(X_train, y_train)
     weight = _weights_of(X, sample_weight, train)

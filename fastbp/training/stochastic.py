@@ -307,17 +307,20 @@ class _Training:
         return not state.goes_on
 
     def _check_scores(self) -> None:
-        """Refuse to end where no epoch has a score to go by, although the weights have not run off.
+        """Do not end in silence where no epoch has a score to go by.
 
-        The best weights would be those from before the first epoch.
+        The best weights are those from before the first epoch then.
         """
         if self._judge is None or np.isfinite(self._progress.validation_scores or []).any():
             return
+        what = "scoring has given no finite number for the validation set in any epoch"
         if np.isfinite(self._engine.weights.flat).all():
-            raise ValueError(
-                "scoring has given no finite number for the validation set in any epoch: "
-                "early_stopping has nothing to go by."
-            )
+            raise ValueError(f"{what}: early_stopping has nothing to go by.")
+        warnings.warn(
+            f"{what}, and the weights have run off: the network is as it was before.",
+            ConvergenceWarning,
+            stacklevel=5,
+        )
 
 
 def _pause() -> None:

@@ -36,6 +36,7 @@ def loss_on(loss: str, samples: Samples, rows: Array, parameter: float) -> Calla
     targets = None if samples.targets is None else samples.targets[rows].astype(np.float64)
     places = np.arange(len(rows))
 
+    @np.errstate(over="ignore")  # of outputs that have run off
     def mean_loss(outputs: Array) -> float:
         if loss in OF_RESIDUALS:
             r = outputs.astype(np.float64)
