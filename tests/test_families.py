@@ -868,9 +868,16 @@ def test_a_batch_that_nobody_waits_for_is_given_up(in_families, monkeypatch):
     wait_for_all_but(before)
 
 
-def test_it_is_said_of_each_that_has_not_converged():
+@pytest.mark.parametrize(
+    ("grid", "category"),
+    [
+        ({"max_iter": [2, 500], "tol": [0.0, 10.0], "n_iter_no_change": [3]}, ConvergenceWarning),
+        ({"batch_size": [20, 99], "alpha": [0.1, 1.0]}, UserWarning),
+    ],
+    ids=["not converged", "large batches"],
+)
+def test_of_each_fit_it_is_said_once(grid, category):
     X, y = small_iris()
-    grid = {"max_iter": [2, 500], "tol": [0.0, 10.0], "n_iter_no_change": [3]}
     said = []
     for find in (families.find_families, find_none):
         with (
@@ -880,7 +887,7 @@ def test_it_is_said_of_each_that_has_not_converged():
             warnings.simplefilter("always")
             patch.setattr(families, "find_families", find)
             OURS.GridSearchCV(CLASSIFIER, grid, cv=2, refit=False, n_jobs=2).fit(X, y)
-        said.append(sorted(str(w.message) for w in caught if w.category is ConvergenceWarning))
+        said.append(sorted(str(w.message) for w in caught if w.category is category))
     assert said[0] == said[1]
     assert len(said[0]) > 0
 

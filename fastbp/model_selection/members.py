@@ -263,12 +263,13 @@ class _Recruiter:
             n_samples, n_held_out = self._split(network, fold)
             if n_held_out < FEWEST_SCORED:
                 return None
-        batch_size, warns = n_samples, False
-        if not candidate.by_lbfgs:
-            batch_size = network._choose_batch_size(n_samples)
-            warns = not isinstance(network.batch_size, str) and network.batch_size > n_samples
-        if len(getattr(network, "classes_", X)) < 2 or warns:
+        if len(getattr(network, "classes_", X)) < 2:
             return None
+        batch_size = n_samples
+        if not candidate.by_lbfgs:
+            if not isinstance(network.batch_size, str) and network.batch_size > n_samples:
+                return None  # the fit itself is to warn
+            batch_size = network._choose_batch_size(n_samples)
         n_judged = judged.X.shape[0]
         if not candidate.is_counted and len(judged) > MOST_SCORED:
             return None
