@@ -72,6 +72,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]
     ------
     ValueError
         Where the file is none of fastbp's, of another version of the format, cut short, or altered.
+    OSError
+        Where it is not there, cannot be read, or is a folder.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -78,6 +78,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     ValueError
         Where the file is none of fastbp's, of another version of the format, cut short, or altered,
         or where it holds no model, or one of a newer fastbp.
+    OSError
+        Where it is not there, cannot be read, or is a folder.
     """
     contents, arrays = files.read(path)
     try:

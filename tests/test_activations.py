@@ -188,8 +188,8 @@ EXACT = {
 }
 
 # In units in the last place, for float32 and float64, where the value is a normal number: somewhat
-# more than the largest errors at two million points without fused multiply-add, but for
-# silu's 3.2 in float32. With it, those of tanh are 2.5, of GELU 6 and 10.5.
+# more than the largest errors at two million points without fused multiply-add, but for silu's 3.2
+# in float32. With it, those of tanh are 2.5, of GELU 6 and 10.5.
 BOUNDS = {
     "relu": (0, 0),
     "leaky_relu": (1, 1),

@@ -144,7 +144,7 @@ def transform_fold(
     network: BaseBP = clone(pipeline.steps[-1][1])
     train, test = (as_numbers(rows, _num_samples(X)) for rows in (train, test))
     before = Pipeline(pipeline.steps[:-1], memory=pipeline.memory, verbose=pipeline.verbose)
-    before = clone(before)  # whose random states are used up, should something fail
+    before = clone(before)  # so that random states of the steps are not used up if something fails
     X_train, y_train = _safe_split(pipeline, X, y, train)
     X_train = before.fit_transform(X_train, y_train)
     weight = _weights_of(X, sample_weight, train)
