@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 import fastbp.model_selection
 from fastbp import BPClassifier
-from fastbp.model_selection import families
+from fastbp.model_selection import family
 from fastbp.training.engine import Engine
 
 STOCK, OURS = sklearn.model_selection, fastbp.model_selection
@@ -59,7 +59,7 @@ def counting_epochs():
             losses.extend(some.losses)
             yield some
 
-    describe = families._describe
+    describe = family._describe
 
     def counting_of_family(tables, k, *times):
         losses.extend(tables.losses[k, : int(tables.n_epochs[k])])
@@ -67,7 +67,7 @@ def counting_epochs():
 
     with (
         patch.object(Engine, "train", counting),
-        patch.object(families, "_describe", counting_of_family),
+        patch.object(family, "_describe", counting_of_family),
     ):
         yield losses
 

@@ -5,6 +5,7 @@ import threading
 import time
 import warnings
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from fastbp import BPClassifier, BPRegressor
 from fastbp.callbacks import TimeLimit
 from fastbp.kernels import jit
-from fastbp.model_selection import backend, batches, evaluation, families, members
+from fastbp.model_selection import backend, batches, evaluation, families, family, members
 from fastbp.model_selection.fits import Kept, put_training_state_back, take_apart
 from fastbp.model_selection.survivors import Survivor
 from fastbp.threads import cancelled_by
@@ -155,7 +156,7 @@ def test_weights_of_samples(in_families):
 
 
 def test_a_training_in_many_calls(in_families, monkeypatch):
-    monkeypatch.setattr(families, "CALL_SECONDS", 1e-9)
+    monkeypatch.setattr(family, "CALL_SECONDS", 1e-9)
     grid = {"solver": ["adam", "sgd"], "learning_rate": ["constant", "cosine"]}
     search = OURS.GridSearchCV(clone(CLASSIFIER).set_params(batch_size=10), grid, cv=2)
     assert_the_same_one_by_one(search, *small_iris())
@@ -270,7 +271,7 @@ def test_mini_batches_of_several_chunks(batch_size, in_families, monkeypatch):
     }
     search = OURS.GridSearchCV(network, grid, cv=2, refit=False)
     assert_the_same_one_by_one(search, X, y)
-    monkeypatch.setattr(families, "CALL_SECONDS", 1e-9)
+    monkeypatch.setattr(family, "CALL_SECONDS", 1e-9)
     assert_the_same_one_by_one(search, X, y)
     assert in_families == [32, 32]
 
@@ -449,7 +450,7 @@ def test_a_metric_that_fails(in_families):
 
 
 def test_after_ctrl_c_none_is_scored_any_more(monkeypatch):
-    judge, judged = families.judge_outputs, []
+    judge, judged = family.judge_outputs, []
 
     def press(*of):
         judged.append(of)
@@ -457,7 +458,7 @@ def test_after_ctrl_c_none_is_scored_any_more(monkeypatch):
             raise KeyboardInterrupt
         return judge(*of)
 
-    monkeypatch.setattr(families, "judge_outputs", press)
+    monkeypatch.setattr(family, "judge_outputs", press)
     search = OURS.GridSearchCV(CLASSIFIER, {"alpha": [0.1, 1.0]}, scoring="f1_macro", cv=2)
     with pytest.raises(KeyboardInterrupt, match="1 of 4 fits were done"):
         search.fit(*small_iris())
@@ -593,6 +594,60 @@ def test_many_networks_are_several_families_a_few_at_a_time(n_jobs, in_families,
     assert in_families == [100]
     assert len(made) > 10
     assert not any(family._tables for family in made)
+
+
+class Standin:
+    """In place of a family: threads stay at it until eight are at work."""
+
+    made, all_are_there = [], threading.Event()
+
+    def __init__(self, members):
+        self.n_before = sum(other.n_here for other in self.made)
+        self.n_coming = self.n_here = self.n_bytes_left = 0
+        self.made.append(self)
+
+    @property
+    def work_for_one_more(self):
+        return 0.0 if self.all_are_there.is_set() else 1 / (1 + self.n_here + self.n_coming)
+
+    def work(self, begins):
+        begins()
+        self.n_here += 1
+        if sum(other.n_here for other in self.made) == 8:
+            self.all_are_there.set()
+        assert self.all_are_there.wait(60)
+
+    def results(self, in_time):
+        return []
+
+
+def test_threads_come_as_families_are_prepared_and_go_where_most_is_left(monkeypatch):
+    monkeypatch.setattr(families, "Family", Standin)
+    monkeypatch.setattr(families, "TELLING_SECONDS", 60.0)  # so one after the other
+    groups = [[SimpleNamespace(cost=cost)] * 8 for cost in (3.0, 3.0, 1.0, 1.0)]
+    assert families.run_families(groups, 8, pytest.fail) == ([], False)
+    assert [standin.n_before for standin in Standin.made] == [0, 3, 6, 7]
+    assert sorted(standin.n_here for standin in Standin.made) == [1, 1, 3, 3]
+
+
+def test_work_for_one_more(monkeypatch):
+    original, made = family.Family.__init__, []
+
+    def note(self, of):
+        original(self, of)
+        made.append(self)
+        found = []
+        for n_coming in (1, len(of) - 1, len(of), 0):
+            self.n_coming = n_coming
+            found.append(self.work_for_one_more * (1 + n_coming))
+        work = pytest.approx(sum(member.cost for member in of))
+        assert found == [work, work, 0, work]
+
+    monkeypatch.setattr(family.Family, "__init__", note)
+    grid = {"hidden_layer_sizes": [3, 4], "max_iter": [5, 10]}
+    OURS.GridSearchCV(CLASSIFIER, grid, cv=2, n_jobs=2).fit(*small_iris())
+    assert made
+    assert not any(each.work_for_one_more for each in made)
 
 
 def changing_halving(**parameters):
@@ -923,13 +978,13 @@ def test_a_wrong_parameter_fails_as_without(in_families):
 
 def test_times_are_shares_of_all(monkeypatch):
     """By what each has to compute."""
-    describe, times = families._describe, {}
+    describe, times = family._describe, {}
 
     def note(tables, k, *of_fit):
         times[tables.members[k].candidate.network.max_iter] = of_fit
         return describe(tables, k, *of_fit)
 
-    monkeypatch.setattr(families, "_describe", note)
+    monkeypatch.setattr(family, "_describe", note)
     monkeypatch.setattr(families, "TELLING_SECONDS", 60.0)  # of all at once
     network = clone(CLASSIFIER).set_params(tol=0.0, n_iter_no_change=1000)
     search = OURS.GridSearchCV(
@@ -981,7 +1036,7 @@ def test_an_error_of_a_thread_is_raised(monkeypatch):
     def fail(*_):
         raise MemoryError("no more")
 
-    monkeypatch.setattr(families.kernel, "addresses_of", fail)
+    monkeypatch.setattr(family.kernel, "addresses_of", fail)
     with pytest.raises(MemoryError, match="no more"):
         OURS.GridSearchCV(CLASSIFIER, {"alpha": [1.0]}, cv=2, n_jobs=2).fit(*small_iris())
 

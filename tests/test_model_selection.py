@@ -55,7 +55,7 @@ from sklearn.random_projection import GaussianRandomProjection
 
 from fastbp import BPClassifier, BPRegressor, baton, threads
 from fastbp.callbacks import EarlyStopping, TimeLimit
-from fastbp.model_selection import backend, evaluation, families, judging, workers
+from fastbp.model_selection import backend, evaluation, family, judging, workers
 from fastbp.model_selection.folds import transform_fold
 from fastbp.samples import Rows
 from fastbp.threads import Cancelled, cancelled_by
@@ -99,14 +99,14 @@ def fits(monkeypatch):
         done.append(fit)
         return result
 
-    describe = families._describe
+    describe = family._describe
 
     def describe_and_count(tables, k, *times):
         done.append(tables.members[k].fit)
         return describe(tables, k, *times)
 
     monkeypatch.setattr(evaluation.Evaluator, "_evaluate", evaluate)
-    monkeypatch.setattr(families, "_describe", describe_and_count)
+    monkeypatch.setattr(family, "_describe", describe_and_count)
     return done
 
 

@@ -1,46 +1,33 @@
-"""Families: networks of one shape, each trained and judged without Python in between.
+"""Families of networks, trained and judged by threads that need no Python in between.
 
 A short fit takes its arithmetic a millisecond, and Python, which one thread runs at a time, a third
-of one. So the networks of a search that differ in numbers only, as rates, penalties, seeds and
-folds, are prepared together, and threads train and judge them in one compiled call each, the next
-as each has done its last (`kernels/family.py`). `members.py` says which fits are done so.
+of one. So the networks of a search that are of one shape are done as a family (`family.py`);
+`members.py` says which fits can be.
 """
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import copy_context
-from itertools import count
-from time import monotonic, perf_counter, sleep
+from functools import partial
+from math import ceil
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.optimize import _check_optimize_result
 
-from fastbp.estimators.judging import score_function
-from fastbp.kernels import family as kernel
-from fastbp.kernels.arrays import HALTED
 from fastbp.kernels.jit import DISABLED
-from fastbp.kernels.plan import address_of
-from fastbp.model_selection.evaluation import Evaluator, describe
+from fastbp.model_selection.evaluation import Evaluator
+from fastbp.model_selection.family import Family
 from fastbp.model_selection.fits import Fit
-from fastbp.model_selection.judging import judge_outputs, judged_parts
 from fastbp.model_selection.members import Member, recruit
-from fastbp.model_selection.survivors import Survivor
-from fastbp.model_selection.tables import Tables
-from fastbp.prediction import Prediction, Predictor
-from fastbp.samples import number_rows
 from fastbp.threads import raise_if_cancelled
-from fastbp.training.engine import SLOWEST, Engine
-from fastbp.training.stochastic import limit_of_epochs, warn_of_limit
 
 __all__ = ["GRACE", "do_in_families"]
 
 MOST_BYTES = 1 << 24  # of all arrays of a family; one network that takes much of it is in none
 FEWEST = 4  # networks of a family that is as large as it may be
 MOST_AHEAD = 2 * MOST_BYTES  # of families that are prepared and have networks left
-CALL_SECONDS = 0.05  # at the most, after which Ctrl-C is heard
 TELLING_SECONDS = 0.02  # after which results are told of
 GRACE = 0.7  # seconds that Ctrl-C waits for fits to end
 
@@ -86,170 +73,10 @@ def find_families(
     return sorted(families, key=lambda members: -members[0].cost), sorted(others)
 
 
-class Family:
-    """Networks of one shape, trained and judged by threads that each call `work`.
-
-    Parameters
-    ----------
-    members : list of Member
-        Of one kind, in the order in which they are taken.
-    """
-
-    def __init__(self, members: list[Member]) -> None:
-        self.members = members
-        self._shared = np.zeros(kernel.N_SHARED, np.int64)
-        self._spans: list[list[float]] = []  # when each thread has begun, and ended
-        self._is_told = np.zeros(len(members), bool)
-        self._most = max(members, key=lambda member: len(member.form.judged))
-        self._most_held_out = max(member.form.n_held_out for member in members)
-        self._n_bytes = sum(member.n_bytes for member in members)
-        with self._borrowed_plans() as (engine, *predictions):
-            self._at_once = max(1, int(CALL_SECONDS * SLOWEST / engine.work))
-            self._first_place = engine.plan.place("run", "first")
-            plans = engine.plan, *(prediction.plan for prediction in predictions)
-            self._tables: Tables | None = Tables(members, *plans)  # until all results are told of
-
-    @contextmanager
-    def _borrowed_plans(self) -> Iterator[tuple[Engine, Prediction, Prediction]]:
-        """Give what a thread trains, predicts and validates by, each network's arrays in turn.
-
-        Where nothing is validated, the last is the second again.
-        """
-        candidate, form, samples = self._most.candidate, self._most.form, self._most.fold.samples
-        network = candidate.network
-        engine = network._make_engine(
-            form.shape,
-            form.names,
-            samples.for_dtype(form.shape.dtype),
-            form.batch_size,
-            keep_gradient=network.clip_norm is not None,
-            dropout=candidate.dropout,
-            by_lbfgs=candidate.by_lbfgs,
-        )
-        predictor, judged = Predictor(form.model), form.judged
-        prediction = predictor.prepare(form.names, judged.X, 1, judged.numbers)
-        validation = prediction
-        if self._most_held_out > 0:
-            rows = number_rows(samples.X.shape[0])[: self._most_held_out]
-            validation = predictor.prepare(form.names, samples.X, 1, rows)
-        yield engine, prediction, validation
-        engine.close()
-        for each in {prediction, validation}:
-            each.close()
-
-    # Training ----------------------------------------------------------------------------------
-
-    def work(self, begins: Callable[[], object]) -> None:
-        """Train and judge networks until none is left; several threads may do so at once.
-
-        `begins` is called before the compiled call, after which Python is free for others.
-        """
-        tables = self._tables
-        if self.n_bytes_left == 0 or tables is None:
-            return
-        with self._borrowed_plans() as (engine, *predictions):
-            plans = engine.plan, *(prediction.plan for prediction in predictions)
-            saved = [plan.integers.copy() for plan in plans]
-            compiled = engine.address, *(prediction.address for prediction in predictions)
-            score = score_function(self._most.candidate.network)
-            addresses = kernel.addresses_of(plans, compiled, score, self._most.form.rounds)
-            for prediction in predictions:
-                prediction.plan.workspace.team[:] = 0
-            span = [perf_counter(), np.inf]
-            self._spans.append(span)
-            begins()
-            kernel.do_jobs()(
-                *map(address_of, (self._shared, tables.jobs, tables.watches, tables.counts)),
-                len(self.members), *map(address_of, (tables.columns, tables.values, tables.ends)),
-                *(plan.address for plan in plans), address_of(addresses), self._first_place,
-                self._at_once,
-            )  # fmt: skip
-            span[1] = perf_counter()
-            engine.compile_what_is_wanted()
-            for plan, integers in zip(plans, saved, strict=True):
-                plan.integers[:] = integers
-
-    @property
-    def n_bytes_left(self) -> int:
-        """What it takes as long as there are networks that no thread has taken, then 0."""
-        has_left = self._shared[kernel.NEXT] < len(self.members)
-        return self._n_bytes if has_left else 0
-
-    def stop(self) -> None:
-        """Have the threads leave soon, and do no more."""
-        self._shared[kernel.STOP] = 1
-
-    # Results -----------------------------------------------------------------------------------
-
-    def results(self, in_time: bool = True) -> Iterator[tuple[int, dict[str, Any] | None]]:
-        """Yield the numbers of fits that are done and have not been told of, and their results.
-
-        None as a result says that the fit is to be done by itself, to fail as it must. Where there
-        is no time, those are left out that are yet to be scored.
-        """
-        tables = self._tables
-        if tables is None:
-            return
-        is_done = tables.jobs[:, kernel.IS_DONE] != 0
-        ks = np.flatnonzero(is_done & ~self._is_told)
-        if len(ks) == 0:
-            return
-        seconds = sum(min(end, perf_counter()) - begin for begin, end in self._spans)
-        of_fit = tables.n_epochs * [member.products_per_epoch for member in self.members]
-        of_score = np.array([len(member.form.judged) for member in self.members])
-        per_product = seconds / max(1, (of_fit + of_score)[is_done].sum())
-        for k, went_well in zip(ks.tolist(), tables.went_well(ks), strict=True):
-            if not (in_time or self.members[k].candidate.is_counted):
-                continue
-            result, fit, fit_time = None, self.members[k].fit, of_fit[k] * per_product
-            if went_well and _warn(tables, k):
-                result = _describe(tables, k, fit_time, of_score[k] * per_product)
-            if result is not None and fit.key is not None:
-                fit.kept = Survivor(tables, k, fit_time)
-            yield self.members[k].number, result
-            self._is_told[k] = True
-        if self._is_told.all():
-            self._tables = None  # but for those that are to go on
-
-
-def _warn(tables: Tables, k: int) -> bool:
-    """Warn where it has not converged; false where warnings are errors."""
-    candidate = tables.members[k].candidate
-    try:
-        if candidate.by_lbfgs:
-            _check_optimize_result("lbfgs", tables.end(k), candidate.network.max_iter)
-        elif tables.watches[k, HALTED] == 0:
-            limit = limit_of_epochs(candidate.network.max_iter)
-            warn_of_limit(limit, stacklevel=3)
-    except ConvergenceWarning:
-        return False
-    return True
-
-
-def _describe(tables: Tables, k: int, fit_time: float, score_time: float) -> dict[str, Any] | None:
-    """Return a result as scikit-learn's function does; None where scoring has failed."""
-    member = tables.members[k]
-    fit, fold = member.fit, member.fold
-    if member.candidate.is_counted:
-        n_test, n_judged = len(fold.test.rows), len(member.form.judged)
-        shares = tables.counts[k, :2] / [n_test, max(1, n_judged - n_test)]
-        scores = shares[: len(judged_parts(fit))].tolist()
-    else:
-        began = perf_counter()
-        try:
-            scores = judge_outputs(fit, member.candidate.network, fold, tables.outputs(k))
-        except Exception:  # it is raised again where the fit is done by itself
-            return None
-        score_time += (perf_counter() - began) / len(scores)
-    return describe(fit, fold, scores, fit_time, score_time)
-
-
 def run_families(
     groups: Sequence[list[Member]], n_workers: int, done: Callable[[int, dict[str, Any]], None]
 ) -> tuple[list[int], bool]:
     """Train and judge families on threads; call ``done(number, result)`` for each fit.
-
-    While they are at the first, the next are prepared.
 
     Returns
     -------
@@ -258,71 +85,127 @@ def run_families(
     is_interrupted : bool
         Whether Ctrl-C came in between: then some are not done.
     """
-    again: list[int] = []
-    errors: list[BaseException] = []
-    families: list[Family] = []
-    n_families, changed = len(groups), threading.Condition()
-    begun, ended = threading.Semaphore(0), threading.Semaphore(0)
-
-    def work() -> None:
-        try:
-            for i in count():
-                with changed:
-                    while len(families) <= i < n_families:
-                        changed.wait()
-                if n_families <= i:
-                    break
-                families[i].work(begun.release)
-        except BaseException as error:
-            errors.append(error)
-        finally:
-            ended.release()
-
-    def give_up() -> None:
-        nonlocal n_families
-        n_families = 0
-        for family in families:
-            family.stop()
-        with changed:
-            changed.notify_all()
-
-    def tell(in_time: bool = True) -> None:
-        for family in families:
-            for number, result in family.results(in_time):
-                if result is None:
-                    again.append(number)
-                else:
-                    done(number, result)
-
-    n_running = 0
+    crew = _Crew(n_workers, len(groups), done)
     try:
-        for members in groups:
-            while not errors and sum(family.n_bytes_left for family in families) >= MOST_AHEAD:
+        crew.run(groups)
+    except KeyboardInterrupt:
+        crew.end_soon()
+        return crew.again, True
+    except BaseException:
+        crew.give_up()
+        raise
+    if crew.errors:
+        raise crew.errors[0]
+    return crew.again, False
+
+
+class _Crew:
+    """Threads that work at families, each where most is left for one more.
+
+    While they are at the first families, the next are prepared, and results are told of, by the
+    thread that has made the crew.
+
+    Attributes
+    ----------
+    again : list of int
+        The numbers of fits that are to be done by themselves.
+    errors : list of BaseException
+        Of the threads.
+    """
+
+    def __init__(
+        self, n_workers: int, n_families: int, done: Callable[[int, dict[str, Any]], None]
+    ) -> None:
+        self.again: list[int] = []
+        self.errors: list[BaseException] = []
+        self._n_workers, self._n_families, self._done = n_workers, n_families, done
+        self._families: list[Family] = []  # that are prepared
+        self._n_running = 0
+        self._changed, self._ended = threading.Condition(), threading.Semaphore(0)
+
+    def run(self, groups: Sequence[list[Member]]) -> None:
+        """Prepare families, and have them trained."""
+        n_threads = min(self._n_workers, sum(map(len, groups)))
+        work = np.cumsum([sum(member.cost for member in members) for members in groups])
+        for members, prepared in zip(groups, work, strict=True):
+            while not self.errors and self._has_enough_ahead():
+                self._start(n_threads)
                 raise_if_cancelled()
                 sleep(TELLING_SECONDS)
-                tell()
-            families.append(Family(members))
-            with changed:
-                changed.notify_all()
-            while n_running < min(n_workers, sum(map(len, groups))):
-                threading.Thread(target=copy_context().run, args=(work,)).start()
-                n_running += 1
-                begun.acquire(timeout=TELLING_SECONDS)  # now it needs no Python
-        while n_running:
+                self._tell()
+            self._families.append(Family(members))
+            with self._changed:
+                self._changed.notify_all()
+            # To prepare takes a processor, too; and who joins a family needs Python for a while.
+            self._start(ceil(n_threads * prepared / work[-1]))
+        while self._n_running:
             raise_if_cancelled()
-            n_running -= ended.acquire(timeout=TELLING_SECONDS)
-            tell()
-    except KeyboardInterrupt:
-        give_up()
+            self._n_running -= self._ended.acquire(timeout=TELLING_SECONDS)
+            self._tell()
+
+    def end_soon(self) -> None:
+        """Do no more, and tell of what has ended within the grace."""
+        self.give_up()
         until = monotonic() + GRACE
         with suppress(KeyboardInterrupt):
-            while n_running and monotonic() < until:
-                n_running -= ended.acquire(timeout=TELLING_SECONDS)
-        tell(in_time=False)
-        return again, True
-    except BaseException:
-        give_up()
-        raise
-    if errors:
-        raise errors[0]
-    return again, False
+            while self._n_running and monotonic() < until:
+                self._n_running -= self._ended.acquire(timeout=TELLING_SECONDS)
+        self._tell(in_time=False)
+
+    def give_up(self) -> None:
+        """Have the threads end soon."""
+        self._n_families = 0
+        for family in self._families:
+            family.stop()
+        with self._changed:
+            self._changed.notify_all()
+
+    def _has_enough_ahead(self) -> bool:
+        return sum(family.n_bytes_left for family in self._families) >= MOST_AHEAD
+
+    def _tell(self, in_time: bool = True) -> None:
+        for family in self._families:
+            for number, result in family.results(in_time):
+                if result is None:
+                    self.again.append(number)
+                else:
+                    self._done(number, result)
+
+    # The threads -------------------------------------------------------------------------------
+
+    def _start(self, n_threads: int) -> None:
+        """Let as many threads be at work."""
+        while self._n_running < n_threads:
+            begun = threading.Event()
+            threading.Thread(target=copy_context().run, args=(self._work, begun)).start()
+            self._n_running += 1
+            begun.wait(TELLING_SECONDS)  # now it needs no Python
+
+    def _work(self, begun: threading.Event) -> None:
+        try:
+            while family := self._choose():
+                family.work(partial(self._begin, family, begun))
+        except BaseException as error:
+            self.errors.append(error)
+        finally:
+            begun.set()
+            self._ended.release()
+
+    def _begin(self, family: Family, begun: threading.Event) -> None:
+        with self._changed:
+            family.n_coming -= 1
+        begun.set()
+
+    def _choose(self) -> Family | None:
+        """Return where a thread is needed most; None where nothing is left for it."""
+        with self._changed:
+            while self._n_families:
+                needs = [family.work_for_one_more for family in self._families]
+                if any(needs):
+                    family = self._families[int(np.argmax(needs))]
+                    family.n_coming += 1
+                    return family
+                if len(self._families) == self._n_families:
+                    break
+                self._changed.wait()
+        return None

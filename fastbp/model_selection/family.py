@@ -1,0 +1,207 @@
+"""A family: networks of one shape, each trained and judged without Python in between.
+
+Its networks differ in numbers only, as rates, penalties, seeds and folds. They are prepared
+together, and threads train and judge them in one compiled call each, the next as each has done its
+last (`kernels/family.py`).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.optimize import _check_optimize_result
+
+from fastbp.estimators.judging import score_function
+from fastbp.kernels import family as kernel
+from fastbp.kernels.arrays import HALTED
+from fastbp.kernels.plan import address_of
+from fastbp.model_selection.evaluation import describe
+from fastbp.model_selection.judging import judge_outputs, judged_parts
+from fastbp.model_selection.members import Member
+from fastbp.model_selection.survivors import Survivor
+from fastbp.model_selection.tables import Tables
+from fastbp.prediction import Prediction, Predictor
+from fastbp.samples import number_rows
+from fastbp.training.engine import SLOWEST, Engine
+from fastbp.training.stochastic import limit_of_epochs, warn_of_limit
+
+__all__ = ["Family"]
+
+CALL_SECONDS = 0.05  # at the most, after which Ctrl-C is heard
+
+
+class Family:
+    """Networks of one shape, trained and judged by threads that each call `work`.
+
+    Parameters
+    ----------
+    members : list of Member
+        Of one kind, in the order in which they are taken.
+    """
+
+    def __init__(self, members: list[Member]) -> None:
+        self.members = members
+        self._shared = np.zeros(kernel.N_SHARED, np.int64)
+        self._spans: list[list[float]] = []  # when each thread has begun, and ended
+        self._is_told = np.zeros(len(members), bool)
+        self._most = max(members, key=lambda member: len(member.form.judged))
+        self._most_held_out = max(member.form.n_held_out for member in members)
+        self._n_bytes = sum(member.n_bytes for member in members)
+        costs = [member.cost for member in members]
+        self._left = np.cumsum(costs[::-1])[::-1]  # of the work, with so many networks taken
+        self.n_coming = 0  # threads that have chosen it, and have not begun
+        with self._borrowed_plans() as (engine, *predictions):
+            self._at_once = max(1, int(CALL_SECONDS * SLOWEST / engine.work))
+            self._first_place = engine.plan.place("run", "first")
+            plans = engine.plan, *(prediction.plan for prediction in predictions)
+            self._tables: Tables | None = Tables(members, *plans)  # until all results are told of
+
+    @contextmanager
+    def _borrowed_plans(self) -> Iterator[tuple[Engine, Prediction, Prediction]]:
+        """Give what a thread trains, predicts and validates by, each network's arrays in turn.
+
+        Where nothing is validated, the last is the second again.
+        """
+        candidate, form, samples = self._most.candidate, self._most.form, self._most.fold.samples
+        network = candidate.network
+        engine = network._make_engine(
+            form.shape,
+            form.names,
+            samples.for_dtype(form.shape.dtype),
+            form.batch_size,
+            keep_gradient=network.clip_norm is not None,
+            dropout=candidate.dropout,
+            by_lbfgs=candidate.by_lbfgs,
+        )
+        predictor, judged = Predictor(form.model), form.judged
+        prediction = predictor.prepare(form.names, judged.X, 1, judged.numbers)
+        validation = prediction
+        if self._most_held_out > 0:
+            rows = number_rows(samples.X.shape[0])[: self._most_held_out]
+            validation = predictor.prepare(form.names, samples.X, 1, rows)
+        yield engine, prediction, validation
+        engine.close()
+        for each in {prediction, validation}:
+            each.close()
+
+    # Training ----------------------------------------------------------------------------------
+
+    def work(self, begins: Callable[[], object]) -> None:
+        """Train and judge networks until none is left; several threads may do so at once.
+
+        `begins` is called before the compiled call, after which Python is free for others.
+        """
+        tables = self._tables
+        if not self.has_left or tables is None:
+            return
+        with self._borrowed_plans() as (engine, *predictions):
+            plans = engine.plan, *(prediction.plan for prediction in predictions)
+            saved = [plan.integers.copy() for plan in plans]
+            compiled = engine.address, *(prediction.address for prediction in predictions)
+            score = score_function(self._most.candidate.network)
+            addresses = kernel.addresses_of(plans, compiled, score, self._most.form.rounds)
+            for prediction in predictions:
+                prediction.plan.workspace.team[:] = 0
+            span = [perf_counter(), np.inf]
+            self._spans.append(span)
+            begins()
+            kernel.do_jobs()(
+                *map(address_of, (self._shared, tables.jobs, tables.watches, tables.counts)),
+                len(self.members), *map(address_of, (tables.columns, tables.values, tables.ends)),
+                *(plan.address for plan in plans), address_of(addresses), self._first_place,
+                self._at_once,
+            )  # fmt: skip
+            span[1] = perf_counter()
+            engine.compile_what_is_wanted()
+            for plan, integers in zip(plans, saved, strict=True):
+                plan.integers[:] = integers
+
+    @property
+    def has_left(self) -> bool:
+        """Whether there are networks that no thread has taken."""
+        return bool(self._shared[kernel.NEXT] < len(self.members))
+
+    @property
+    def n_bytes_left(self) -> int:
+        """What it takes as long as there are such networks, then 0."""
+        return self._n_bytes if self.has_left else 0
+
+    @property
+    def work_for_one_more(self) -> float:
+        """The work that is left for each thread if one more comes; 0 where there is none for it."""
+        n_taken = int(self._shared[kernel.NEXT])
+        if n_taken + self.n_coming >= len(self.members):
+            return 0.0
+        n_working = sum(end == np.inf for _, end in self._spans)
+        return float(self._left[n_taken]) / (n_working + self.n_coming + 1)
+
+    def stop(self) -> None:
+        """Have the threads leave soon, and do no more."""
+        self._shared[kernel.STOP] = 1
+
+    # Results -----------------------------------------------------------------------------------
+
+    def results(self, in_time: bool = True) -> Iterator[tuple[int, dict[str, Any] | None]]:
+        """Yield the numbers of fits that are done and have not been told of, and their results.
+
+        None as a result says that the fit is to be done by itself, to fail as it must. Where there
+        is no time, those are left out that are yet to be scored.
+        """
+        tables = self._tables
+        if tables is None:
+            return
+        is_done = tables.jobs[:, kernel.IS_DONE] != 0
+        ks = np.flatnonzero(is_done & ~self._is_told)
+        if len(ks) == 0:
+            return
+        seconds = sum(min(end, perf_counter()) - begin for begin, end in self._spans)
+        of_fit = tables.n_epochs * [member.products_per_epoch for member in self.members]
+        of_score = np.array([len(member.form.judged) for member in self.members])
+        per_product = seconds / max(1, (of_fit + of_score)[is_done].sum())
+        for k, went_well in zip(ks.tolist(), tables.went_well(ks), strict=True):
+            if not (in_time or self.members[k].candidate.is_counted):
+                continue
+            result, fit, fit_time = None, self.members[k].fit, of_fit[k] * per_product
+            if went_well and _warn(tables, k):
+                result = _describe(tables, k, fit_time, of_score[k] * per_product)
+            if result is not None and fit.key is not None:
+                fit.kept = Survivor(tables, k, fit_time)
+            yield self.members[k].number, result
+            self._is_told[k] = True
+        if self._is_told.all():
+            self._tables = None  # but for those that are to go on
+
+
+def _warn(tables: Tables, k: int) -> bool:
+    """Warn where it has not converged; false where warnings are errors."""
+    candidate = tables.members[k].candidate
+    try:
+        if candidate.by_lbfgs:
+            _check_optimize_result("lbfgs", tables.end(k), candidate.network.max_iter)
+        elif tables.watches[k, HALTED] == 0:
+            limit = limit_of_epochs(candidate.network.max_iter)
+            warn_of_limit(limit, stacklevel=3)
+    except ConvergenceWarning:
+        return False
+    return True
+
+
+def _describe(tables: Tables, k: int, fit_time: float, score_time: float) -> dict[str, Any] | None:
+    """Return a result as scikit-learn's function does; None where scoring has failed."""
+    member = tables.members[k]
+    fit, fold = member.fit, member.fold
+    if member.candidate.is_counted:
+        n_test, n_judged = len(fold.test.rows), len(member.form.judged)
+        shares = tables.counts[k, :2] / [n_test, max(1, n_judged - n_test)]
+        scores = shares[: len(judged_parts(fit))].tolist()
+    else:
+        began = perf_counter()
+        try:
+            scores = judge_outputs(fit, member.candidate.network, fold, tables.outputs(k))
+        except Exception:  # it is raised again where the fit is done by itself
+            return None
+        score_time += (perf_counter() - began) / len(scores)
+    return describe(fit, fold, scores, fit_time, score_time)
