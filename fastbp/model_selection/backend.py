@@ -178,8 +178,10 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             self._evaluator.end(chosen[i])
             done(numbers[i], result)
 
+        # They wait for nothing, so more threads than processors gain nothing.
+        n_threads = min(n_workers, count_workers(-1))
         others, self.interrupted = do_in_families(
-            self._evaluator, chosen, n_workers, done_in_family
+            self._evaluator, chosen, n_threads, done_in_family
         )
         left = [numbers[i] for i in others]
         if left and not self.interrupted:
