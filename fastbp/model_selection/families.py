@@ -28,6 +28,7 @@ __all__ = ["GRACE", "do_in_families"]
 MOST_BYTES = 1 << 24  # of all arrays of a family; one network that takes much of it is in none
 FEWEST = 4  # networks of a family that is as large as it may be
 MOST_AHEAD = 2 * MOST_BYTES  # of families that are prepared and have networks left
+EARLY = 4  # threads at the most while there are others to prepare: who joins one needs Python, too
 TELLING_SECONDS = 0.02  # after which results are told of
 GRACE = 0.7  # seconds that Ctrl-C waits for fits to end
 
@@ -136,8 +137,9 @@ class _Crew:
             self._families.append(Family(members))
             with self._changed:
                 self._changed.notify_all()
-            # To prepare takes a processor, too; and who joins a family needs Python for a while.
-            self._start(ceil(n_threads * prepared / work[-1]))
+            # Who prepares them takes a processor, too.
+            self._start(min(EARLY, ceil(n_threads * prepared / work[-1])))
+        self._start(n_threads)
         while self._n_running:
             raise_if_cancelled()
             self._n_running -= self._ended.acquire(timeout=TELLING_SECONDS)
