@@ -196,8 +196,8 @@ def run(options: Options) -> cells.Result:
             return max(threads.map(_sample, beside))
 
         for row in options.choose_rows(ROWS):
-            for child in (*rivals.values(), *by_threads.values(), *beside):
-                child.call("prepare", row=row, quick=options.quick)
+            prepare = partial(_prepare, row=row, quick=options.quick)
+            list(threads.map(prepare, [*rivals.values(), *by_threads.values(), *beside]))
             samples = _race(
                 {name: partial(_sample, child) for name, child in rivals.items()},
                 options.turns(BUDGET),
@@ -215,6 +215,10 @@ def run(options: Options) -> cells.Result:
         "complaints": [f"The scores of fastbp's search differ from the stock search's: {row}."
                        for row in different],
     }  # fmt: skip
+
+
+def _prepare(child: Child, row: str, quick: bool) -> None:
+    child.call("prepare", row=row, quick=quick)
 
 
 def _sample(child: Child) -> float:
