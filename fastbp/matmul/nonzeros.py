@@ -30,6 +30,7 @@ from fastbp.matmul.tile import (
     emit_sum,
     finish,
     join,
+    kept_in_register,
     length_of_vector,
     load_at,
     multiply_add,
@@ -253,19 +254,19 @@ def _add_rows(
             places = [_i64(at) for at, _ in vectors]
             kind = vectors[0][1]
 
-            def add_row(row: Any) -> None:
-                def shift(pointer: Any, stride: Any) -> Any:
-                    return builder.gep(pointer, [builder.mul(row, stride)])
+            def row_of(matrix: Any, stride: Any, row: Any) -> Any:
+                return builder.gep(matrix, [builder.mul(row, stride)])
 
+            def add_row(row: Any) -> None:
+                shift = partial(row_of, row=row)
                 left, so_far, out = shift(a, a_row), shift(waiting, waiting_row), shift(c, c_row)
 
                 def add(bit: Any, sums: Any) -> Any:
                     value = load(kind.element, element, left, builder.mul(bit, a_column))
-                    x, at_b = broadcast(builder, value, kind), builder.mul(bit, b_row)
+                    x = broadcast(builder, value, kind)
+                    of_b = kept_in_register(builder, row_of(b, b_row, bit))
                     return [
-                        multiply_add(
-                            builder, x, load(kind, element, b, builder.add(at_b, at)), total
-                        )
+                        multiply_add(builder, x, load(kind, element, of_b, at), total)
                         for at, total in zip(places, sums, strict=True)
                     ]
 

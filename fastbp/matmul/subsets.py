@@ -26,6 +26,7 @@ from fastbp.matmul.tile import (
     emit_choice,
     emit_shapes,
     emit_sum,
+    kept_in_register,
     length_of_vector,
     load_at,
     load_unless,
@@ -256,10 +257,7 @@ def _look_up(
 
             def add(offsets: Any, sums: Any) -> Any:
                 at_codes, at_table = offsets
-                group = builder.gep(in_bytes, [at_table])
-                if IS_INTEL_512:  # kept in a register, it needs no addition for each look-up
-                    as_it_is = ir.FunctionType(group.type, [group.type])
-                    group = builder.call(ir.InlineAsm(as_it_is, "", "=r,0"), [group])
+                group = kept_in_register(builder, builder.gep(in_bytes, [at_table]))
                 at_a_time = 1 if IS_INTEL_512 else min(n_units, 8)  # codes by one load
                 word = ir.IntType(8 * at_a_time)
                 updated = []

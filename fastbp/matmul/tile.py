@@ -563,6 +563,18 @@ def _add_neighbours(builder: Any, a: Any, b: Any, size: int, stride: int) -> Any
     return builder.fadd(choose(0), choose(1))
 
 
+def kept_in_register(builder: Any, pointer: Any) -> Any:
+    """Emit a pointer as it is, on Intel's in a register of its own.
+
+    Else LLVM leaves it to each instruction that loads from there to add up what it is made of; one
+    that also computes is then two on Intel's.
+    """
+    if not IS_INTEL_512:
+        return pointer
+    as_it_is = ir.FunctionType(pointer.type, [pointer.type])
+    return builder.call(ir.InlineAsm(as_it_is, "", "=r,0"), [pointer])
+
+
 def zero_of(kind: Any) -> Any:
     """Return 0 as an LLVM constant, a scalar or a vector."""
     return ir.Constant(kind, [0.0] * kind.count if isinstance(kind, ir.VectorType) else 0.0)
