@@ -231,18 +231,34 @@ def _convert_pipeline(pipeline: Any, network: BaseBP, X: Any) -> Any:
     register_with_skl2onnx()
     options = {id(network): {"zipmap": False}} if isinstance(network, BPClassifier) else None
     try:
-        return skl2onnx.convert_sklearn(
+        proto = skl2onnx.convert_sklearn(
             pipeline,
             f"ONNX({type(pipeline).__name__})",
             guess_initial_types(X, None),
             options=options,
             custom_conversion_functions={SimpleImputer: _convert_imputer},
         )
-    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+    except (AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"skl2onnx cannot convert the Pipeline for this X ({error}): X must be rows as in fit, "
             "in columns of NumPy's numbers or of text."
         ) from error
+    _keep_float64(proto)
+    return proto
+
+
+def _keep_float64(proto: Any) -> None:
+    """Put columns of float64 side by side as they are: skl2onnx's operator makes them float32."""
+    from onnx import TensorProto, helper
+
+    doubles = {
+        variable.name
+        for variable in proto.graph.input
+        if variable.type.tensor_type.elem_type == TensorProto.DOUBLE
+    }
+    for node in proto.graph.node:
+        if node.op_type == "FeatureVectorizer" and doubles.issuperset(node.input):
+            node.CopyFrom(helper.make_node("Concat", node.input, node.output, node.name, axis=1))
 
 
 def _set_shapes(step: Any) -> None:
@@ -282,6 +298,8 @@ def _convert_imputer(scope: Any, step: Any, container: Any) -> None:
     from skl2onnx.common.data_types import DoubleTensorType
 
     imputer = step.raw_operator
+    if len(imputer.get_feature_names_out()) != imputer.n_features_in_:
+        raise ValueError("SimpleImputer adds or drops columns")
     if not isinstance(step.inputs[0].type, DoubleTensorType):
         get_converter("SklearnSimpleImputer")(scope, step, container)
         return
@@ -289,8 +307,6 @@ def _convert_imputer(scope: Any, step: Any, container: Any) -> None:
     if not isinstance(missing_value, Real):
         raise TypeError(f"SimpleImputer has missing_values={missing_value!r}")
     values = np.asarray(imputer.statistics_, np.float64)
-    if imputer.indicator_ is not None or np.isnan(values).any():
-        raise ValueError("SimpleImputer adds or drops columns")
     graph = Graph(np.dtype("f8"), scope.get_unique_variable_name)
     X = graph.add("Concat", *(Value(graph, v.full_name) for v in step.inputs), axis=1)
     is_nan = math.isnan(missing_value)

@@ -7,6 +7,7 @@ which those beside the most frequent share one. A regression learns its target s
 import csv
 import gzip
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ def read_table(path: str | Path) -> Table:
         with opener(path, "rt", newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
             all_rows = ((reader.line_num, row) for row in reader)
-            rows = [(line, row) for line, row in all_rows if len(row) > 1 or "".join(row).strip()]
+            rows = [(line, row) for line, row in all_rows if not _is_blank(row)]
     except FileNotFoundError:
         raise TableError(f"there is no file {path}") from None
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
@@ -96,6 +97,11 @@ def read_table(path: str | Path) -> Table:
         raise TableError(f"{path}: two columns have one name: {', '.join(names)}")
     columns = zip(*(row for _, row in rows[1:]), strict=True)
     return Table(names, [list(column) for column in columns])
+
+
+def _is_blank(row: list[str]) -> bool:
+    """Tell whether a line has no cells; a missing cell that is the only one is written ``""``."""
+    return not row or (len(row) == 1 and row[0] != "" and not row[0].strip())
 
 
 def _numbers(cells: Sequence[str]) -> NDArray[Any] | None:
@@ -211,9 +217,11 @@ def fit_table(
     columns = [table.numbers(name) for name in names]
     numeric = [column is not None and not np.isnan(column).all() for column in columns]
     X = _features(table, names, numeric)[present]
-    parameters = {"early_stopping": len(y) >= MANY_ROWS, "verbose": verbose, **parameters}
-    pipeline = _make_pipeline(numeric, task, parameters)
     X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.2, random_state=0)
+    is_rare = task == "classification" and min(Counter(y_train).values()) < 2
+    early_stopping = len(y) >= MANY_ROWS and not is_rare  # a class of one cannot be validated
+    parameters = {"early_stopping": early_stopping, "verbose": verbose, **parameters}
+    pipeline = _make_pipeline(numeric, task, parameters)
     pipeline.fit(X_train, y_train)
     score_name = "accuracy" if task == "classification" else "R²"
     score = float(pipeline.score(X_test, y_test))

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -150,9 +151,26 @@ def test_errors_of_callbacks_come_through():
             raise RuntimeError("of the user's own")
 
     failing = Failing()
+    model = BPClassifier(max_iter=3)
     with pytest.raises(RuntimeError, match="of the user's own"):
-        fit(BPClassifier(max_iter=3), failing)
+        fit(model, failing)
     assert failing.told[-1] == "teardown"
+    assert model.n_iter_ == len(model.loss_curve_) == 1
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+def test_a_copy_made_in_a_fit_is_without_its_state(solver):
+    class Copying(Recorder):
+        def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+            if context.task_name == "epoch":
+                assert hasattr(estimator, "_state")
+                self.copies = fitted_estimator, copy(estimator)
+                self.pickled = estimator.__getstate__()
+
+    copying = Copying()
+    fit(BPClassifier(solver=solver, max_iter=3), copying)
+    assert not any(hasattr(each, "_state") for each in copying.copies)
+    assert "_state" not in copying.pickled
 
 
 def test_early_stopping_by_the_loss():

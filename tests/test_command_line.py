@@ -186,6 +186,22 @@ def test_what_is_no_number_is_a_gap_and_blank_lines_are_none(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_gap_in_the_only_column_is_a_row(tmp_path):
+    rows = [["a", "y"], *([i, i % 3 > 0] for i in range(30))]
+    model = fit_table(read_table(write(tmp_path / "t.csv", rows)), "y", max_iter=2)
+    (tmp_path / "gap.csv").write_text('a\n1\n""\n\n \n3\n')
+    assert len(model.predict(read_table(tmp_path / "gap.csv"))) == 3
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(("n_rare", "early_stopping"), [(1, False), (50, True)])
+def test_a_class_of_one_is_not_validated(n_rare, early_stopping, tmp_path):
+    rows = [["a", "y"], *([i % 7, "rare" if i < n_rare else "usual"] for i in range(2_500))]
+    model = fit_table(read_table(write(tmp_path / "t.csv", rows)), "y", max_iter=2)
+    assert model.network.early_stopping == early_stopping
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_table_of_words(tmp_path):
     rows = [["a", "b", "y"], *([f"w{i % 150}", "x", i % 150 % 2] for i in range(600))]
     model = fit_table(read_table(write(tmp_path / "t.csv", rows)), "y", max_iter=100, tol=0)

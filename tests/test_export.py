@@ -23,7 +23,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline, make_union
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import MinMaxScaler, OneHotEncoder, RobustScaler, StandardScaler
 
 import fastbp
 from fastbp import BPClassifier, BPRegressor, export, to_onnx, to_torch
@@ -476,17 +476,28 @@ def test_imputers_of_columns(imputer):
     assert_near(outputs["probabilities"], pipeline.predict_proba(frame))
 
 
+@pytest.mark.parametrize("step", [StandardScaler(), MinMaxScaler(), RobustScaler()])
+def test_columns_of_float64_stay_float64(step):
+    X, y = make_data("binary")
+    frame = pd.DataFrame({"time": 1.7e9 + 30 * X[:, 0], "b": X[:, 1]})
+    pipeline = make_pipeline(step, BPClassifier((3,), max_iter=20, random_state=0)).fit(frame, y)
+    outputs = run(to_onnx(pipeline, frame), {name: frame[[name]].to_numpy() for name in frame})
+    np.testing.assert_allclose(outputs["probabilities"], pipeline.predict_proba(frame), atol=1e-12)
+
+
 @pytest.mark.filterwarnings("ignore:Skipping features")
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("imputer", "message"),
     [
         (SimpleImputer(add_indicator=True), "SimpleImputer adds or drops columns"),
         (SimpleImputer(), "SimpleImputer adds or drops columns"),
-        (SimpleImputer(missing_values=pd.NA), "SimpleImputer has missing_values=<NA>"),
+        (SimpleImputer(missing_values=pd.NA), "<NA>"),
     ],
 )
-def test_imputers_that_are_not_converted(imputer, message):
+def test_imputers_that_are_not_converted(imputer, message, dtype):
     X, y = make_data("binary")
+    X = X.astype(dtype)
     X[::2, 0] = np.nan
     if not imputer.add_indicator:
         X[:, 0] = np.nan
@@ -507,6 +518,15 @@ def test_rows_that_skl2onnx_does_not_take():
         pipeline.fit(fitted, y)
         with pytest.raises(ValueError, match="cannot convert the Pipeline for this X"):
             to_onnx(pipeline, rows)
+
+
+def test_columns_that_skl2onnx_does_not_take():
+    X, y = make_data("binary")
+    frame = pd.DataFrame({"a": X[:, 0], "is_b": X[:, 1] > 0})
+    columns = make_column_transformer((OneHotEncoder(), ["is_b"]), remainder="passthrough")
+    pipeline = make_pipeline(columns, BPClassifier((3,), max_iter=5, random_state=0))
+    with pytest.raises(ValueError, match=r"cannot convert the Pipeline for this X .*Boolean"):
+        to_onnx(pipeline.fit(frame, y), frame)
 
 
 @pytest.mark.parametrize("convert", [np.asarray, np.ndarray.tolist])

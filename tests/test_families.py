@@ -1,6 +1,8 @@
 """Families of networks against the same fits done one by one, and who is in them."""
 
+import os
 import pickle
+import sys
 import threading
 import time
 import warnings
@@ -604,6 +606,7 @@ class Standin:
     def __init__(self, members):
         self.n_before = sum(other.n_here for other in self.made)
         self.n_coming = self.n_here = self.n_bytes_left = 0
+        self.is_told = False
         self.made.append(self)
 
     @property
@@ -648,6 +651,32 @@ def test_work_for_one_more(monkeypatch):
     OURS.GridSearchCV(CLASSIFIER, grid, cv=2, n_jobs=2).fit(*small_iris())
     assert made
     assert not any(each.work_for_one_more for each in made)
+
+
+def test_what_is_done_is_told_while_others_are_prepared(in_families, monkeypatch):
+    """So that it takes no memory."""
+    monkeypatch.setattr(families, "MOST_BYTES", 50_000)
+    original, made = family.Family.__init__, []
+
+    def note(self, of):
+        until = time.monotonic() + 30
+        while any(not each.is_told and not is_done(each) for each in made):
+            assert time.monotonic() < until
+            time.sleep(0.001)
+        untold.append(sum(not each.is_told for each in made))
+        original(self, of)
+        made.append(self)
+
+    def is_done(each):
+        return each._tables is None or each._tables.jobs[:, family.kernel.IS_DONE].all()
+
+    untold = []
+    monkeypatch.setattr(family.Family, "__init__", note)
+    grid = {"alpha": np.logspace(-5, 1, 20)}
+    OURS.GridSearchCV(CLASSIFIER, grid, cv=5, n_jobs=2).fit(*small_iris())
+    assert in_families == [100]
+    assert len(untold) > 10
+    assert max(untold) <= 1
 
 
 def changing_halving(**parameters):
@@ -1036,9 +1065,36 @@ def test_an_error_of_a_thread_is_raised(monkeypatch):
     def fail(*_):
         raise MemoryError("no more")
 
+    original, made = family.Family.__init__, []
+
+    def note(self, of):
+        original(self, of)
+        made.append(self)
+
+    monkeypatch.setattr(family.Family, "__init__", note)
     monkeypatch.setattr(family.kernel, "addresses_of", fail)
+    monkeypatch.setattr(families, "TELLING_SECONDS", 60.0)
+    grid = {"hidden_layer_sizes": [3, 4, 5]}
     with pytest.raises(MemoryError, match="no more"):
-        OURS.GridSearchCV(CLASSIFIER, {"alpha": [1.0]}, cv=2, n_jobs=2).fit(*small_iris())
+        OURS.GridSearchCV(CLASSIFIER, grid, cv=2, n_jobs=2).fit(*small_iris())
+    assert len(made) == 1  # no other is prepared
+
+
+@pytest.mark.parametrize("max_time", [None, 100.0])  # in families, or not
+def test_who_hears_of_ctrl_c_holds_no_lock_then(max_time, monkeypatch):
+    """It comes between any two lines of Python, and `threading` has some with a lock in hand."""
+    enter, held, room = threading.Condition.__enter__, [], os.path.dirname(families.__file__)
+
+    def note(self):
+        if threading.get_ident() == threading.main_thread().ident:
+            callers = [sys._getframe(k).f_code for k in (1, 2)]
+            held.extend(code.co_name for code in callers if code.co_filename.startswith(room))
+        return enter(self)
+
+    monkeypatch.setattr(threading.Condition, "__enter__", note)
+    network = clone(CLASSIFIER).set_params(max_time=max_time)
+    OURS.GridSearchCV(network, {"hidden_layer_sizes": [3, 4]}, cv=2, n_jobs=2).fit(*small_iris())
+    assert not held
 
 
 def test_a_plan_is_left_as_it_was_for_the_next(in_families):

@@ -816,6 +816,13 @@ def test_a_candidates_error_is_told_by_its_first_line():
     assert "Failed candidates:\n{'alpha': 0.1}: ValueError: Input X contains NaN." in messages
 
 
+@pytest.mark.filterwarnings("error")
+def test_all_candidates_fail_where_warnings_are_errors():
+    for module in (STOCK, OURS):
+        with pytest.raises(ValueError, match="All the 2 fits failed"):
+            module.GridSearchCV(CLASSIFIER, {"alpha": [-1.0]}, cv=2).fit(*small_iris())
+
+
 @pytest.mark.filterwarnings("ignore:Failed candidates", "ignore:(?s).*fits failed")
 @pytest.mark.filterwarnings("ignore:(?s)Scoring failed")
 @pytest.mark.parametrize("scoring", [None, "accuracy", "neg_log_loss"])

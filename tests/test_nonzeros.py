@@ -8,6 +8,7 @@ from test_product import DTYPES, multiply, whole_vectors
 from fastbp import workspace
 from fastbp.kernels import arrays
 from fastbp.kernels.jit import kernel
+from fastbp.matmul import nonzeros
 from fastbp.matmul.nonzeros import MOST_VECTORS, WORD, is_sparse_enough, nonzeros_address
 from fastbp.matmul.product import (
     ADD,
@@ -118,6 +119,20 @@ def test_when_it_is_worth_it(dtype):
         assert padded(short, dtype) < vector
         assert not tell(0.0, short, 100, itemsize)
         assert not tell(0.0, 100, short, itemsize)
+
+
+def test_once_it_is_compiled_all_find_it(monkeypatch):
+    made = []
+
+    def compile_product(function, dtype, compile_it=True):
+        made.append(compile_it)
+        return 7 if compile_it else 0
+
+    monkeypatch.setattr(nonzeros, "compile_product", compile_product)
+    monkeypatch.setattr(nonzeros, "_compiled", set())
+    found = [nonzeros_address("float32", compile_it) for compile_it in (False, True, False)]
+    assert found == [0, 7, 7]
+    assert nonzeros_address("float64", compile_it=False) == 0
 
 
 def train(monkeypatch, has_it, at_first=True):

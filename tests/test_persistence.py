@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import re
 
 import numpy as np
@@ -180,6 +181,38 @@ def test_weights_that_users_gave_are_saved_as_they_predict(tmp_path):
     fastbp.save(model, tmp_path / "model")
     loaded = fastbp.load(tmp_path / "model")
     np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
+
+
+@pytest.mark.parametrize("case", ["dtype", "all", "width"])
+def test_the_state_of_other_weights_is_not_saved(case, tmp_path):
+    model = BPClassifier((3,), dtype="float32", early_stopping=True, random_state=0)
+    data = {"X": X, "y": Y, "X_val": X, "y_val": Y}
+    model.partial_fit(**data, classes=[0, 1, 2])
+    if case == "width":
+        model.coefs_ = [np.ones((4, 5)), np.ones((5, 3))]
+        model.intercepts_ = [np.zeros(5), np.zeros(3)]
+    else:
+        model.coefs_ = [w.astype(np.float64) for w in model.coefs_]
+        if case == "all":
+            model.intercepts_ = [b.astype(np.float64) for b in model.intercepts_]
+    fastbp.save(model, tmp_path / "model", state=True)
+    loaded = fastbp.load(tmp_path / "model")
+    with fastbp.keep_training_state():
+        copied = pickle.loads(pickle.dumps(model))
+    for other in (loaded, copied):
+        np.testing.assert_array_equal(other.predict_proba(X), model.predict_proba(X))
+    if case != "width":
+        expected = model.partial_fit(**data).predict_proba(X)
+        np.testing.assert_array_equal(loaded.partial_fit(**data).predict_proba(X), expected)
+
+
+def test_a_call_that_is_refused_changes_nothing(tmp_path):
+    model = BPRegressor(hidden_layer_sizes=(3,), random_state=0).partial_fit(X, X[:, 0])
+    expected = model.predict(X)
+    with pytest.raises(ValueError, match="go on with the layers of the first fit"):
+        model.partial_fit(X, X[:, :2])
+    fastbp.save(model, tmp_path / "model")
+    np.testing.assert_array_equal(fastbp.load(tmp_path / "model").predict(X), expected)
 
 
 def test_permissions_and_links_stay(tmp_path):

@@ -95,8 +95,19 @@ def test_numbers_too_large_for_the_network(model):
     model.set_params(dtype="float32").fit(X, model.predict(X))
     x = X[:3].copy()
     x[1, 1] = 1e39
-    with pytest.raises(ValueError, match="Input X contains a value too large for dtype\\('float32"):
-        model.predict(x)
+    for activation in ("relu", "tanh"):  # which makes any number finite
+        model.set_params(activation=activation)
+        for given in (x, scipy.sparse.csr_matrix(x)) if activation == "relu" else (x,):
+            with pytest.raises(ValueError, match="Input X contains a value too large for dtype"):
+                model.predict(given)
+
+
+def test_outputs_too_large_for_the_network_are_not_the_fault_of_x():
+    model = BPRegressor("poisson", hidden_layer_sizes=(3,), dtype="float32", random_state=0)
+    model.fit(X, np.abs(X[:, 0]))
+    model.intercepts_[-1][...] = 200.0
+    for given in (X[:2], scipy.sparse.csr_matrix(X[:2])):
+        assert np.isposinf(model.predict(given)).all()
 
 
 @pytest.mark.parametrize(

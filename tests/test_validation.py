@@ -31,6 +31,35 @@ SETTINGS = {"hidden_layer_sizes": (8,), "max_iter": 15, "random_state": 0, "batc
 STOPPING = {**SETTINGS, "early_stopping": True, "n_iter_no_change": 30}
 
 
+@pytest.mark.parametrize("dtypes", [("float32", "float64"), ("float64", "float32")])
+def test_x_of_another_dtype_than_the_first(dtypes):
+    """The weights stay of the first one's, and so is what they are compared with."""
+    y = X @ [1.0, -2.0, 0.5, 1.0]
+    model = BPRegressor(**STOPPING)
+    for dtype in dtypes:
+        x = X.astype(dtype)
+        model.partial_fit(x[TRAIN], y[TRAIN], X_val=x[VAL], y_val=y[VAL])
+        assert model.coefs_[0].dtype == dtypes[0]
+        expected = model.score(x[VAL], y[VAL])
+        assert model.validation_scores_[-1] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_the_best_weights_are_kept_in_another_dtype(replaced):
+    model = classifier(dtype="float32", n_iter_no_change=1, hidden_layer_sizes=(7, 3))
+    model.partial_fit(X[TRAIN], Y[TRAIN], classes=[0, 1, 2], X_val=X[VAL], y_val=Y[VAL])
+    best = [w.copy() for w in model.coefs_]
+    model.best_validation_score_ = 2.0  # which is reached no more
+    model.set_params(dtype="float64")
+    if replaced:
+        model.coefs_ = [w.astype(np.float64) for w in model.coefs_]
+    while not model.stopped_:
+        model.partial_fit(X[TRAIN], Y[TRAIN], X_val=X[VAL], y_val=Y[VAL])
+    for w, expected in zip(model.coefs_, best, strict=True):
+        assert w.dtype == np.float64
+        np.testing.assert_array_equal(w, expected)
+
+
 def classifier(**parameters):
     return BPClassifier(**{**STOPPING, **parameters})
 

@@ -321,17 +321,20 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         coefs = [np.asarray(w) for w in self.coefs_]
         shapes = [w.shape for w in coefs]
         if shapes != list(pairwise(units)):
+            self.n_outputs_ = shapes[-1][1]  # as it was
             raise ValueError(
                 "warm_start and partial_fit go on with the layers of the first fit: `coefs_` has "
                 f"shapes {shapes}, while X, y and hidden_layer_sizes ask for units {units}."
             )
-        weights = getattr(self, "_weights", None)
+        before = weights = getattr(self, "_weights", None)
         if (
             weights is None
             or not weights.seen_as(self.coefs_, self.intercepts_)
             or (weights.dtype != dtype)
         ):
             weights = Weights.of(coefs, self.intercepts_, dtype)
+            if before is not None and getattr(self, "_best", None) is not None:
+                self._best = weights.with_padding(before.without_padding(self._best))
         self._show(weights)
         return weights
 
@@ -399,6 +402,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         # In partial_fit all else is the first call's, this is not.
         optimizer.alpha = plain_number(self.alpha)
         self._optimizer = optimizer
+        samples = samples.for_dtype(weights.dtype)
+        validation = validation and validation.for_dtype(weights.dtype)
         dropout = self._check_regularisation()
         if dropout and state.n_iter == 0:
             state.dropout_seed = stochastic.draw_dropout_seed(state.random_state)
@@ -416,37 +421,34 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             dropout=dropout,
             seed=state.dropout_seed,
         )
-        names = "max_iter", "shuffle", "tol", "n_iter_no_change", "max_time", "verbose"
-        limits = stochastic.Limits(**self._plain(*names))
+        limits = stochastic.Limits(
+            **self._plain("max_iter", "shuffle", "tol", "n_iter_no_change", "max_time", "verbose")
+        )
         progress = self._take_up_progress()
         if incremental and judge and state.best is None:  # it was not kept with the model
             progress.best_validation_score = -np.inf
 
+        def publish() -> dict[str, Any]:
+            self._keep_progress(progress)
+            self.n_iter_ = state.n_iter
+            if incremental and judge:
+                self._best, self.stopped_ = state.best, not state.goes_on
+            if state.best is None:
+                return {}
+            coefs, intercepts = weights.split(state.best)
+            return {"coefs_": list(coefs), "intercepts_": list(intercepts)}
+
         if watch:
-
-            def publish() -> dict[str, Any]:
-                self._keep_progress(progress)
-                self.n_iter_ = state.n_iter
-                if incremental and judge:
-                    self._best, self.stopped_ = state.best, not state.goes_on
-                if state.best is None:
-                    return {}
-                coefs, intercepts = weights.split(state.best)
-                return {"coefs_": list(coefs), "intercepts_": list(intercepts)}
-
             watch.publish = publish
         self._state = state
         try:
             stochastic.train(engine, optimizer, progress, limits, state, judge, watch)
-            self.n_iter_ = state.n_iter
         finally:
             del self._state
-            self._keep_progress(progress)
+            publish()
             engine.close()
             if judge:
                 judge.close()
-        if incremental and judge:
-            self._best, self.stopped_ = state.best, not state.goes_on
 
     def _make_engine(
         self,
@@ -649,12 +651,15 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
-        state.pop("_predictor", None)
+        for name in ("_predictor", "_state"):  # the latter is there in a fit
+            state.pop(name, None)
         best = state.pop("_best", None)
         if not keeps_training_state():
             for name in OF_TRAINING:
                 state.pop(name, None)
-        elif best is not None:  # the padding is this processor's
+        elif best is not None and [w.shape for w in self._weights.coefs] == [
+            np.shape(w) for w in self.coefs_
+        ]:  # the padding is this processor's
             state["_best"] = self._weights.without_padding(best)
         weights = state.pop("_weights", None)
         if weights is not None:

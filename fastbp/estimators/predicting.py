@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils._set_output import _wrap_data_with_container
@@ -99,8 +100,13 @@ class PredictingMixin(_HiddenLayers, ClassNamePrefixFeaturesOutMixin, Transforme
         prediction.close()
         if prediction.saw_infinite and rows is None:
             self._check_data(given, reset=False)
-        if X.dtype.itemsize > weights.dtype.itemsize and not np.isfinite(outputs).all():
-            raise ValueError(f"Input X contains a value too large for {weights.dtype!r}.")
+        if X.dtype.itemsize > weights.dtype.itemsize:
+            is_too_large = prediction.saw_infinite
+            if scipy.sparse.issparse(X) and not np.isfinite(outputs).all():
+                with np.errstate(over="ignore"):
+                    is_too_large = not np.isfinite(X.data.astype(weights.dtype)).all()
+            if is_too_large:
+                raise ValueError(f"Input X contains a value too large for {weights.dtype!r}.")
         return outputs
 
     def _current_weights(self) -> Weights:

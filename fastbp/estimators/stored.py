@@ -113,9 +113,9 @@ def describe(
         }
         for name in _MOMENTS:
             moment = getattr(optimizer, name)
-            if moment is not None:
+            if moment is not None and moment.units == weights.units:
                 arrays[f"optimizer.{name}"] = moment.without_padding(moment.flat)
-        if getattr(model, "_best", None) is not None:
+        if getattr(model, "_best", None) is not None and model._weights.units == weights.units:
             arrays["best"] = model._weights.without_padding(model._best)
     return contents, arrays
 
@@ -220,9 +220,8 @@ def restore(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> N
         moments: dict[str, Weights | None] = dict.fromkeys(_MOMENTS)
         for name in _MOMENTS:
             if f"optimizer.{name}" in arrays:
-                _check_elements(f"optimizer.{name} must be", arrays[f"optimizer.{name}"], weights)
-                moments[name] = moment = Weights(weights.units, weights.dtype)
-                moment.flat[...] = moment.with_padding(arrays[f"optimizer.{name}"])
+                what = f"optimizer.{name} must be"
+                moments[name] = _take_elements(what, arrays[f"optimizer.{name}"], weights)
         kept = {name: from_json(value) for name, value in contents["optimizer"].items()}
         expected = {field.name for field in fields(Optimizer)} - {*_MOMENTS, "schedule"}
         if set(kept) != expected or kept["solver"] not in STOCHASTIC_SOLVERS:
@@ -231,8 +230,8 @@ def restore(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> N
         model._optimizer = optimizer
     model._best = None
     if "best" in arrays:
-        _check_elements("best must be", arrays["best"], weights)
-        model._best = weights.with_padding(arrays["best"])
+        best = _take_elements("best must be", arrays["best"], weights)
+        model._best = best.astype(weights.dtype).flat
 
 
 def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -322,6 +321,15 @@ def _check_elements(what: str, elements: Array, weights: Weights) -> None:
     n = weights.without_padding(weights.flat).size
     if (elements.shape, elements.dtype) != ((n,), weights.dtype):
         raise ValueError(f"{what} of shape {(n,)} and {weights.dtype}.")
+
+
+def _take_elements(what: str, elements: Array, weights: Weights) -> Weights:
+    """Return a number for each weight, in its own dtype: users may have changed the weights'."""
+    dtype = elements.dtype if elements.dtype in (np.float32, np.float64) else weights.dtype
+    taken = Weights(weights.units, dtype)
+    _check_elements(what, elements, taken)
+    taken.flat[...] = taken.with_padding(elements)
+    return taken
 
 
 def restore_training(

@@ -9,7 +9,7 @@ Each element of C is summed in the order of the tiles, and what is left out woul
 bits are the same.
 """
 
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.kernels.jit import DISABLED, c_function, optimised_already, part, shifted
+from fastbp.kernels.jit import DISABLED, optimised_already, part, shifted
 from fastbp.kernels.processor import IS_INTEL_512
-from fastbp.matmul.product import KEEP, SET, multiply_in_python, sum_columns
+from fastbp.matmul.product import KEEP, SET, compile_product, sum_columns
 from fastbp.matmul.sums import sum_strip_in_order
 from fastbp.matmul.tile import (
     ROW_CHOICES,
@@ -114,17 +114,17 @@ def is_sparse_enough(density, k, n, itemsize):
     return density * (vectors + FINDING * passes) < MOST_DENSITY * n / vector
 
 
-@cache
+_compiled: set[str] = set()  # for which dtypes
+
+
 def nonzeros_address(dtype: str, compile_it: bool = True) -> int:
     """Return the address of the compiled function, for "float32" or "float64".
 
     With `compile_it=False` it is 0 where the function is in no cache: the tiles do the same.
     """
-    if DISABLED:
-        return c_function(partial(multiply_in_python, np.dtype(dtype)))
-    f, i = types.CPointer(getattr(types, dtype)), types.int64
-    kinds = f, i, i, f, i, i, f, i, f, i, i, i, i, i, f, i, f, i, i
-    return c_function(multiply_nonzeros, *kinds, as_written=True, compile_it=compile_it)
+    if compile_it:
+        _compiled.add(dtype)
+    return compile_product(multiply_nonzeros, dtype, dtype in _compiled)
 
 
 @intrinsic

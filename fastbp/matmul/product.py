@@ -281,21 +281,25 @@ def product_addresses(dtype: str, large: bool = True) -> tuple[int, int, int]:
     They are compiled for "float32" or "float64"; the latter two are 0 where no layer is large, or
     there is no BLAS.
     """
+    by_tiles = compile_product(multiply, dtype)
     if DISABLED:
-        return (_compile(multiply_in_python, dtype),) * 2 + (0,)
+        return by_tiles, by_tiles, 0
     if not (large and blas):
-        return _compile(multiply, dtype), 0, 0
-    by_blas = _compile(multiply_by_blas, dtype)
-    return _compile(multiply, dtype), by_blas, blas.ADDRESSES[dtype]
+        return by_tiles, 0, 0
+    return by_tiles, compile_product(multiply_by_blas, dtype), blas.ADDRESSES[dtype]
 
 
 @cache
-def _compile(function: Any, dtype: str) -> int:
+def compile_product(function: Any, dtype: str, compile_it: bool = True) -> int:
+    """Compile a function with the arguments of `multiply`, and return its address.
+
+    With `compile_it=False` it is 0 where the function is in no cache.
+    """
     if DISABLED:
-        return c_function(partial(function, np.dtype(dtype)))
+        return c_function(partial(multiply_in_python, np.dtype(dtype)))
     f, i = types.CPointer(getattr(types, dtype)), types.int64
     kinds = f, i, i, f, i, i, f, i, f, i, i, i, i, i, f, i, f, i, i
-    return c_function(function, *kinds, as_written=True)
+    return c_function(function, *kinds, as_written=True, compile_it=compile_it)
 
 
 def multiply_in_python(

@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -140,7 +140,6 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             if result is not None and result["fit_error"]:
                 failed[str(fits[index].parameters)] = result["fit_error"]
             outcomes[index] = result, error
-            self.n_done += 1
             progress.advance()
 
         if not self.interrupted:
@@ -159,7 +158,11 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         self._evaluator.left.clear()
         if failed:
             lines = [f"{who}: {_first_line(error)}" for who, error in failed.items()]
-            warnings.warn("\n".join(["Failed candidates:", *lines]), FitFailedWarning, stacklevel=2)
+            message = "\n".join(["Failed candidates:", *lines])
+            all_failed = all(result and result["fit_error"] for result, _ in outcomes.values())
+            # scikit-learn raises an error then, which is not to be hidden by a warning that is one.
+            with suppress(FitFailedWarning) if all_failed else nullcontext():
+                warnings.warn(message, FitFailedWarning, stacklevel=2)
         self.n_done = n_before + len(outcomes)
         scores = [result["test_scores"] for result, _ in outcomes.values() if result is not None]
         like = next((score for score in scores if isinstance(score, dict)), None)
@@ -199,6 +202,7 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         """
         sent, shared = take_apart(fits)
         left = dict.fromkeys(range(len(fits)))
+        lost: Exception | None = None
         for _ in range(ATTEMPTS):
             try:
                 with closing(self._share_out(list(left), fits, sent, shared)) as batches:
@@ -214,13 +218,13 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             except KeyboardInterrupt:
                 self.interrupted = True
                 return
-            except (BrokenExecutor, OSError):
-                pass  # the workers are gone, or the way to them
+            except (BrokenExecutor, OSError) as error:
+                lost = error  # the workers are gone, or the way to them
             if not left:
                 return
         warnings.warn(
-            f"{len(left)} fits were lost with their workers, {ATTEMPTS} times: they are done in "
-            "this process.",
+            f"{len(left)} fits were lost with their workers, {ATTEMPTS} times, the last by "
+            f"{lost!r}: they are done in this process.",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -11,7 +11,8 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from math import ceil
-from time import monotonic, sleep
+from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,9 @@ class _Crew:
     """Threads that work at families, each where most is left for one more.
 
     While they are at the first families, the next are prepared, and results are told of, by the
-    thread that has made the crew.
+    thread that has made the crew. Ctrl-C may come to it at any time, also as it waits. So it takes
+    no lock of the threads', and waits by a SimpleQueue only, which is whole whenever that is: other
+    means of `threading` would leave a lock behind.
 
     Attributes
     ----------
@@ -121,37 +124,38 @@ class _Crew:
         self.errors: list[BaseException] = []
         self._n_workers, self._n_families, self._done = n_workers, n_families, done
         self._families: list[Family] = []  # that are prepared
+        self._untold: list[Family] = []  # of which results are to come
         self._n_running = 0
-        self._changed, self._ended = threading.Condition(), threading.Semaphore(0)
+        self._choosing = threading.Lock()  # a thread
+        self._news, self._ended = SimpleQueue[None](), SimpleQueue[None]()
 
     def run(self, groups: Sequence[list[Member]]) -> None:
-        """Prepare families, and have them trained."""
+        """Prepare families, and have them trained, unless there is an error."""
         n_threads = min(self._n_workers, sum(map(len, groups)))
         work = np.cumsum([sum(member.cost for member in members) for members in groups])
         for members, prepared in zip(groups, work, strict=True):
-            while not self.errors and self._has_enough_ahead():
+            while self._has_enough_ahead() and not self.errors:
                 self._start(n_threads)
-                raise_if_cancelled()
-                sleep(TELLING_SECONDS)
-                self._tell()
-            self._families.append(Family(members))
-            with self._changed:
-                self._changed.notify_all()
+                self._wait(TELLING_SECONDS)
+            if self.errors:
+                break
+            self._add(Family(members))
             # Who prepares them takes a processor, too.
             self._start(min(EARLY, ceil(n_threads * prepared / work[-1])))
+            self._wait(0.0)
         self._start(n_threads)
         while self._n_running:
-            raise_if_cancelled()
-            self._n_running -= self._ended.acquire(timeout=TELLING_SECONDS)
-            self._tell()
+            if self.errors:
+                self.give_up()
+            self._wait(TELLING_SECONDS)
 
     def end_soon(self) -> None:
         """Do no more, and tell of what has ended within the grace."""
         self.give_up()
         until = monotonic() + GRACE
         with suppress(KeyboardInterrupt):
-            while self._n_running and monotonic() < until:
-                self._n_running -= self._ended.acquire(timeout=TELLING_SECONDS)
+            while self._n_running and (left := until - monotonic()) > 0:
+                self._n_running -= _is_there(self._ended, left)
         self._tell(in_time=False)
 
     def give_up(self) -> None:
@@ -159,55 +163,79 @@ class _Crew:
         self._n_families = 0
         for family in self._families:
             family.stop()
-        with self._changed:
-            self._changed.notify_all()
+        self._tell_threads()
+
+    def _add(self, family: Family) -> None:
+        self._families.append(family)
+        self._untold.append(family)
+        self._tell_threads()
+
+    def _tell_threads(self) -> None:
+        for _ in range(self._n_running):
+            self._news.put(None)
 
     def _has_enough_ahead(self) -> bool:
-        return sum(family.n_bytes_left for family in self._families) >= MOST_AHEAD
+        return sum(family.n_bytes_left for family in self._untold) >= MOST_AHEAD
+
+    def _wait(self, seconds: float) -> None:
+        """Wait for a thread to end, and tell of results."""
+        raise_if_cancelled()
+        self._n_running -= _is_there(self._ended, seconds)
+        self._tell()
 
     def _tell(self, in_time: bool = True) -> None:
-        for family in self._families:
+        for family in self._untold:
             for number, result in family.results(in_time):
                 if result is None:
                     self.again.append(number)
                 else:
                     self._done(number, result)
+        self._untold = [family for family in self._untold if not family.is_told]
 
     # The threads -------------------------------------------------------------------------------
 
     def _start(self, n_threads: int) -> None:
         """Let as many threads be at work."""
-        while self._n_running < n_threads:
-            begun = threading.Event()
+        while self._n_running < n_threads and not self.errors:
+            begun = SimpleQueue[None]()
             threading.Thread(target=copy_context().run, args=(self._work, begun)).start()
             self._n_running += 1
-            begun.wait(TELLING_SECONDS)  # now it needs no Python
+            _is_there(begun, TELLING_SECONDS)  # now it needs no Python
 
-    def _work(self, begun: threading.Event) -> None:
+    def _work(self, begun: SimpleQueue[None]) -> None:
         try:
             while family := self._choose():
                 family.work(partial(self._begin, family, begun))
         except BaseException as error:
             self.errors.append(error)
         finally:
-            begun.set()
-            self._ended.release()
+            begun.put(None)
+            self._ended.put(None)
 
-    def _begin(self, family: Family, begun: threading.Event) -> None:
-        with self._changed:
+    def _begin(self, family: Family, begun: SimpleQueue[None]) -> None:
+        with self._choosing:
             family.n_coming -= 1
-        begun.set()
+        begun.put(None)
 
     def _choose(self) -> Family | None:
         """Return where a thread is needed most; None where nothing is left for it."""
-        with self._changed:
-            while self._n_families:
+        while self._n_families:
+            are_all_there = len(self._families) == self._n_families
+            with self._choosing:
                 needs = [family.work_for_one_more for family in self._families]
                 if any(needs):
                     family = self._families[int(np.argmax(needs))]
                     family.n_coming += 1
                     return family
-                if len(self._families) == self._n_families:
-                    break
-                self._changed.wait()
+            if are_all_there:
+                break
+            _is_there(self._news, TELLING_SECONDS)
         return None
+
+
+def _is_there(queue: SimpleQueue[None], seconds: float) -> bool:
+    """Take one from a queue, or tell that none comes in so many seconds."""
+    with suppress(Empty):
+        queue.get(timeout=seconds)
+        return True
+    return False

@@ -125,6 +125,11 @@ class Family:
         return bool(self._shared[kernel.NEXT] < len(self.members))
 
     @property
+    def is_told(self) -> bool:
+        """Whether all results are."""
+        return self._tables is None
+
+    @property
     def n_bytes_left(self) -> int:
         """What it takes as long as there are such networks, then 0."""
         return self._n_bytes if self.has_left else 0

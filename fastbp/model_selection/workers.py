@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from contextvars import copy_context
+from queue import Empty, SimpleQueue
 
 from sklearn import config_context, get_config
 
@@ -41,7 +42,7 @@ def run_on_workers(
     """
     groups, queue, in_use = group_by_data(fits), list[int](), list[FoldData]()
     lock = threading.Lock()
-    stop, all_ended = threading.Event(), threading.Event()
+    stop, all_ended = threading.Event(), SimpleQueue[None]()
     is_heard = True  # what workers tell
     n_running, n_workers = 0, min(n_workers, len(fits))
     n_wanted = n_workers
@@ -60,7 +61,7 @@ def run_on_workers(
             with lock:
                 n_running -= 1
                 if n_running == 0:
-                    all_ended.set()
+                    all_ended.put(None)
 
     def take() -> int | None:
         in_use[:] = [data for data in in_use if data.n_left > 0]
@@ -102,15 +103,15 @@ def run_on_workers(
     try:
         for _ in range(n_workers):
             threading.Thread(target=copy_context().run, args=(work,)).start()
-        all_ended.wait()  # not `Thread.join`, which once interrupted takes the thread for ended
+        all_ended.get()  # which Ctrl-C leaves whole, as it does not an Event or `Thread.join`
     except KeyboardInterrupt:
         stop.set()
         with lock:
             if n_running == 0:  # it came before they had begun
-                all_ended.set()
+                all_ended.put(None)
         # A step or a scorer of the user's does not hear of it: it may end when nobody listens.
-        with suppress(KeyboardInterrupt):
-            all_ended.wait(GRACE)
+        with suppress(KeyboardInterrupt, Empty):
+            all_ended.get(timeout=GRACE)
         with lock:
             is_heard = False
         return True
