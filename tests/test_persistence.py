@@ -184,7 +184,7 @@ def test_weights_that_users_gave_are_saved_as_they_predict(tmp_path):
 
 
 @pytest.mark.parametrize("case", ["dtype", "all", "width"])
-def test_the_state_of_other_weights_is_not_saved(case, tmp_path):
+def test_a_model_whose_weights_were_replaced_comes_back_with_its_state(case, tmp_path):
     model = BPClassifier((3,), dtype="float32", early_stopping=True, random_state=0)
     data = {"X": X, "y": Y, "X_val": X, "y_val": Y}
     model.partial_fit(**data, classes=[0, 1, 2])
