@@ -307,7 +307,7 @@ def _lay_out(
 def transpose_weights(network: Network) -> None:
     """Make the transposes that are kept."""
     for values in plain(network.layers).tolist():
-        layer = dict(zip(LAYER.fields or (), values, strict=True))
+        layer = dict(zip(LAYER.names or (), values, strict=True))
         if not layer["mirrored"]:
             continue
         rows, row, mirror_row = layer["rows"], layer["weights_row"], layer["transposed_row"]

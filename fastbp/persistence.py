@@ -39,8 +39,11 @@ def save(model: BaseBP, path: str | os.PathLike[str], state: bool = False) -> No
 
     Raises
     ------
+    NotFittedError
+        Where the model is not.
     ValueError
-        Where a parameter is no number or text, a function for one; the message names it.
+        Where it is another estimator, or a parameter is no number or text, a function for one; the
+        message names it.
     """
     check_is_fitted(model)
     if type(model) not in _ESTIMATORS.values():

@@ -9,7 +9,7 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from fastbp.kernels import epoch
-from fastbp.kernels.arrays import N_SETTINGS, NOT_FINITE, OF_STEP, Bundles, Solver, no_run
+from fastbp.kernels.arrays import NOT_FINITE, Bundles, no_run, no_solver
 from fastbp.kernels.plan import Plan
 from fastbp.network import Weights, make_network
 from fastbp.pool import Pool
@@ -122,7 +122,7 @@ class Predictor:
         rows = FEW_ROWS if len(order) <= FEW_ROWS else CHUNK_ROWS
         weights = self.weights
         shape = weights.units, weights.dtype, weights.large
-        kind = (*shape, names, samples.kind(), rows, n_threads)
+        kind = (*shape, tuple(names), samples.kind(), rows, n_threads)
         prepared = _pool.take(kind, lambda: self._make_plan(names, samples, rows, n_threads))
         plan = prepared.plan
         plan.set("network", parameters=weights.flat)
@@ -140,12 +140,11 @@ class Predictor:
         workspace = make_workspace(
             network, self.weights, n_threads * rows, n_threads, 0, sparse=sparse, training=False
         )
-        empty = np.empty(0, dtype)
         plan = Plan(
             Bundles(
                 network,
                 samples.bundle(dtype),
-                Solver(0, np.zeros(N_SETTINGS), np.zeros((1, OF_STEP)), 0, empty, empty),
+                no_solver(dtype),
                 workspace._replace(rows=rows),
                 no_run(dtype),
             )

@@ -193,6 +193,11 @@ def fit_table(
     -------
     TableModel
         Scored on a fifth of the rows, which it has not seen.
+
+    Raises
+    ------
+    TableError
+        Where there is no such column, or too little to learn from, or to predict.
     """
     target_cells = [cell.strip() for cell in table.column(target)]
     present = np.array([cell.lower() not in MISSING for cell in target_cells])

@@ -82,7 +82,7 @@ def make_workspace(
         deltas=aligned_zeros(size * training, dtype),
         codes=np.zeros(-(-rows_apart // GROUP) * units, np.uint8),
         slope_below_zero=np.array(slopes_below_zero or [0.0], dtype),
-        above=aligned_zeros(units if n_partials == 0 else 0, dtype),
+        above=aligned_zeros(units if n_threads > 1 and n_partials == 0 else 0, dtype),
         densities=np.ones(len(layers)),
         gradient=weights.zeros() if keep_gradient else np.empty(0, dtype),
         partials=aligned_zeros(n_partials, dtype),

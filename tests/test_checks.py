@@ -59,7 +59,7 @@ def test_a_binarizer(name):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_targets_of_two_classes_or_of_one(y, dtype):
     model = BPClassifier((2,), max_iter=1)
-    targets, labels = model._validate_targets(None, y, np.dtype(dtype), False)
+    targets, labels = model._validate_targets(y, np.dtype(dtype), False)
     expected = LabelBinarizer().fit(y).transform(y)
     assert labels is None
     assert targets.dtype == dtype

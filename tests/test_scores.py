@@ -15,7 +15,7 @@ def judge(model, y, rows, weight, dtype):
     """Return the outputs of a new network for some rows, y as it is compared, and the score."""
     X = np.random.default_rng(0).normal(size=(N, 3)).astype(dtype)
     model.fit(X, y)
-    targets, labels = model._validate_targets(X, y, X.dtype, False)
+    targets, labels = model._validate_targets(y, X.dtype, False)
     samples = Samples(X, targets, labels, weight)
     names = (*model._check_network()[1], model.out_activation_)
     own = Judge(model, samples, rows, names)
@@ -79,7 +79,7 @@ def test_the_first_nan_is_the_largest_output(y):
     model = BPClassifier((4,), solver="lbfgs", max_iter=9).fit(X, y)
     model.intercepts_[-1][-1] = np.nan
     names = "relu", model.out_activation_
-    _, labels = model._validate_targets(X, y, X.dtype, False)
+    _, labels = model._validate_targets(y, X.dtype, False)
     targets = None if labels is not None else y[:, None].astype(float)
     outputs = model._predictor(names, X, 1)
     score, _ = Judge(model, Samples(X, targets, labels), np.arange(N), names)()

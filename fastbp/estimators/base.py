@@ -1,6 +1,5 @@
 """What the classifier and the regressor share: parameters, checks, and fitting step by step."""
 
-import inspect
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -8,7 +7,7 @@ from copy import deepcopy
 from functools import cache
 from itertools import pairwise
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -29,12 +28,6 @@ from fastbp.estimators.checks import (
     plain_number,
 )
 from fastbp.estimators.cloning import is_constant
-from fastbp.estimators.documentation import (
-    SCORING,
-    SHARED_ATTRIBUTES,
-    SHARED_PARAMETERS,
-    STEERING,
-)
 from fastbp.estimators.judging import Judge
 from fastbp.estimators.pickling import OF_TRAINING, keep_training_state, keeps_training_state
 from fastbp.estimators.predicting import PredictingMixin
@@ -121,7 +114,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
     _best: Array | None
 
     @abstractmethod
-    def _validate_targets(self, X: Any, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
+    def _validate_targets(self, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
         """Check y, learn the classes where there are any, and return (targets, labels)."""
 
     @abstractmethod
@@ -217,7 +210,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         """Check the data, and set the attributes that tell of them."""
         X, y = self._validate_data(X, y, reset=first_pass)
         dtype = self._choose_dtype(X, first_pass)
-        targets, labels = self._validate_targets(X, y, dtype, incremental)
+        targets, labels = self._validate_targets(y, dtype, incremental)
         weights = check_weights(sample_weight, X)
         return Samples(X, targets, labels, multiply_weights(weights, self._class_weights(y)))
 
@@ -733,20 +726,3 @@ def _start_from(
             if not np.isfinite(array).all():
                 raise ValueError(f"{name}[{i}] contains NaN or infinity.")
             view[...] = array
-
-
-Estimator = TypeVar("Estimator", bound=type)
-
-
-def documented(estimator: Estimator) -> Estimator:
-    """Complete a class's docstring with the parameters and attributes both estimators share."""
-    doc = inspect.cleandoc(estimator.__doc__ or "")
-    for name, text in (
-        ("parameters", SHARED_PARAMETERS),
-        ("scoring", SCORING),
-        ("steering", STEERING),
-        ("attributes", SHARED_ATTRIBUTES),
-    ):
-        doc = doc.replace(f"{{{name}}}", text)
-    estimator.__doc__ = doc
-    return estimator

@@ -16,8 +16,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
-from fastbp.estimators.base import Array, BaseBP, documented
+from fastbp.estimators.base import Array, BaseBP
 from fastbp.estimators.checks import find_classes, fit_binarizer
+from fastbp.estimators.documentation import documented
 from fastbp.estimators.scoring import accuracy
 from fastbp.kernels.decisions import find_largest
 from fastbp.samples import Samples
@@ -32,12 +33,6 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
 
     Parameters
     ----------
-    hidden_layer_sizes : int or array-like of int, default=(100,)
-        The number of units of each hidden layer; ``()`` is a linear model.
-    activation : str or sequence of str, default='relu'
-        The function of the hidden units, or one for each hidden layer: 'identity', 'logistic',
-        'tanh', 'relu', and beyond scikit-learn's 'leaky_relu' (slope 0.01), 'elu', 'selu',
-        'softplus', 'gelu' (exact), 'silu'.
     {parameters}
     loss : {'log_loss', 'squared_error'}, default='log_loss'
         Cross-entropy, or half the squared difference between the probabilities and the targets
@@ -361,7 +356,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
             return (outputs[:, 0] > 0.5).astype(int) * (len(self.classes_) > 1)
         return find_largest(outputs)
 
-    def _validate_targets(self, X: Any, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
+    def _validate_targets(self, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):

@@ -1,6 +1,17 @@
 """The parameters and attributes that both estimators have, described once."""
 
+import inspect
+from typing import TypeVar
+
+__all__ = ["documented"]
+
 SHARED_PARAMETERS = """\
+hidden_layer_sizes : int or array-like of int, default=(100,)
+    The number of units of each hidden layer; ``()`` is a linear model.
+activation : str or sequence of str, default='relu'
+    The function of the hidden units, or one for each hidden layer: 'identity', 'logistic',
+    'tanh', 'relu', and beyond scikit-learn's 'leaky_relu' (slope 0.01), 'elu', 'selu',
+    'softplus', 'gelu' (exact), 'silu'.
 solver : {'adam', 'sgd', 'lbfgs', 'adamw', 'adagrad', 'rmsprop'}, default='adam'
     The rule of the update; formulas and sources are in `fastbp.training.solvers`.
 
@@ -128,12 +139,12 @@ history_ : dict of str to ndarray of shape (n_epochs,)
     without `early_stopping`), 'learning_rate' and 'gradient_norm' of the last mini-batch (the
     latter before it is clipped), 'seconds' (epochs that one compiled call does share its time). A
     pickle has it only inside `fastbp.keep_training_state`.
-stopped_ : bool
-    Whether `early_stopping` has brought `partial_fit` to its end.
 validation_scores_ : list of float or None
     The score of each epoch; None without `early_stopping`.
 best_validation_score_ : float or None
     The highest of them.
+stopped_ : bool
+    Whether `early_stopping` has brought `partial_fit` to its end.
 t_ : int
     The number of samples trained on, repetitions counted.
 coefs_ : list of ndarray of shape (n_in, n_out), of length n_layers_ - 1
@@ -153,3 +164,19 @@ n_outputs_ : int
 out_activation_ : str
     The activation of the output.
 """.rstrip()
+
+Estimator = TypeVar("Estimator", bound=type)
+
+
+def documented(estimator: Estimator) -> Estimator:
+    """Complete a class's docstring with the parameters and attributes both estimators share."""
+    doc = inspect.cleandoc(estimator.__doc__ or "")
+    for name, text in (
+        ("parameters", SHARED_PARAMETERS),
+        ("scoring", SCORING),
+        ("steering", STEERING),
+        ("attributes", SHARED_ATTRIBUTES),
+    ):
+        doc = doc.replace(f"{{{name}}}", text)
+    estimator.__doc__ = doc
+    return estimator

@@ -14,8 +14,9 @@ from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
-from fastbp.estimators.base import Array, BaseBP, documented
+from fastbp.estimators.base import Array, BaseBP
 from fastbp.estimators.checks import HIDDEN_ACTIVATIONS
+from fastbp.estimators.documentation import documented
 from fastbp.estimators.scoring import as_columns, r2
 from fastbp.kernels import losses
 from fastbp.samples import Samples
@@ -43,12 +44,6 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         - 'poisson': half the Poisson deviance, for ``y >= 0``
         - 'gamma': half the gamma deviance, for ``y > 0``
 
-    hidden_layer_sizes : int or array-like of int, default=(100,)
-        The number of units of each hidden layer; ``()`` is a linear model.
-    activation : str or sequence of str, default='relu'
-        The function of the hidden units, or one for each hidden layer: 'identity', 'logistic',
-        'tanh', 'relu', and beyond scikit-learn's 'leaky_relu' (slope 0.01), 'elu', 'selu',
-        'softplus', 'gelu' (exact), 'silu'.
     {parameters}
     out_activation : str, default='auto'
         The function of the outputs: 'auto' is 'identity', and 'exp' for 'poisson' and 'gamma'. Any
@@ -316,7 +311,7 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
             share = float(r2_score(y, predicted, sample_weight=sample_weight))
         return share
 
-    def _validate_targets(self, X: Any, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
+    def _validate_targets(self, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
         targets, labels = self._encode_targets(y, dtype)
         self.n_outputs_ = targets.shape[1]
         return targets, labels

@@ -73,7 +73,7 @@ class Solver(NamedTuple):
     """The rule of the update, and its state."""
 
     code: int  # update.py
-    settings: Any  # (7,) float64: what all steps go by, by the names below
+    settings: Any  # (N_SETTINGS,) float64: what all steps go by, by the names below
     steps: Any  # (n_steps, OF_STEP) float64: what each goes by; or one row, for all
     steps_from: int  # the number of the step that the first row is for
     first: Any  # velocity or first moment, like the parameters, or (0,); of L-BFGS see lbfgs.py
@@ -105,7 +105,7 @@ class Workspace(NamedTuple):
     column_values: Any
     bounds: Any  # (n_threads + 1,) which panels each thread updates
     team: Any  # team.py
-    addresses: Any  # (20,) of functions, by the names below
+    addresses: Any  # (N_ADDRESSES,) of functions, by the names below
     loss: int  # losses.py
     rows: int  # rows of a chunk: a larger batch is taken in chunks
     grain: int  # threads share rows in multiples of it
@@ -123,7 +123,7 @@ class Run(NamedTuple):
     seed: int  # of dropout
     losses: Any  # (n_epochs,) float64: the mean loss of each epoch that ends
     norms: Any  # (n_epochs,) float64: the norm of the gradient of its last batch
-    watch: Any  # (6,) float64: when the loss brings a halt, by the names below
+    watch: Any  # (N_WATCH,) float64: when the loss brings a halt; or what scores.py comes to
     out: Any  # (n_samples, n_outputs) of a prediction, or (0, 1)
 
 
@@ -131,6 +131,12 @@ def no_run(dtype: Any) -> Run:
     """Return the bundle of a call that does nothing."""
     none = np.zeros(0)
     return Run(0, 0, 0, 0, 0, none, none, none, np.empty((0, 1), dtype))
+
+
+def no_solver(dtype: Any, code: int = 0) -> Solver:
+    """Return a rule without steps, with room for settings, and without a state."""
+    empty = np.empty(0, dtype)
+    return Solver(code, np.zeros(N_SETTINGS), np.zeros((1, OF_STEP)), 0, empty, empty)
 
 
 class Bundles(NamedTuple):

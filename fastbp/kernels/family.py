@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from fastbp.kernels.arrays import ENDED, HALTED, N_TOTALS, RATE, WAITED
+from fastbp.kernels.arrays import ENDED, HALTED, N_TOTALS, N_WATCH, RATE, WAITED
 from fastbp.kernels.atomics import add, load
 from fastbp.kernels.jit import address, array_at, c_function, call, copy_bytes
 from fastbp.kernels.plan import Plan, bundles, plan_function
@@ -72,7 +72,7 @@ N_OF_JOB = 15
 
 # The entries of a network's `watches` after those of `Run.watch`: where it is validated, training
 # halts when the score has not reached the best one so far and the tolerance for more epochs.
-BEST_SCORE = 6
+BEST_SCORE = N_WATCH
 SCORE_WAITED = 7
 SCORE_TOLERANCE = 8
 SCORE_PATIENCE = 9

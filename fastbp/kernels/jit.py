@@ -457,6 +457,26 @@ def copy_bytes(typing_context, source, target, size):
     return types.void(types.int64, types.int64, types.int64), codegen
 
 
+def emit_array(context: Any, builder: Any, kind: Any, data: Any, lengths: list[Any]) -> Any:
+    """Emit an array of a Numba type, in C order, that lies at a pointer."""
+    is_record = isinstance(kind.dtype, types.Record)
+    n_bytes = kind.dtype.size if is_record else kind.dtype.bitwidth // 8
+    itemsize = context.get_constant(types.intp, n_bytes)
+    strides = [itemsize]
+    for length in lengths[:0:-1]:
+        strides.insert(0, builder.mul(strides[0], length))
+    array = context.make_array(kind)(context, builder)
+    populate_array(
+        array,
+        data=builder.bitcast(data, array.data.type),
+        shape=cgutils.pack_array(builder, lengths),
+        strides=cgutils.pack_array(builder, strides),
+        itemsize=itemsize,
+        meminfo=None,
+    )
+    return array._getvalue()
+
+
 @intrinsic
 def matrix_view(typing_context, vector, offset, rows, columns):
     """View of shape (rows, columns) on a contiguous vector from `offset` on, which must outlive it.
@@ -466,19 +486,9 @@ def matrix_view(typing_context, vector, offset, rows, columns):
     result = types.Array(vector.dtype, 2, "C")
 
     def codegen(context, builder, signature, values):
-        source, offset, rows, columns = values
+        source, offset, *shape = values
         data = context.make_array(vector)(context, builder, source).data
-        itemsize = context.get_constant(types.intp, vector.dtype.bitwidth // 8)
-        view = context.make_array(result)(context, builder)
-        populate_array(
-            view,
-            data=builder.gep(data, [offset]),
-            shape=cgutils.pack_array(builder, [rows, columns]),
-            strides=cgutils.pack_array(builder, [builder.mul(columns, itemsize), itemsize]),
-            itemsize=itemsize,
-            meminfo=None,
-        )
-        return view._getvalue()
+        return emit_array(context, builder, result, builder.gep(data, [offset]), shape)
 
     return result(vector, types.int64, types.int64, types.int64), codegen
 
@@ -490,20 +500,7 @@ def array_at(typing_context, pointer, shape):
 
     def codegen(context, builder, signature, values):
         lengths = cgutils.unpack_tuple(builder, values[1])
-        itemsize = context.get_constant(types.intp, pointer.dtype.bitwidth // 8)
-        strides = [itemsize]
-        for length in lengths[:0:-1]:
-            strides.insert(0, builder.mul(strides[0], length))
-        array = context.make_array(result)(context, builder)
-        populate_array(
-            array,
-            data=values[0],
-            shape=cgutils.pack_array(builder, lengths),
-            strides=cgutils.pack_array(builder, strides),
-            itemsize=itemsize,
-            meminfo=None,
-        )
-        return array._getvalue()
+        return emit_array(context, builder, result, values[0], lengths)
 
     return result(pointer, shape), codegen
 

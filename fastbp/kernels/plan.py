@@ -18,12 +18,10 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
 from fastbp.kernels.arrays import Bundles
-from fastbp.kernels.jit import DISABLED, c_function, call_python
+from fastbp.kernels.jit import DISABLED, c_function, call_python, emit_array
 
 KEPT = ("layers", "transposed")  # arrays that are the plan's own
 
@@ -206,24 +204,8 @@ def bundles(typing_context, plan):
                 return context.make_tuple(builder, kind, [build(member) for member in kind.types])
             if not isinstance(kind, types.Array):
                 return take()
-            array = context.make_array(kind)(context, builder)
-            data = builder.inttoptr(take(), array.data.type)
-            shape = [take() for _ in range(kind.ndim)]
-            is_record = isinstance(kind.dtype, types.Record)
-            n_bytes = kind.dtype.size if is_record else kind.dtype.bitwidth // 8
-            itemsize = context.get_constant(types.intp, n_bytes)
-            strides = [itemsize]
-            for length in shape[:0:-1]:
-                strides.insert(0, builder.mul(strides[0], length))
-            populate_array(
-                array,
-                data=data,
-                shape=cgutils.pack_array(builder, shape),
-                strides=cgutils.pack_array(builder, strides),
-                itemsize=itemsize,
-                meminfo=None,
-            )
-            return array._getvalue()
+            data = builder.inttoptr(take(), ir.IntType(8).as_pointer())
+            return emit_array(context, builder, kind, data, [take() for _ in range(kind.ndim)])
 
         return build(signature.return_type)
 

@@ -9,7 +9,6 @@ import sys
 from functools import cache
 from typing import Any
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -17,12 +16,12 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastbp.kernels.jit import DISABLED, call, part
+from fastbp.kernels.processor import IS_X86
 
 __all__ = ["SPINS", "affinity_addresses", "leave", "pause", "processor", "yield_address"]
 
 SPINS = 1_000  # turns of a loop after which a waiting thread lets others have its processor
 
-_X86 = llvm.get_process_triple().split("-")[0] in ("x86_64", "i386", "i686")
 _WORDS = 128  # of 64 processors each, in a set of them
 
 _PROCESSOR, _GET, _SET = range(3)  # places in `affinity_addresses`
@@ -113,7 +112,7 @@ def _relax(typing_context):
     """Tell the processor that this is a waiting loop."""
 
     def codegen(context, builder, signature, values):
-        if _X86:
+        if IS_X86:
             kind = ir.FunctionType(ir.VoidType(), [])
             name = "llvm.x86.sse2.pause"
             builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])

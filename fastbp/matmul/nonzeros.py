@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 from fastbp.kernels.jit import DISABLED, optimised_already, part, shifted
 from fastbp.kernels.processor import IS_INTEL_512
 from fastbp.matmul.product import KEEP, SET, compile_product, sum_columns
-from fastbp.matmul.sums import sum_strip_in_order
+from fastbp.matmul.sums import MOST_IN_ORDER, sum_strip_in_order
 from fastbp.matmul.tile import (
     ROW_CHOICES,
     VECTOR_BYTES,
@@ -45,7 +45,7 @@ from fastbp.matmul.tile import (
 # and loading an element of it costs, in loads of a vector.
 MOST_DENSITY, FINDING = (0.8, 2.2) if IS_INTEL_512 else (0.85, 1.75)
 WORD = 64  # elements that are looked at together
-MOST_VECTORS = 8  # of a row of B at a time
+MOST_VECTORS = MOST_IN_ORDER  # of a row of B at a time
 WORDS = WORD * 8 // VECTOR_BYTES  # vectors that hold as many words
 SUMS = WORD * MOST_VECTORS  # vectors of sums kept while a word's worth of B is in the cache
 

@@ -23,10 +23,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastbp.kernels.processor import FEATURES, HAS_AVX512, IS_INTEL_512, IS_X86
+from fastbp.kernels.processor import FEATURES, HAS_AVX512, HAS_FMA, IS_INTEL_512, IS_X86
 
 VECTOR_BYTES = 64 if HAS_AVX512 else 32 if "avx" in FEATURES else 16
-_HAS_FMA = "fma" in FEATURES or not IS_X86
 # Accumulators, the vectors of B and one element of A must fit 32 or 16 vector registers.
 _FEW_REGISTERS = IS_X86 and VECTOR_BYTES < 64
 KILOBYTE = 1024
@@ -597,7 +596,7 @@ def broadcast(builder: Any, value: Any, vector: Any) -> Any:
 def multiply_add(builder: Any, x: Any, y: Any, z: Any) -> Any:
     """Emit ``x * y + z``, rounded once where the processor can."""
     vector = x.type
-    if not _HAS_FMA:
+    if not HAS_FMA:
         return builder.fadd(builder.fmul(x, y), z)
     suffix = "f32" if isinstance(vector.element, ir.FloatType) else "f64"
     name = f"llvm.fma.v{vector.count}{suffix}"

@@ -109,7 +109,7 @@ class Table:
             raise ValueError("all samples to be trained on have a weight of 0")
         vars(template).update(self._attributes)
         dtype = template._choose_dtype(X, first_pass=True)
-        targets, labels = template._validate_targets(X, self._y[train], dtype, incremental=False)
+        targets, labels = template._validate_targets(self._y[train], dtype, incremental=False)
         n_samples = X.shape[0]
         samples = Samples(
             X,

@@ -22,18 +22,16 @@ from fastbp.kernels.arrays import (
     ENDED,
     HALTED,
     LOSS_PARAMETER,
-    N_SETTINGS,
     N_WATCH,
     NONZEROS,
-    OF_STEP,
     PATIENCE,
     SQUARES,
     TOLERANCE,
     WAITED,
     WANTED,
     Bundles,
-    Solver,
     no_run,
+    no_solver,
 )
 from fastbp.kernels.jit import turn
 from fastbp.kernels.lbfgs import advance
@@ -173,12 +171,11 @@ class Engine:
             weights, self.names, rows, dropout=self.dropout, sparse=sparse is not None
         )
         loss = losses.CODES[self.loss]
-        empty = np.empty(0, weights.dtype)
         plan = Plan(
             Bundles(
                 network,
                 samples.bundle(weights.dtype),
-                Solver(code, np.zeros(N_SETTINGS), np.zeros((1, OF_STEP)), 0, empty, empty),
+                no_solver(weights.dtype, code),
                 make_workspace(network, weights, rows, n_threads, loss, kept, sparse),
                 no_run(weights.dtype),
             )

@@ -248,15 +248,15 @@ class _Training:
                     return
             if state.one_epoch:
                 return
-            ends = {
-                limit_of_epochs(limits.max_iter): state.n_iter == limits.max_iter,
-                limit_of_time(limits.max_time): perf_counter() > deadline,
-            }
-            reached = [name for name, is_reached in ends.items() if is_reached]
-            if reached:
-                self._check_scores()
-                warn_of_limit(reached[0], stacklevel=4)
-                return
+            if state.n_iter == limits.max_iter:
+                reached = limit_of_epochs(limits.max_iter)
+            elif limits.max_time is not None and perf_counter() > deadline:
+                reached = limit_of_time(limits.max_time)
+            else:
+                continue
+            self._check_scores()
+            warn_of_limit(reached, stacklevel=4)
+            return
 
     def _make_halt(self) -> Array | None:
         """Return what tells the engine when to halt by the loss."""

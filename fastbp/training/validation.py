@@ -15,21 +15,23 @@ Array = NDArray[Any]
 
 
 def loss_on(loss: str, samples: Samples, rows: Array, parameter: float) -> Callable[[Array], float]:
-    """Return what gives the weighted mean loss of a network's outputs, without the penalty.
+    """Return what gives the weighted mean loss of a network's outputs.
 
     Parameters
     ----------
     loss : str
-        As the engine's, and so `parameter`.
+        The estimator's.
     samples : Samples
     rows : ndarray of int
         Those that the outputs are of.
+    parameter : float
+        Of a loss that has one; see `fastbp.kernels.losses`.
 
     Returns
     -------
     callable
-        Of outputs, (n_rows, n_outputs): the same mean that training lowers; see
-        `fastbp.kernels.losses`.
+        Of outputs, (n_rows, n_outputs): the mean that training lowers, without penalty and
+        smoothing.
     """
     weight = None if samples.sample_weight is None else samples.sample_weight[rows]
     labels = None if samples.labels is None else samples.labels[rows]
