@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from benchmarks.problems import ALPHA, PROBLEMS, SEED, Array
+from fastbp.compiler.jit import address, call, kernel
 from fastbp.kernels import activations
 from fastbp.kernels.activations import activate, activation_address
 from fastbp.kernels.arrays import STEP, Solver
-from fastbp.kernels.jit import address, call, kernel
 from fastbp.kernels.update import step_address
 from fastbp.matmul.nonzeros import nonzeros_address
 from fastbp.matmul.product import (

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from benchmarks.problems import SEED, Array, draw
-from fastbp.kernels.jit import kernel
+from fastbp.compiler.jit import kernel
 from fastbp.kernels.scheduler import yield_address
 from fastbp.kernels.team import make_team, wait
 

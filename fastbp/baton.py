@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp.compiler.jit import DISABLED
 from fastbp.kernels.baton import (
     FEWEST_WAITING,
     HAS_IT,
@@ -26,7 +27,6 @@ from fastbp.kernels.baton import (
     TAKEN,
     passing_function,
 )
-from fastbp.kernels.jit import DISABLED
 from fastbp.kernels.plan import Plan, address_of, run
 from fastbp.kernels.scheduler import yield_address
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numba
 
-from fastbp.kernels.processor import FEATURES, NAME
+from fastbp.compiler.processor import FEATURES, NAME
 from fastbp.matmul.product import has_blas
 from fastbp.matmul.tile import VECTOR_BYTES
 from fastbp.threads import count_workers, start_layer

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastbp.compiler.jit import DISABLED, call_python
 from fastbp.kernels.activations import activation_address
-from fastbp.kernels.jit import DISABLED, call_python
 from fastbp.kernels.plan import address_of
 from fastbp.network import Weights
 

@@ -20,8 +20,8 @@ from numba import prange
 from threadpoolctl import threadpool_limits
 
 from fastbp.baton import run_apart
+from fastbp.compiler.jit import DISABLED, is_ready, parallel_kernel
 from fastbp.forks import hold_at_forks
-from fastbp.kernels.jit import DISABLED, is_ready, parallel_kernel
 from fastbp.kernels.plan import Plan
 from fastbp.kernels.scheduler import affinity_addresses, yield_address
 from fastbp.kernels.team import run_team

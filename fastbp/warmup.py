@@ -6,9 +6,9 @@ import numpy as np
 from numpy.random import RandomState
 
 from fastbp.baton import Baton
+from fastbp.compiler.jit import is_ready
 from fastbp.kernels import activations, epoch, family, scores
 from fastbp.kernels.decisions import largest_function
-from fastbp.kernels.jit import is_ready
 from fastbp.kernels.lbfgs import advance
 from fastbp.kernels.plan import plan_function
 from fastbp.kernels.scheduler import affinity_addresses

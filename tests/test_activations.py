@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from fastbp.compiler.jit import DISABLED, EXACT_ORDER, kernel
 from fastbp.kernels import activations
 from fastbp.kernels.activations import (
     CODES,
@@ -19,7 +20,6 @@ from fastbp.kernels.activations import (
     expm1,
     log,
 )
-from fastbp.kernels.jit import DISABLED, EXACT_ORDER, kernel
 
 DTYPES = ["float32", "float64"]
 

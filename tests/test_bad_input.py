@@ -10,7 +10,7 @@ from common import make_data, make_pair, run_python
 from sklearn.exceptions import ConvergenceWarning, DataConversionWarning, NotFittedError
 
 from fastbp import BPClassifier, BPRegressor
-from fastbp.kernels import jit
+from fastbp.compiler import jit
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -1,5 +1,6 @@
 """Docstrings against signatures, the examples in them, and the words of the README."""
 
+import ast
 import doctest
 import inspect
 import re
@@ -50,6 +51,32 @@ def test_examples_in_docstrings(module):
     results = doctest.testmod(module)
     assert results.attempted > 0
     assert results.failed == 0
+
+
+def imported(path):
+    """The modules of ours that a file imports, without those of its own room."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fastbp"):
+            _, *parts = (node.module if "." in node.module else "fastbp.__init__").split(".")
+            yield from [alias.name for alias in node.names] if parts == ["__init__"] else parts[:1]
+
+
+def test_imports_run_downward_in_the_table_of_rooms():
+    table = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]*`) \|", table, re.M)
+    row_of = {
+        Path(name).stem: number
+        for number, row in enumerate(rows)
+        for name in re.findall(r"`([^`]*)`", row)
+    }
+    package = ROOT / "fastbp"
+    files = [path for path in package.rglob("*.py") if path.name != "__init__.py"]
+    assert len(files) > 90
+    for path in files:
+        room = path.stem if path.parent == package else path.relative_to(package).parts[0]
+        for other in imported(path):
+            if other != "__version__" and other[0].islower():
+                assert row_of[room] <= row_of[other], (path.name, other)
 
 
 def test_the_readme_names_commands_that_are_run():

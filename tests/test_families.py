@@ -30,7 +30,7 @@ from sklearn.preprocessing import StandardScaler
 
 from fastbp import BPClassifier, BPRegressor
 from fastbp.callbacks import TimeLimit
-from fastbp.kernels import jit
+from fastbp.compiler import jit
 from fastbp.model_selection import backend, batches, evaluation, families, family, members
 from fastbp.model_selection.fits import Kept, put_training_state_back, take_apart
 from fastbp.model_selection.survivors import Survivor

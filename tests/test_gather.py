@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from fastbp.compiler.jit import kernel
 from fastbp.kernels.gather import FAR, are_finite, gather
-from fastbp.kernels.jit import kernel
 
 
 @kernel

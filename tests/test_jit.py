@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from common import run_python
 
-from fastbp.kernels import jit
-from fastbp.kernels.processor import HAS_AVX512, IS_X86
+from fastbp.compiler import jit
+from fastbp.compiler.processor import HAS_AVX512, IS_X86
 from fastbp.matmul.nonzeros import multiply_nonzeros
 from fastbp.matmul.product import multiply
 from fastbp.matmul.tile import VECTOR_BYTES
@@ -25,10 +25,10 @@ TESTS = Path(__file__).parent
 def test_the_cache_key_holds_the_source_of_all_kernels(tmp_path, monkeypatch):
     """A change in a callee in another file must not be served from the cache."""
     package = tmp_path / "fastbp"
-    for room in ("kernels", "matmul"):
+    for room in ("compiler", "kernels", "matmul"):
         (package / room).mkdir(parents=True)
         (package / room / "a.py").write_text("x = 1")
-    monkeypatch.setattr(jit, "__file__", str(package / "kernels" / "jit.py"))
+    monkeypatch.setattr(jit, "__file__", str(package / "compiler" / "jit.py"))
     digest = jit.revision.__wrapped__()
     assert jit.revision.__wrapped__() == digest
     (package / "matmul" / "a.py").write_text("x = 2")
@@ -121,7 +121,7 @@ def test_of_two_processes_one_compiles(tmp_path):
     """The other waits, and loads what that has saved."""
     loops = "".join(f"    for i in range(len(x)):\n        s += x[i] ** {n}\n" for n in range(40))
     (tmp_path / "slow.py").write_text(
-        "from fastbp.kernels.jit import kernel\n\n"
+        "from fastbp.compiler.jit import kernel\n\n"
         f"@kernel\ndef total(x):\n    s = 0.0\n{loops}    return s\n"
     )
     environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize, rosen, rosen_der
 
+from fastbp.compiler.jit import kernel
 from fastbp.kernels import lbfgs, line_search
 from fastbp.kernels.arrays import LAYER, N_TOTALS, Network, Workspace
-from fastbp.kernels.jit import kernel
 from fastbp.training.limited_memory import describe_end
 
 

@@ -6,8 +6,8 @@ from networks import make_case, make_optimizer
 from test_product import DTYPES, multiply, whole_vectors
 
 from fastbp import workspace
+from fastbp.compiler.jit import kernel
 from fastbp.kernels import arrays
-from fastbp.kernels.jit import kernel
 from fastbp.matmul import nonzeros
 from fastbp.matmul.nonzeros import MOST_VECTORS, WORD, is_sparse_enough, nonzeros_address
 from fastbp.matmul.product import (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from common import need_blas
 
-from fastbp.kernels.jit import address, kernel
+from fastbp.compiler.jit import address, kernel
 from fastbp.matmul import product as module
 from fastbp.matmul.product import (
     ADD,

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from networks import SEED, make_case, make_optimizer
 
+from fastbp.compiler.jit import kernel
 from fastbp.kernels.dropout import philox
-from fastbp.kernels.jit import kernel
 from fastbp.samples import number_rows
 from fastbp.training import engine as engine_module
 from fastbp.training.solvers import STOCHASTIC_SOLVERS

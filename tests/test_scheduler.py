@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from fastbp.kernels.jit import DISABLED, kernel
+from fastbp.compiler.jit import DISABLED, kernel
 from fastbp.kernels.scheduler import affinity_addresses, leave, processor
 from fastbp.kernels.team import end, join, make_team
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastbp.kernels.jit import kernel
+from fastbp.compiler.jit import kernel
 from fastbp.kernels.sharing import GAP, choose_shares, share_rows
 
 

@@ -6,8 +6,8 @@ from numba import njit
 from sklearn.exceptions import ConvergenceWarning
 
 from fastbp import BPClassifier
-from fastbp.kernels import jit
-from fastbp.kernels.processor import IS_X86
+from fastbp.compiler import jit
+from fastbp.compiler.processor import IS_X86
 from fastbp.kernels.subnormals import flush_subnormals, set_float_mode
 
 SUBNORMAL = np.float32(1e-40)

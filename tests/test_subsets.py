@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_product import DTYPES, edges
 
-from fastbp.kernels.jit import address, call, kernel
+from fastbp.compiler.jit import address, call, kernel
 from fastbp.matmul.subsets import CODE, GROUP, MOST_GROUPS, subset_addresses
 from fastbp.matmul.tile import vector_length
 from fastbp.network import aligned_zeros

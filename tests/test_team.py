@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from fastbp.kernels.jit import DISABLED, kernel
+from fastbp.compiler.jit import DISABLED, kernel
 from fastbp.kernels.scheduler import affinity_addresses, yield_address
 from fastbp.kernels.team import admit, end, invite, join, make_team, wait
 

@@ -10,7 +10,7 @@ from common import need_blas
 from networks import make_case, make_optimizer
 
 from fastbp import BPClassifier, prediction, threads
-from fastbp.kernels.jit import is_ready
+from fastbp.compiler.jit import is_ready
 from fastbp.kernels.plan import run
 from fastbp.kernels.scheduler import affinity_addresses
 from fastbp.kernels.team import make_team, run_team

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastbp.kernels.jit import kernel
+from fastbp.compiler.jit import kernel
 from fastbp.matmul.transpose import transpose
 
 

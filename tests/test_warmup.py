@@ -8,7 +8,8 @@ import numpy as np
 import scipy.sparse
 import fastbp
 from fastbp import threads
-from fastbp.kernels import activations, jit
+from fastbp.compiler import jit
+from fastbp.kernels import activations
 from fastbp.kernels.team import run_team
 from fastbp.model_selection import GridSearchCV
 from fastbp.training import engine

@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic, overload
 from scipy.special import expit, ndtr
 
-from fastbp.kernels.jit import (
+from fastbp.compiler.jit import (
     DISABLED,
     EXACT_INLINE,
     EXACT_ORDER,
@@ -30,7 +30,7 @@ from fastbp.kernels.jit import (
     memory_view,
     part,
 )
-from fastbp.kernels.processor import HAS_FMA
+from fastbp.compiler.processor import HAS_FMA
 
 IDENTITY, RELU, LOGISTIC, TANH, LEAKY_RELU, ELU, SELU, SOFTPLUS, GELU, SILU, EXP, SOFTMAX = range(
     12

@@ -6,7 +6,7 @@
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.kernels.jit import DISABLED
+from fastbp.compiler.jit import DISABLED
 
 __all__ = ["add", "exchange", "load"]
 

@@ -6,9 +6,9 @@ for a panel of rows of W at a time, so that the update finds it in the cache.
 
 import numpy as np
 
+from fastbp.compiler.jit import address, call, inner_kernel, part
 from fastbp.kernels.activations import IDENTITY, RELU
 from fastbp.kernels.arrays import DIFFERENTIATE, ENCODE, MULTIPLY_SUBSETS
-from fastbp.kernels.jit import address, call, inner_kernel, part
 from fastbp.kernels.paths import choose_path
 from fastbp.kernels.plan import as_integer, bundles, looks_into_x
 from fastbp.kernels.sharing import find_panel, most_rows

@@ -6,8 +6,8 @@ from typing import Any
 
 from numba import types
 
+from fastbp.compiler.jit import array_at, c_function, call
 from fastbp.kernels.atomics import add, exchange, load
-from fastbp.kernels.jit import array_at, c_function, call
 from fastbp.kernels.scheduler import SPINS, pause
 
 __all__ = ["FEWEST_WAITING", "HAS_IT", "N_SHARED", "PATIENCE", "TAKEN", "passing_function"]

@@ -14,7 +14,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from fastbp.kernels.jit import DISABLED, array_at, c_function
+from fastbp.compiler.jit import DISABLED, array_at, c_function
 from fastbp.kernels.plan import address_of
 
 __all__ = ["find_largest", "largest_function"]

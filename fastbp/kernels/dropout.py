@@ -9,8 +9,8 @@ same for any number of threads, and after a break.
 
 import numpy as np
 
+from fastbp.compiler.jit import optimised_alone, part
 from fastbp.kernels.activations import IDENTITY, RELU
-from fastbp.kernels.jit import optimised_alone, part
 from fastbp.kernels.plan import bundles
 
 _LOW = np.uint64(0xFFFFFFFF)

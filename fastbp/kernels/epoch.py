@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastbp.compiler.jit import call, inner_kernel, part, summing_kernel
 from fastbp.kernels import losses
 from fastbp.kernels.arrays import (
     ADD_PARTS,
@@ -61,7 +62,6 @@ from fastbp.kernels.backward import (
 from fastbp.kernels.dropout import drop
 from fastbp.kernels.forward import forward, multiply_sparse
 from fastbp.kernels.gather import are_finite
-from fastbp.kernels.jit import call, inner_kernel, part, summing_kernel
 from fastbp.kernels.lbfgs import advance
 from fastbp.kernels.plan import Plan, as_integer, bundles, plan_function
 from fastbp.kernels.sharing import choose_shares, most_rows, share_rows

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numba import types
 
+from fastbp.compiler.jit import address, array_at, c_function, call, copy_bytes
 from fastbp.kernels.arrays import ENDED, HALTED, N_TOTALS, N_WATCH, RATE, WAITED
 from fastbp.kernels.atomics import add, load
-from fastbp.kernels.jit import address, array_at, c_function, call, copy_bytes
 from fastbp.kernels.plan import Plan, bundles, plan_function
 from fastbp.kernels.scores import N_NANS, decide, score_classes
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from fastbp.compiler.jit import address, call, matrix_view, part
 from fastbp.kernels.activations import IDENTITY, NOT_ZERO_AT_ZERO, RELU, activate
 from fastbp.kernels.arrays import DROP, MULTIPLY_SPARSE
 from fastbp.kernels.gather import gather
-from fastbp.kernels.jit import address, call, matrix_view, part
 from fastbp.kernels.paths import ROWS_MEASURED, STEPS_UNMEASURED, choose_path, measure_density
 from fastbp.kernels.plan import as_integer, bundles, looks_into_x
 from fastbp.matmul import product as p

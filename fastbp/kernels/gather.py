@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastbp.kernels.jit import (
+from fastbp.compiler.jit import (
     DISABLED,
     address,
     copy_bytes,

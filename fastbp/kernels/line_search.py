@@ -8,7 +8,7 @@ it is bracketed, and shrinks from trial to trial. Constants are L-BFGS-B's (Zhu 
 
 import math
 
-from fastbp.kernels.jit import inner_kernel
+from fastbp.compiler.jit import inner_kernel
 
 DECREASE, CURVATURE = 1e-3, 0.9
 RESOLUTION = 0.1  # of the interval, relative to its upper end

@@ -31,9 +31,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastbp.compiler.jit import inner_kernel, matrix_view, part
 from fastbp.kernels.activations import EXP, IDENTITY, SOFTMAX, log
 from fastbp.kernels.arrays import LOSS_PARAMETER
-from fastbp.kernels.jit import inner_kernel, matrix_view, part
 from fastbp.kernels.plan import bundles
 
 SQUARED_ERROR, LOG_LOSS, POISSON, GAMMA, ABSOLUTE_ERROR, HUBER, QUANTILE, LOG_COSH = range(8)

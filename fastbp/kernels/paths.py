@@ -1,7 +1,7 @@
 """By which path a product goes, and how much of its left side is not 0, which decides it."""
 
+from fastbp.compiler.jit import inner_kernel, part
 from fastbp.kernels.arrays import WANTED
-from fastbp.kernels.jit import inner_kernel, part
 from fastbp.matmul import product as p
 from fastbp.matmul.nonzeros import WORD, count_nonzeros, fills_vectors, is_sparse_enough
 

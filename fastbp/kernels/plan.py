@@ -20,8 +20,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from fastbp.compiler.jit import DISABLED, c_function, call_python, emit_array
 from fastbp.kernels.arrays import Bundles
-from fastbp.kernels.jit import DISABLED, c_function, call_python, emit_array
 
 KEPT = ("layers", "transposed")  # arrays that are the plan's own
 

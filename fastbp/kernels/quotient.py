@@ -8,8 +8,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from fastbp.kernels.jit import EXACT_INLINE
-from fastbp.kernels.processor import IS_INTEL_512
+from fastbp.compiler.jit import EXACT_INLINE
+from fastbp.compiler.processor import IS_INTEL_512
 
 _LARGEST = 2.0**1021  # 1 / b is still a normal number
 _TURNED = 0x7FDE6238502484BA  # b's bits taken from these turn its exponent: 1 / b to 5.1 %, at best

@@ -15,8 +15,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastbp.kernels.jit import DISABLED, call, part
-from fastbp.kernels.processor import IS_X86
+from fastbp.compiler.jit import DISABLED, call, part
+from fastbp.compiler.processor import IS_X86
 
 __all__ = ["SPINS", "affinity_addresses", "leave", "pause", "processor", "yield_address"]
 

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from fastbp.kernels.jit import inner_kernel, summing_kernel
+from fastbp.compiler.jit import inner_kernel, summing_kernel
 from fastbp.kernels.plan import bundles
 
 __all__ = ["FUNCTIONS", "N_NANS", "decide", "score_classes", "score_labels", "score_numbers"]

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastbp.kernels.jit import inner_kernel
+from fastbp.compiler.jit import inner_kernel
 
 # Rows of memory between those of two threads, a page of the narrowest. What a processor fetches
 # ahead, behind the last row of its thread, the other has to take back before it can write there.

@@ -14,7 +14,7 @@ from numba.extending import intrinsic
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
-from fastbp.kernels.jit import DISABLED, address, inner_kernel, prefetch
+from fastbp.compiler.jit import DISABLED, address, inner_kernel, prefetch
 
 FAR = 1 << 18  # elements of an order that a near cache does not hold
 AHEAD = 64  # numbers that are drawn before they are used

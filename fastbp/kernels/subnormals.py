@@ -10,8 +10,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastbp.kernels.jit import DISABLED
-from fastbp.kernels.processor import IS_X86
+from fastbp.compiler.jit import DISABLED
+from fastbp.compiler.processor import IS_X86
 
 _AS_ZERO = 0x8040  # in x86's MXCSR: subnormal results are 0, and so are subnormal operands
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numba import prange
 
+from fastbp.compiler.jit import call, inner_kernel, parallel_kernel, part
 from fastbp.kernels.atomics import add, load
-from fastbp.kernels.jit import call, inner_kernel, parallel_kernel, part
 from fastbp.kernels.scheduler import SPINS, leave, pause, processor
 
 # Places in the team's memory, an array of int64, each on a line of the cache of its own.

@@ -11,6 +11,16 @@ from functools import cache, partial
 import numpy as np
 from numba import types
 
+from fastbp.compiler.jit import (
+    DISABLED,
+    address,
+    array_at,
+    c_function,
+    call,
+    memory_view,
+    part,
+    store,
+)
 from fastbp.kernels.arrays import (
     ADD_PARTS,
     AT_HAND,
@@ -35,16 +45,6 @@ from fastbp.kernels.arrays import (
     WEIGHT,
 )
 from fastbp.kernels.backward import add_parts
-from fastbp.kernels.jit import (
-    DISABLED,
-    address,
-    array_at,
-    c_function,
-    call,
-    memory_view,
-    part,
-    store,
-)
 from fastbp.kernels.plan import as_integer, bundles
 from fastbp.kernels.quotient import quotient
 from fastbp.kernels.sharing import find_panel, most_rows

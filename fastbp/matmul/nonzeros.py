@@ -17,8 +17,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.kernels.jit import DISABLED, optimised_already, part, shifted
-from fastbp.kernels.processor import IS_INTEL_512
+from fastbp.compiler.jit import DISABLED, optimised_already, part, shifted
+from fastbp.compiler.processor import IS_INTEL_512
 from fastbp.matmul.product import KEEP, SET, compile_product, sum_columns
 from fastbp.matmul.sums import MOST_IN_ORDER, sum_strip_in_order
 from fastbp.matmul.tile import (

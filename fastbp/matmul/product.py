@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.kernels.jit import (
+from fastbp.compiler.jit import (
     DISABLED,
     array_at,
     c_function,

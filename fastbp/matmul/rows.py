@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.kernels.jit import DISABLED, memory_view, part
+from fastbp.compiler.jit import DISABLED, memory_view, part
 from fastbp.matmul.product import choose_width
 from fastbp.matmul.tile import (
     VECTOR_BYTES,

@@ -23,7 +23,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from fastbp.kernels.processor import FEATURES, HAS_AVX512, HAS_FMA, IS_INTEL_512, IS_X86
+from fastbp.compiler.processor import FEATURES, HAS_AVX512, HAS_FMA, IS_INTEL_512, IS_X86
 
 VECTOR_BYTES = 64 if HAS_AVX512 else 32 if "avx" in FEATURES else 16
 # Accumulators, the vectors of B and one element of A must fit 32 or 16 vector registers.

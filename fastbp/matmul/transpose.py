@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.kernels.jit import DISABLED, inner_kernel
+from fastbp.compiler.jit import DISABLED, inner_kernel
 from fastbp.matmul.tile import load_at, scalar_type, store_at
 
 BLOCKS = (32, 16)  # bytes in a row of a block

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fastbp.kernels.jit import DISABLED
+from fastbp.compiler.jit import DISABLED
 from fastbp.model_selection.evaluation import Evaluator
 from fastbp.model_selection.family import Family
 from fastbp.model_selection.fits import Fit

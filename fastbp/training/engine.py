@@ -15,6 +15,7 @@ import scipy.sparse
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
+from fastbp.compiler.jit import turn
 from fastbp.forks import Holding
 from fastbp.kernels import epoch, losses
 from fastbp.kernels.arrays import (
@@ -33,7 +34,6 @@ from fastbp.kernels.arrays import (
     no_run,
     no_solver,
 )
-from fastbp.kernels.jit import turn
 from fastbp.kernels.lbfgs import advance
 from fastbp.kernels.plan import Plan, plan_function, run
 from fastbp.kernels.shuffle import generator_addresses

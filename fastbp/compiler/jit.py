@@ -35,8 +35,8 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
+from fastbp.compiler.processor import HAS_AVX512
 from fastbp.forks import hold_at_forks
-from fastbp.kernels.processor import HAS_AVX512
 
 if sys.platform == "win32":
     import msvcrt
@@ -81,7 +81,7 @@ def revision() -> str:
     """
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for room in ("kernels", "matmul"):
+    for room in ("compiler", "kernels", "matmul"):
         for path in sorted((package / room).glob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()

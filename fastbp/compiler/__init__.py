@@ -1,0 +1,1 @@
+"""How kernels and products are compiled, and for which processor."""
