@@ -9,7 +9,7 @@ from fastbp import workspace
 from fastbp.compiler.jit import kernel
 from fastbp.kernels import arrays
 from fastbp.matmul import nonzeros
-from fastbp.matmul.nonzeros import MOST_VECTORS, WORD, is_sparse_enough, nonzeros_address
+from fastbp.matmul.nonzeros import MOST_AT_A_TIME, WORD, is_sparse_enough, nonzeros_address
 from fastbp.matmul.product import (
     ADD,
     KEEP,
@@ -30,7 +30,7 @@ from fastbp.training import engine as engine_module
 def widths(dtype):
     """Whole vectors, one to more than fit at a time, and around them."""
     vector = vector_length(dtype)
-    numbers = (1, 2, 3, 5, MOST_VECTORS, MOST_VECTORS + 1)
+    numbers = (1, 2, 3, 5, MOST_AT_A_TIME, MOST_AT_A_TIME + 1)
     return [vector // 2 + 1, *(vector * v - d for v in numbers for d in (0, 1))]
 
 

@@ -31,6 +31,7 @@ from fastbp.matmul.tile import (
     finish,
     join,
     kept_in_register,
+    lanes_of,
     length_of_vector,
     load_at,
     multiply_add,
@@ -45,9 +46,9 @@ from fastbp.matmul.tile import (
 # and loading an element of it costs, in loads of a vector.
 MOST_DENSITY, FINDING = (0.8, 2.2) if IS_INTEL_512 else (0.85, 1.75)
 WORD = 64  # elements that are looked at together
-MOST_VECTORS = MOST_IN_ORDER  # of a row of B at a time
+MOST_AT_A_TIME = MOST_IN_ORDER  # of a row of B at a time
 WORDS = WORD * 8 // VECTOR_BYTES  # vectors that hold as many words
-SUMS = WORD * MOST_VECTORS  # vectors of sums kept while a word's worth of B is in the cache
+SUMS = WORD * MOST_AT_A_TIME  # vectors of sums kept while a word's worth of B is in the cache
 
 _i1, _i32, _i64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 
@@ -69,7 +70,7 @@ def multiply_nonzeros(
     vector = length_of_vector(c)
     j = 0
     while j < n:
-        width = min(MOST_VECTORS, (n - j + vector - 1) // vector) * vector
+        width = min(MOST_AT_A_TIME, (n - j + vector - 1) // vector) * vector
         if summing != KEEP and m >= ROW_CHOICES[1]:
             at = shifted(sums, j)
             sum_strip_in_order(width, shifted(b, j), b_row, k, np.int64(summing == SET), at)
@@ -110,7 +111,7 @@ def is_sparse_enough(density, k, n, itemsize):
         return False
     vector = VECTOR_BYTES // itemsize
     vectors = (n + vector - 1) // vector
-    passes = (vectors + MOST_VECTORS - 1) // MOST_VECTORS
+    passes = (vectors + MOST_AT_A_TIME - 1) // MOST_AT_A_TIME
     return density * (vectors + FINDING * passes) < MOST_DENSITY * n / vector
 
 
@@ -158,7 +159,7 @@ def count_nonzeros(typing_context: Any, vector: Any, at: Any, n: Any) -> Any:
 
 
 def _emit_word(builder: Any, element: Any, a: Any, left: Any) -> Any:
-    length = VECTOR_BYTES // (element.bitwidth // 8)
+    length = lanes_of(element)
     kind = ir.VectorType(scalar_type(element), length)
     word = _i64(0)
     for at in range(0, WORD, length):
@@ -183,7 +184,7 @@ def _find_by_columns(
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         a, a_row, left, words, number = arguments
-        length = VECTOR_BYTES // (element.bitwidth // 8)
+        length = lanes_of(element)
         kind = ir.VectorType(scalar_type(element), length)
         halves, whole = ir.VectorType(_i32, length), ir.VectorType(_i64, length)
         nothing, both = ir.Constant(halves, [0] * length), []
@@ -237,14 +238,14 @@ def _add_rows(
     """``sums[r] += a[r, p] * B[p]`` for each bit p of each row's word, for so many columns.
 
     The sums begin at 0, or with what is waiting, and are left there unless they end here: then
-    ``C := epilogue(start + sums)``. `width` is of up to MOST_VECTORS vectors.
+    ``C := epilogue(start + sums)``. `width` is of up to MOST_AT_A_TIME vectors.
     """
     element, i = c.dtype, types.int64
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         width, rows, words, a, a_row, a_column, b, b_row, waiting, waiting_row, *rest = arguments
         begins, ends, start, start_row, c, c_row, epilogue, factor, factor_row = rest
-        length = VECTOR_BYTES // (element.bitwidth // 8)
+        length = lanes_of(element)
         words = builder.bitcast(words, _i64.as_pointer())
         begins, ends = (builder.trunc(flag, _i1) for flag in (begins, ends))
         load = partial(load_at, builder)
@@ -297,7 +298,7 @@ def _add_rows(
 
             _emit_rows(builder, rows, add_row)
 
-        shapes = [(1, n * length) for n in range(1, MOST_VECTORS + 1)]
+        shapes = [(1, n * length) for n in range(1, MOST_AT_A_TIME + 1)]
         emit_shapes(builder, _i64(1), width, shapes, emit)
         return context.get_dummy_value()
 

@@ -23,10 +23,8 @@ from fastbp.compiler.jit import (
     part,
     shifted,
 )
-from fastbp.matmul.sums import MOST_VECTORS as MOST_SUMMED
-from fastbp.matmul.sums import sum_strip
-from fastbp.matmul.thin import MOST_TERMS, multiply_strip
-from fastbp.matmul.thin import MOST_VECTORS as MOST_IN_STRIP
+from fastbp.matmul.sums import MOST_SUMMED, sum_strip
+from fastbp.matmul.thin import MOST_IN_STRIP, MOST_TERMS, multiply_strip
 from fastbp.matmul.tile import (
     HALVES,
     MASK,

@@ -27,6 +27,7 @@ from fastbp.matmul.tile import (
     emit_shapes,
     emit_sum,
     kept_in_register,
+    lanes_of,
     length_of_vector,
     load_at,
     load_unless,
@@ -44,7 +45,7 @@ CODE = 8  # a subset's code is its number times this: bytes in a table of rows o
 MOST_GROUPS = 13  # in the table: 13 KB of the nearest cache, which has room for X beside it
 TABLE = MOST_GROUPS * SUBSETS  # vectors in it
 MOST_UNITS = 256  # whose sums are kept while the table changes
-MOST_SUMMED = 4  # vectors of a row of sums
+MOST_ACTIVE = 4  # vectors of a row of sums
 
 _i8, _i64 = ir.IntType(8), ir.IntType(64)
 
@@ -101,7 +102,7 @@ def multiply_subsets(
         i += width
     j = 0
     while j < n and summing != 0:
-        width = MOST_SUMMED * vector
+        width = MOST_ACTIVE * vector
         while width > vector and width >= n - j + vector:
             width //= 2
         _sum_active(
@@ -139,7 +140,7 @@ def _encode_group(typing_context: Any, a: Any, a_row: Any, left: Any, codes: Any
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         a, a_row, left, codes = arguments
-        ((_, kind),) = vectors_of(element, VECTOR_BYTES // (element.bitwidth // 8))
+        ((_, kind),) = vectors_of(element, lanes_of(element))
         bytes_ = ir.VectorType(_i8, kind.count)
         total = ir.Constant(bytes_, [0] * kind.count)
         for r in range(GROUP):
@@ -356,8 +357,8 @@ def _sum_active(
                 before = load_unless(builder, afresh, kind, element, sums, _i64(at))
                 store_at(builder, element, builder.fadd(before, product), sums, _i64(at))
 
-        vector = VECTOR_BYTES // (element.bitwidth // 8)
-        shapes = [(1, n) for n in widths(element, MOST_SUMMED) if n >= vector]
+        vector = lanes_of(element)
+        shapes = [(1, n) for n in widths(element, MOST_ACTIVE) if n >= vector]
         emit_shapes(builder, _i64(1), width, shapes, emit)
         return context.get_dummy_value()
 

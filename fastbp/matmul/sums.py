@@ -12,9 +12,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastbp.matmul.tile import (
-    VECTOR_BYTES,
     emit_shapes,
     emit_sum,
+    lanes_of,
     load_at,
     load_unless,
     scalar_type,
@@ -25,7 +25,7 @@ from fastbp.matmul.tile import (
 )
 
 UNDER_WAY = 4  # sums of a column
-MOST_VECTORS = 2
+MOST_SUMMED = 2
 MOST_IN_ORDER = 8
 
 _i64 = ir.IntType(64)
@@ -38,7 +38,7 @@ def sum_strip(
     """``sums := the sums of k rows``, or these added to it, for a strip of so many columns.
 
     `b` and `sums` are pointers to the first elements; `width` is of 128 bits, or of a power of two
-    of vectors up to MOST_VECTORS.
+    of vectors up to MOST_SUMMED.
     """
     element, i = b.dtype, types.int64
 
@@ -48,7 +48,7 @@ def sum_strip(
         def emit(_: int, n_columns: int) -> None:
             _emit_strip(builder, element, n_columns, operands)
 
-        shapes = [(1, n_columns) for n_columns in widths(element, MOST_VECTORS)]
+        shapes = [(1, n_columns) for n_columns in widths(element, MOST_SUMMED)]
         emit_shapes(builder, _i64(1), width, shapes, emit)
         return context.get_dummy_value()
 
@@ -61,7 +61,7 @@ def sum_strip_in_order(
 ) -> Any:
     """Likewise, one row after the other, of up to MOST_IN_ORDER vectors."""
     element, i = b.dtype, types.int64
-    length = VECTOR_BYTES // (element.bitwidth // 8)
+    length = lanes_of(element)
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         width, *operands = arguments
@@ -92,7 +92,7 @@ def sum_strip_in_order(
 
 def _emit_strip(builder: Any, element: Any, columns: int, operands: Any) -> None:
     b, b_row, k, afresh, sums = operands
-    length = min(columns, VECTOR_BYTES // (element.bitwidth // 8))
+    length = min(columns, lanes_of(element))
     vector = ir.VectorType(scalar_type(element), length)
     load = partial(load_at, builder, vector, element)
     places = [_i64(at) for at in range(0, columns, length)]

@@ -11,8 +11,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.matmul.tile import MOST_VECTORS as OF_TILES
 from fastbp.matmul.tile import (
+    MOST_VECTORS,
     broadcast,
     emit_shapes,
     emit_sum,
@@ -27,7 +27,7 @@ from fastbp.matmul.tile import (
 )
 
 MOST_TERMS = 4  # of a sum
-MOST_VECTORS = OF_TILES[1]  # in a row of a strip, as of a tile of four rows
+MOST_IN_STRIP = MOST_VECTORS[1]  # in a row of a strip, as of a tile of four rows
 
 _i64 = ir.IntType(64)
 
@@ -53,7 +53,7 @@ def multiply_strip(
     """``C := epilogue(start + A @ B)`` for m rows and a strip of so many columns, summed over k.
 
     It is as in `fastbp.matmul.tile.multiply_tiles`, with the same bits, but `start` is one row for
-    all. k is 1 to MOST_TERMS, `width` of up to MOST_VECTORS, or of a part of a vector as there.
+    all. k is 1 to MOST_TERMS, `width` of up to MOST_IN_STRIP, or of a part of a vector as there.
     """
     element, i = a.dtype, types.int64
     signature = types.void(i, i, a, i, i, a, i, a, a, i, i, i, a, i)
@@ -61,7 +61,7 @@ def multiply_strip(
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         k, width, *operands = arguments
         up_to_one = widths(element, 1)
-        columns = [*up_to_one, *(n * up_to_one[0] for n in range(2, MOST_VECTORS + 1))]
+        columns = [*up_to_one, *(n * up_to_one[0] for n in range(2, MOST_IN_STRIP + 1))]
         shapes = [(n_terms, n) for n_terms in range(1, MOST_TERMS + 1) for n in columns]
         emit_shapes(builder, k, width, shapes, partial(_emit_strip, builder, element, operands))
         return context.get_dummy_value()

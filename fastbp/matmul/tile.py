@@ -74,7 +74,7 @@ def length_of_vector(typing_context: Any, pointer: Any) -> Any:
     """`vector_length` of what a pointer points to, in a kernel."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _i64(VECTOR_BYTES // _itemsize(pointer.dtype))
+        return _i64(lanes_of(pointer.dtype))
 
     return types.int64(pointer), codegen
 
@@ -107,7 +107,7 @@ def shapes_of(element: Any, n_choices: int = len(ROW_CHOICES)) -> list[tuple[int
     """Return the rows and widths of tiles, with the first so many of ROW_CHOICES."""
     choices = list(zip(ROW_CHOICES, MOST_VECTORS, strict=True))[:n_choices]
     shapes = [(rows, width) for rows, most in choices for width in widths(element, most)]
-    half = VECTOR_BYTES // _itemsize(element) // 2
+    half = lanes_of(element) // 2
     with_halves = [rows for rows, _ in choices if rows in (ROW_CHOICES[0], 1)]
     return shapes + [(rows, n * half) for rows in with_halves for n in HALVES]
 
@@ -259,6 +259,11 @@ def multiply_dot_tile(
     return signature, codegen
 
 
+def lanes_of(element: Any) -> int:
+    """Return how many elements of a Numba type a vector holds."""
+    return VECTOR_BYTES // _itemsize(element)
+
+
 def _itemsize(element: Any) -> int:
     return int(element.bitwidth) // 8
 
@@ -288,7 +293,7 @@ def emit_shapes(builder: Any, rows: Any, columns: Any, shapes: Any, emit: Any) -
 
 def vectors_of(element: Any, columns: int) -> list[tuple[int, Any]]:
     """Return where each vector of a row begins, and its LLVM type; the last may be shorter."""
-    longest = VECTOR_BYTES // _itemsize(element)
+    longest = lanes_of(element)
     return [
         (at, ir.VectorType(scalar_type(element), min(longest, columns - at)))
         for at in range(0, columns, longest)
@@ -466,7 +471,7 @@ def load_unless(builder: Any, afresh: Any, kind: Any, element: Any, base: Any, o
 
 def _emit_dot_tile(builder: Any, element: Any, rows: int, columns: int, operands: Any) -> None:
     a, a_row, b, b_column, start, start_row, c, c_row, k, epilogue = operands
-    length = VECTOR_BYTES // _itemsize(element)
+    length = lanes_of(element)
     vector = ir.VectorType(scalar_type(element), length)
     load = partial(load_at, builder, vector, element)
     zero = zero_of(vector)

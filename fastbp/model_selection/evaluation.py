@@ -189,7 +189,7 @@ class Evaluator:
             kept.max_iter, kept.n_jobs = network.max_iter, 1
             return kept._learn(fold.samples, kept._weights, state)
         fold.tell(network)
-        seed = network.random_state if fit.seed is None else fit.seed
+        seed = fit.seed_of(network)
         if fit.key is None:
             with borrowed_random_state(seed) as random_state:
                 self._begin(network, fold, random_state)

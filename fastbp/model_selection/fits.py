@@ -209,6 +209,10 @@ class Fit:
         """Return a parameter of the network, as the candidate has it."""
         return self.parameters.get(self.prefix + name, getattr(self.network, name, None))
 
+    def seed_of(self, network: BaseBP) -> Any:
+        """Return what the training of its network is drawn by."""
+        return network.random_state if self.seed is None else self.seed
+
     def cost(self) -> float:
         """Return about how many multiply-adds it takes; 0 where its parameters make no sense."""
         shape: Sequence[int] = getattr(self.X, "shape", ())

@@ -104,7 +104,7 @@ class Member:
     @property
     def seed(self) -> Any:
         """What its weights, and the order of its samples, are drawn by."""
-        return _seed(self.fit, self.candidate.network)
+        return self.fit.seed_of(self.candidate.network)
 
     @property
     def cost(self) -> float:
@@ -239,7 +239,7 @@ class _Recruiter:
             network.max_time is None
             and not (network.warm_start or network.verbose)
             and (is_validated_here or not network.early_stopping)
-            and isinstance(_seed(fit, network), Integral)
+            and isinstance(fit.seed_of(network), Integral)
         )
         is_counted = asks_for_accuracy(fit, network)
         if not (is_plain and (is_counted or asks_for_metrics(fit.asked["scorer"]))):
@@ -321,7 +321,3 @@ def _rows_of(fold: Fold, parts: Sequence[str]) -> Rows:
 def _count_numbers(X: Any) -> float:
     """Return how many there are in a table, many where it does not say."""
     return float(np.prod(getattr(X, "shape", (np.inf,))))
-
-
-def _seed(fit: Fit, network: BaseBP) -> Any:
-    return network.random_state if fit.seed is None else fit.seed
