@@ -18,7 +18,7 @@ from fastbp.estimators.stored import (
     restore,
 )
 
-__all__ = ["load", "save"]
+__all__ = ["load", "save", "save_training"]
 
 _ESTIMATORS = {kind.__name__: kind for kind in (BPClassifier, BPRegressor)}
 

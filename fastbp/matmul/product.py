@@ -49,9 +49,9 @@ except ImportError:  # installed without a C compiler
     blas = None
 
 __all__ = [
-    "ADD", "BLAS", "BLAS_ROWS", "MASK", "NONZEROS", "NO_SUMS", "RELU", "SCALE", "SET", "STORE",
-    "TILES", "Matrix", "Sums", "choose_width", "has_blas", "padded", "product",
-    "product_addresses", "uses_blas", "vector_length",
+    "ADD", "BLAS", "BLAS_ROWS", "KEEP", "MASK", "NONZEROS", "NO_SUMS", "RELU", "SCALE", "SET", "STORE",
+    "TILES", "Matrix", "Sums", "choose_width", "compile_product", "has_blas", "padded", "product",
+    "product_addresses", "sum_columns", "uses_blas", "vector_length",
 ]  # fmt: skip
 
 # BLAS repacks B at each call, which pays where B has left the second-level cache for the tiles.

@@ -19,7 +19,7 @@ from fastbp.estimators.checks import check_weights, multiply_weights
 from fastbp.model_selection.row_numbers import as_numbers
 from fastbp.samples import Rows, Samples, number_rows
 
-__all__ = ["Fold", "FoldData", "Table", "retarget", "transform_fold"]
+__all__ = ["Fold", "FoldData", "Judged", "Table", "retarget", "transform_fold"]
 
 Array = NDArray[Any]
 

@@ -15,7 +15,7 @@ from fastbp.kernels.update import LBFGS
 from fastbp.network import Weights, aligned_zeros, transpose_weights
 from fastbp.training.engine import Engine
 
-__all__ = ["LimitedMemory", "ask_for", "describe_end", "make_settings"]
+__all__ = ["LimitedMemory", "ask_for", "describe_end", "make_settings", "reopen"]
 
 Array = NDArray[Any]
 

@@ -25,6 +25,7 @@ __all__ = [
     "Watch",
     "draw_dropout_seed",
     "limit_of_epochs",
+    "limit_of_time",
     "take_note",
     "train",
     "warn_of_limit",
