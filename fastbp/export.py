@@ -38,6 +38,7 @@ def to_onnx(model: Any, X: Any = None) -> Any:
         Rows for a Pipeline, of which its inputs take their names and types; one will do. By default
         the input is one matrix, as above. Not all operators that skl2onnx writes have a float64
         (of a SimpleImputer it is written here): where onnxruntime refuses the graph, give float32.
+        Some of them compute with integers in float32: give large ones, as times, in float64.
 
     Returns
     -------

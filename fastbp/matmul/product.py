@@ -49,8 +49,8 @@ except ImportError:  # installed without a C compiler
     blas = None
 
 __all__ = [
-    "ADD", "BLAS", "BLAS_ROWS", "KEEP", "MASK", "NONZEROS", "NO_SUMS", "RELU", "SCALE", "SET", "STORE",
-    "TILES", "Matrix", "Sums", "choose_width", "compile_product", "has_blas", "padded", "product",
+    "ADD", "BLAS", "BLAS_ROWS", "KEEP", "MASK", "NONZEROS", "NO_SUMS", "RELU", "SCALE", "SET",
+    "STORE", "TILES", "Matrix", "Sums", "choose_width", "compile_product", "has_blas", "padded", "product",
     "product_addresses", "sum_columns", "uses_blas", "vector_length",
 ]  # fmt: skip
 
