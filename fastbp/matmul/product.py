@@ -50,8 +50,8 @@ except ImportError:  # installed without a C compiler
 
 __all__ = [
     "ADD", "BLAS", "BLAS_ROWS", "KEEP", "MASK", "NONZEROS", "NO_SUMS", "RELU", "SCALE", "SET",
-    "STORE", "TILES", "Matrix", "Sums", "choose_width", "compile_product", "has_blas", "padded", "product",
-    "product_addresses", "sum_columns", "uses_blas", "vector_length",
+    "STORE", "TILES", "Matrix", "Sums", "choose_width", "compile_product", "has_blas", "padded",
+    "product", "product_addresses", "sum_columns", "uses_blas", "vector_length",
 ]  # fmt: skip
 
 # BLAS repacks B at each call, which pays where B has left the second-level cache for the tiles.
