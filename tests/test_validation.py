@@ -44,6 +44,18 @@ def test_x_of_another_dtype_than_the_first(dtypes):
         assert model.validation_scores_[-1] == pytest.approx(expected, rel=1e-4)
 
 
+def test_the_best_weights_of_another_width_are_none():
+    model = classifier(hidden_layer_sizes=(7,), n_iter_no_change=1)
+    data = {"X": X[TRAIN], "y": Y[TRAIN], "X_val": X[VAL], "y_val": Y[VAL]}
+    model.partial_fit(**data, classes=[0, 1, 2])
+    model.set_params(hidden_layer_sizes=(2,))
+    model.coefs_ = [np.ones((4, 2)), np.ones((2, 3))]
+    model.intercepts_ = [np.zeros(2), np.zeros(3)]
+    while not model.stopped_:
+        model.partial_fit(**data)
+    assert [w.shape for w in model.coefs_] == [(4, 2), (2, 3)]
+
+
 @pytest.mark.parametrize("replaced", [False, True])
 def test_the_best_weights_are_kept_in_another_dtype(replaced):
     model = classifier(dtype="float32", n_iter_no_change=1, hidden_layer_sizes=(7, 3))

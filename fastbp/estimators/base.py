@@ -326,8 +326,9 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             or (weights.dtype != dtype)
         ):
             weights = Weights.of(coefs, self.intercepts_, dtype)
-            if before is not None and getattr(self, "_best", None) is not None:
-                self._best = weights.with_padding(before.without_padding(self._best))
+            best, self._best = getattr(self, "_best", None), None
+            if best is not None and before is not None and before.units == weights.units:
+                self._best = weights.with_padding(before.without_padding(best))
         self._show(weights)
         return weights
 

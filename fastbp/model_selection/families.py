@@ -163,14 +163,14 @@ class _Crew:
         self._n_families = 0
         for family in self._families:
             family.stop()
-        self._tell_threads()
+        self._wake_threads()
 
     def _add(self, family: Family) -> None:
         self._families.append(family)
         self._untold.append(family)
-        self._tell_threads()
+        self._wake_threads()
 
-    def _tell_threads(self) -> None:
+    def _wake_threads(self) -> None:
         for _ in range(self._n_running):
             self._news.put(None)
 
