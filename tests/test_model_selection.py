@@ -816,6 +816,19 @@ def test_a_candidates_error_is_told_by_its_first_line():
     assert "Failed candidates:\n{'alpha': 0.1}: ValueError: Input X contains NaN." in messages
 
 
+def test_what_is_lost_on_the_way_to_workers_is_told(monkeypatch):
+    def fail(*_):
+        raise OSError("no space is left")
+        yield
+
+    monkeypatch.setattr(backend.SideBySide, "_share_out", fail)
+    search = OURS.GridSearchCV(CLASSIFIER, {"alpha": [1.0]}, cv=2, n_jobs=2)
+    message = r"2 fits were lost with their workers, 2 times \(OSError\('no space is left'\)\)"
+    with parallel_config("loky"), pytest.warns(RuntimeWarning, match=message):
+        search.fit(*small_iris())
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
 @pytest.mark.filterwarnings("error")
 def test_all_candidates_fail_where_warnings_are_errors():
     for module in (STOCK, OURS):

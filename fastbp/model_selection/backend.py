@@ -222,9 +222,10 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
                 lost = error  # the workers are gone, or the way to them
             if not left:
                 return
+        cause = "" if lost is None else f" ({lost!r})"
         warnings.warn(
-            f"{len(left)} fits were lost with their workers, {ATTEMPTS} times, the last by "
-            f"{lost!r}: they are done in this process.",
+            f"{len(left)} fits were lost with their workers, {ATTEMPTS} times{cause}: they are done "
+            "in this process.",
             RuntimeWarning,
             stacklevel=2,
         )
