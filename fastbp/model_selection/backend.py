@@ -224,8 +224,8 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
                 return
         cause = "" if lost is None else f" ({lost!r})"
         warnings.warn(
-            f"{len(left)} fits were lost with their workers, {ATTEMPTS} times{cause}: they are done "
-            "in this process.",
+            f"{len(left)} fits were lost with their workers, {ATTEMPTS} times{cause}: they are "
+            "done in this process.",
             RuntimeWarning,
             stacklevel=2,
         )
