@@ -985,7 +985,7 @@ def test_ctrl_c_in_what_does_not_hear_of_it(grace, presses, monkeypatch):
     over, is_heard, calls = threading.Event(), threading.Event(), []
 
     def hear(*errors):
-        if KeyboardInterrupt in errors:
+        if errors == (KeyboardInterrupt,):
             is_heard.set()
         return suppress(*errors)
 

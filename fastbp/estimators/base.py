@@ -651,10 +651,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         if not keeps_training_state():
             for name in OF_TRAINING:
                 state.pop(name, None)
-        elif best is not None and [w.shape for w in self._weights.coefs] == [
-            np.shape(w) for w in self.coefs_
-        ]:  # the padding is this processor's
-            state["_best"] = self._weights.without_padding(best)
+        elif best is not None and self._current_weights().units == self._weights.units:
+            state["_best"] = self._weights.without_padding(best)  # which is this processor's
         weights = state.pop("_weights", None)
         if weights is not None:
             for name in ("coefs_", "intercepts_"):  # not padded to this processor's vectors

@@ -24,7 +24,7 @@ from fastbp.model_selection.fits import Fit
 from fastbp.model_selection.members import Member, recruit
 from fastbp.threads import raise_if_cancelled
 
-__all__ = ["GRACE", "do_in_families"]
+__all__ = ["GRACE", "do_in_families", "is_there"]
 
 MOST_BYTES = 1 << 24  # of all arrays of a family; one network that takes much of it is in none
 FEWEST = 4  # networks of a family that is as large as it may be
@@ -155,7 +155,7 @@ class _Crew:
         until = monotonic() + GRACE
         with suppress(KeyboardInterrupt):
             while self._n_running and (left := until - monotonic()) > 0:
-                self._n_running -= _is_there(self._ended, left)
+                self._n_running -= is_there(self._ended, left)
         self._tell(in_time=False)
 
     def give_up(self) -> None:
@@ -180,7 +180,7 @@ class _Crew:
     def _wait(self, seconds: float) -> None:
         """Wait for a thread to end, and tell of results."""
         raise_if_cancelled()
-        self._n_running -= _is_there(self._ended, seconds)
+        self._n_running -= is_there(self._ended, seconds)
         self._tell()
 
     def _tell(self, in_time: bool = True) -> None:
@@ -200,7 +200,7 @@ class _Crew:
             begun = SimpleQueue[None]()
             threading.Thread(target=copy_context().run, args=(self._work, begun)).start()
             self._n_running += 1
-            _is_there(begun, TELLING_SECONDS)  # now it needs no Python
+            is_there(begun, TELLING_SECONDS)  # now it needs no Python
 
     def _work(self, begun: SimpleQueue[None]) -> None:
         try:
@@ -229,11 +229,11 @@ class _Crew:
                     return family
             if are_all_there:
                 break
-            _is_there(self._news, TELLING_SECONDS)
+            is_there(self._news, TELLING_SECONDS)
         return None
 
 
-def _is_there(queue: SimpleQueue[None], seconds: float) -> bool:
+def is_there(queue: SimpleQueue[None], seconds: float) -> bool:
     """Take one from a queue, or tell that none comes in so many seconds."""
     with suppress(Empty):
         queue.get(timeout=seconds)

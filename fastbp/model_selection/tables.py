@@ -321,7 +321,7 @@ class Tables:
         for name, rows in (("first", self.first), ("second", self.second)):
             if rules[name].size:
                 rules[name] = rows[0, : self._shape.flat.size]
-                setattr(optimizer, name, self._scratch)  # what it is is in the rows
+                setattr(optimizer, name, self._scratch)  # the state itself is in the rows
         return rules
 
     def _begin(self, member: Member, ks: list[int], plan: Plan) -> None:

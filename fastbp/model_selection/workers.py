@@ -4,13 +4,13 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from contextvars import copy_context
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 from sklearn import config_context, get_config
 
 from fastbp.baton import ENOUGH, Baton, others_suffice
 from fastbp.model_selection.evaluation import Evaluator
-from fastbp.model_selection.families import GRACE
+from fastbp.model_selection.families import GRACE, is_there
 from fastbp.model_selection.fits import Fit, group_by_data
 from fastbp.model_selection.folds import FoldData
 from fastbp.threads import Cancelled, cancelled_by
@@ -110,8 +110,8 @@ def run_on_workers(
             if n_running == 0:  # it came before they had begun
                 all_ended.put(None)
         # A step or a scorer of the user's does not hear of it: it may end when nobody listens.
-        with suppress(KeyboardInterrupt, Empty):
-            all_ended.get(timeout=GRACE)
+        with suppress(KeyboardInterrupt):
+            is_there(all_ended, GRACE)
         with lock:
             is_heard = False
         return True
