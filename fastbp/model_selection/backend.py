@@ -140,6 +140,7 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             if result is not None and result["fit_error"]:
                 failed[str(fits[index].parameters)] = result["fit_error"]
             outcomes[index] = result, error
+            self.n_done = n_before + len(outcomes)
             progress.advance()
 
         if not self.interrupted:
@@ -163,7 +164,6 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             # scikit-learn raises an error then, which is not to be hidden by a warning that is one.
             with suppress(FitFailedWarning) if all_failed else nullcontext():
                 warnings.warn(message, FitFailedWarning, stacklevel=2)
-        self.n_done = n_before + len(outcomes)
         scores = [result["test_scores"] for result, _ in outcomes.values() if result is not None]
         like = next((score for score in scores if isinstance(score, dict)), None)
         # Only now: joblib would take a Ctrl-C that comes while it hears of a result for the task's.
