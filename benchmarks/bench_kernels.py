@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from benchmarks.problems import ALPHA, PROBLEMS, SEED, Array
-from fastbp.compiler.jit import address, call, kernel
+from fastbp.compiler.jit import call, kernel
+from fastbp.compiler.memory import address
 from fastbp.kernels import activations
 from fastbp.kernels.activations import activate, activation_address
 from fastbp.kernels.arrays import STEP, Solver

@@ -215,7 +215,10 @@ def startup(results: Result) -> str:
         for label, values in results["seconds"].items()
     ]
     lines = [*table(["once in a process", "seconds", "processes"], rows), ""]
-    note = "A first fit is given beyond what later fits of the same process take."
+    note = (
+        "A first fit is given beyond what later fits of the same process take. With nothing cached "
+        "as many processes compile as there are processors, up to four: on one, none but the fit's."
+    )
     return _page("Start-up", results, lines, note)
 
 

@@ -15,6 +15,7 @@ from benchmarks import children, machine
 from benchmarks.options import Options
 
 MODULES = ("fastbp", "sklearn.neural_network")
+PLACES = (("one processor", 1, 1), ("one thread", 1, None), ("all threads", -1, None))
 _TIME_IMPORT = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
 
 
@@ -24,13 +25,15 @@ def run(options: Options) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {
         f"`import {module}`": values for module, values in _time_imports(repeats).items()
     }
-    for label, n_jobs in (("one thread", 1), ("all threads", -1)):
-        with tempfile.TemporaryDirectory() as folder:
-            fits = _Fits(n_jobs, {"NUMBA_CACHE_DIR": folder})
-            seconds[f"first fit on {label}, nothing cached"] = [fits.first_beyond_steady()]
-            seconds[f"first fit on {label}, kernels cached"] = [
-                fits.first_beyond_steady() for _ in range(repeats)
-            ]
+    for label, n_jobs, processors in PLACES:
+        cold, warm = [], []
+        for _ in range(1 if options.quick else 3):
+            with tempfile.TemporaryDirectory() as folder:
+                fits = _Fits(n_jobs, processors, {"NUMBA_CACHE_DIR": folder})
+                cold.append(fits.first_beyond_steady())
+                warm += [fits.first_beyond_steady() for _ in range(max(1, repeats // 2))]
+        seconds[f"first fit on {label}, nothing cached"] = cold
+        seconds[f"first fit on {label}, kernels cached"] = warm
     return {
         "machine": machine.describe(("fastbp", "scikit-learn")),
         "settings": options.settings,
@@ -41,12 +44,15 @@ def run(options: Options) -> dict[str, Any]:
 class _Fits:
     """Fits of `small` in fresh processes that share a folder of compiled kernels."""
 
-    def __init__(self, n_jobs: int, environment: dict[str, str]) -> None:
-        self.n_jobs, self.environment = n_jobs, environment
+    def __init__(self, n_jobs: int, processors: int | None, environment: dict[str, str]) -> None:
+        self.n_jobs, self.processors, self.environment = n_jobs, processors, environment
 
     def first_beyond_steady(self) -> float:
         first, *later = children.run(
-            "benchmarks.startup:time_fits", environment=self.environment, n_jobs=self.n_jobs
+            "benchmarks.startup:time_fits",
+            threads=self.processors,
+            environment=self.environment,
+            n_jobs=self.n_jobs,
         )
         return float(first - median(later))
 

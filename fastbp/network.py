@@ -269,7 +269,6 @@ def _lay_out(
         layer = layers[i]
         layer.n_in, layer.n_out = n_in, n_out
         layer.activation = activations.CODES[names[i]]
-        layer.function = activations.activation_address(names[i], dtype)
         layer.large = large[i]
         layer.dropped = dropped[i] if i < len(dropped) else 0
         layer.narrow = is_narrow(i, n_in, n_out, dtype)

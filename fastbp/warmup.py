@@ -1,18 +1,22 @@
 """Compiling everything ahead: for an image, an installer, or the start of a service."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.random import RandomState
 
 from fastbp.baton import Baton
+from fastbp.compiler.helpers import compile_together
 from fastbp.compiler.jit import is_ready
 from fastbp.kernels import activations, epoch, family, scores
 from fastbp.kernels.decisions import largest_function
 from fastbp.kernels.lbfgs import advance
-from fastbp.kernels.plan import plan_function
+from fastbp.kernels.plan import PlanFunction
 from fastbp.kernels.scheduler import affinity_addresses
 from fastbp.kernels.team import make_team, run_team
+from fastbp.kernels.update import step_address
 from fastbp.matmul.nonzeros import nonzeros_address
 from fastbp.matmul.product import product_addresses
 from fastbp.matmul.subsets import subset_addresses
@@ -31,10 +35,10 @@ _NAMES = ("relu", "softmax")
 def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
     """Compile the kernels, or load them from the cache, before they are needed.
 
-    Both dtypes take up to a minute the first time; later processes load what is in Numba's cache
-    (``NUMBA_CACHE_DIR`` says where), which takes tenths of a second. That is every activation, loss
-    and solver, for dense X and for CSR with an indptr of 32 bits, on one thread and on several, and
-    what a search needs beside them.
+    Both dtypes take up to a minute the first time, with a second processor some 40 seconds; later
+    processes load what is in Numba's cache (``NUMBA_CACHE_DIR`` says where), which takes tenths of
+    a second. That is every activation, loss and solver, for dense X and for CSR with an indptr of
+    32 bits, on one thread and on several, and what a search needs beside them.
 
     Parameters
     ----------
@@ -46,16 +50,17 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
     >>> import fastbp
     >>> fastbp.warmup(["float32"])
     """
+    tasks: list[Callable[[], Any]] = [partial(largest_function, dtype) for dtype in dtypes]
+    for kept in sorted({*dtypes, "float64"}):  # L-BFGS is in float64 whatever X is
+        tasks += [
+            partial(function, kept)
+            for function in (product_addresses, subset_addresses, nonzeros_address, step_address)
+        ]
+        tasks += [partial(activations.activation_address, name, kept) for name in activations.CODES]
+    compile_together(tasks)
     for dtype in dtypes:
         for dtype_of_X in ("float32", "float64"):
             _compile_for(dtype, dtype_of_X)
-        largest_function(dtype)
-        for kept in {dtype, "float64"}:  # L-BFGS is in float64 whatever X is
-            product_addresses(kept)
-            subset_addresses(kept)
-            nonzeros_address(kept)
-            for name in activations.CODES:
-                activations.activation_address(name, kept)
     family.do_jobs()
     with Baton(2).passed_on():
         pass
@@ -76,12 +81,10 @@ def _compile_for(dtype: str, dtype_of_X: str) -> None:
     compiled = engine.address, prediction.address, prediction.address
     family.addresses_of((engine.plan, *predictions), compiled)
     family.addresses_of((exact.plan, *predictions), compiled, rounds=True)
-    for score in scores.FUNCTIONS:
-        plan_function(score, prediction.plan)
-    for function in epoch.CALLED:
-        plan_function(function, engine.plan)
-        plan_function(function, exact.plan)
-    plan_function(advance, exact.plan)
+    tasks = [PlanFunction(score, prediction.plan) for score in scores.FUNCTIONS]
+    for plan in (engine.plan, exact.plan):
+        tasks += [PlanFunction(function, plan) for function in epoch.CALLED]
+    compile_together([*tasks, PlanFunction(advance, exact.plan)])
 
 
 def _make_engine(weights: Weights, samples: Samples) -> Engine:

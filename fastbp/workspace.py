@@ -8,24 +8,15 @@ from numpy.typing import NDArray
 
 from fastbp.kernels.activations import SLOPES_BELOW_ZERO
 from fastbp.kernels.arrays import (
-    ENCODE,
-    MULTIPLY_SUBSETS,
     N_ADDRESSES,
     N_TOTALS,
-    NONZEROS,
-    PRODUCT,
-    STEP,
-    YIELD,
     Network,
     Workspace,
 )
-from fastbp.kernels.scheduler import yield_address
 from fastbp.kernels.sharing import count_rows_apart
 from fastbp.kernels.team import make_team
-from fastbp.kernels.update import step_address
-from fastbp.matmul.nonzeros import nonzeros_address
-from fastbp.matmul.product import BLAS_ROWS, product_addresses
-from fastbp.matmul.subsets import GROUP, subset_addresses
+from fastbp.matmul.product import BLAS_ROWS
+from fastbp.matmul.subsets import GROUP
 from fastbp.matmul.tile import ROW_CHOICES
 from fastbp.network import Weights, aligned_zeros, plain
 
@@ -99,7 +90,7 @@ def make_workspace(
         column_values=np.zeros(n_entries, dtype),
         bounds=_share_panels(layers, n_threads),
         team=make_team(),
-        addresses=_addresses(dtype.name, large, units > 0),
+        addresses=np.zeros(N_ADDRESSES, np.int64),  # which are found once there is a plan
         loss=loss,
         rows=rows,
         grain=BLAS_ROWS if large else ROW_CHOICES[1],
@@ -117,18 +108,6 @@ def _choose_parts(layers: Any, rows: int, n_parameters: int) -> int:
     """
     exchanged = rows * int((layers["input_row"] + layers["output_row"]).sum()) // 2
     return 2 if exchanged > 2 * n_parameters else 1
-
-
-def _addresses(dtype: str, large: bool, by_subsets: bool) -> Array:
-    """Return the addresses of the functions that need no plan, and room for the others."""
-    addresses = np.zeros(N_ADDRESSES, np.int64)
-    addresses[PRODUCT] = product_addresses(dtype, large)
-    addresses[NONZEROS] = nonzeros_address(dtype, compile_it=False)
-    addresses[STEP] = step_address(dtype)
-    if by_subsets:
-        addresses[ENCODE], addresses[MULTIPLY_SUBSETS] = subset_addresses(dtype)
-    addresses[YIELD] = yield_address()
-    return addresses
 
 
 def _share_panels(layers: Any, n_threads: int) -> Array:

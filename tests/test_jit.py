@@ -1,161 +1,26 @@
-"""The decorators, the cache's key, and the kernels as plain Python."""
+"""The memory that kernels see, and the kernels as plain Python."""
 
 import os
-import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
-from common import run_python
 
-from fastbp.compiler import jit
-from fastbp.compiler.processor import HAS_AVX512, IS_X86
-from fastbp.matmul.nonzeros import multiply_nonzeros
-from fastbp.matmul.product import multiply
-from fastbp.matmul.tile import VECTOR_BYTES
+from fastbp.compiler.memory import memory_view
 
 TESTS = Path(__file__).parent
-
-
-def test_the_cache_key_holds_the_source_of_all_kernels(tmp_path, monkeypatch):
-    """A change in a callee in another file must not be served from the cache."""
-    package = tmp_path / "fastbp"
-    for room in ("compiler", "kernels", "matmul"):
-        (package / room).mkdir(parents=True)
-        (package / room / "a.py").write_text("x = 1")
-    monkeypatch.setattr(jit, "__file__", str(package / "compiler" / "jit.py"))
-    digest = jit.revision.__wrapped__()
-    assert jit.revision.__wrapped__() == digest
-    (package / "matmul" / "a.py").write_text("x = 2")
-    assert jit.revision.__wrapped__() != digest
-
-
-def test_the_cache_key_is_the_same_in_every_process():
-    """Once it held a set, whose order is another in each process: nothing was ever found."""
-    code = (
-        "from fastbp.kernels.team import join, run_team; "
-        "print(join._cache._extra, run_team._cache._extra)"
-    )
-    outputs = {run_python(code, PYTHONHASHSEED=seed).stdout for seed in ("0", "1", "2")}
-    assert len(outputs) == 1
-    serial, parallel = eval(outputs.pop().replace(") (", "), ("))
-    assert serial != parallel
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_memory_view_is_the_memory(dtype):
     array = np.arange(24, dtype=dtype).reshape(4, 6)
     strides = (6 * array.itemsize, array.itemsize)
-    view = jit.memory_view(array.ctypes.data, dtype, (4, 5), strides)
+    view = memory_view(array.ctypes.data, dtype, (4, 5), strides)
     np.testing.assert_array_equal(view, array[:, :5])
     view[1, 1] = -1
     assert array[1, 1] == -1
-
-
-def test_others_functions_are_compiled_as_ever():
-    codegen = jit.cpu_target.target_context.codegen()
-    whole, machine = codegen._function_pass_manager, codegen._tm  # Numba has them, so named
-    with jit.turn, jit.turn:
-        assert codegen._function_pass_manager != whole
-        assert (codegen._tm is machine) == (not HAS_AVX512)
-    assert codegen._function_pass_manager == whole
-    assert codegen._tm is machine
-
-
-def multiplies_by_vectors(passes):
-    @numba.njit(error_model="numpy")
-    def triple(x):
-        for i in range(x.size):
-            x[i] *= 3
-
-    with jit.turn, passes:
-        triple.compile((numba.float32[::1],))
-    vectors = {64: r"mulps.*%zmm", 32: r"mulps.*%ymm", 16: r"mulps.*%xmm"}
-    product = vectors[VECTOR_BYTES] if IS_X86 else r"fmul\s+v\d+\.4s"
-    return bool(re.search(product, triple.inspect_asm(triple.signatures[0])))
-
-
-def test_loops_are_of_the_longest_vectors():
-    assert multiplies_by_vectors(nullcontext())
-
-
-def test_what_is_optimised_already_is_only_tidied():
-    whole = jit.cpu_target.target_context.codegen()._module_pass_manager
-    assert not multiplies_by_vectors(jit._few_passes())
-    assert jit.cpu_target.target_context.codegen()._module_pass_manager == whole
-    assert jit._passes.keys() >= {multiply, multiply_nonzeros}
-
-
-def test_processes_that_compile_at_once_do_not_mix_their_code(tmp_path, monkeypatch):
-    """Both have read the index before either wrote; the first to write it is the last with code."""
-    first, second = (jit._CacheFile(str(tmp_path), "function", "stamp") for _ in range(2))
-    with monkeypatch.context() as patch:
-        patch.setattr(jit._CacheFile, "_load_index", lambda self: {})
-        second.save("float64", "code for float64")
-        first._save_index = lambda index: None  # what it wrote is overwritten
-        first.save("float32", "code for float32")
-    assert second.load("float64") == "code for float64"
-    assert second.load("float32") is None
-
-
-COMPILED_BY_TWO = """
-import sys, time
-from pathlib import Path
-import numpy as np
-from slow import total
-folder, mine, other = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-(folder / mine).touch()
-while not (folder / other).exists():
-    time.sleep(0.001)
-assert total(np.ones(5)) == 40 * 5
-print(sum(total.stats.cache_misses.values()), sum(total.stats.cache_hits.values()))
-"""
-
-
-def test_of_two_processes_one_compiles(tmp_path):
-    """The other waits, and loads what that has saved."""
-    loops = "".join(f"    for i in range(len(x)):\n        s += x[i] ** {n}\n" for n in range(40))
-    (tmp_path / "slow.py").write_text(
-        "from fastbp.compiler.jit import kernel\n\n"
-        f"@kernel\ndef total(x):\n    s = 0.0\n{loops}    return s\n"
-    )
-    environment = {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    with ThreadPoolExecutor(2) as pool:
-        finished = pool.map(
-            lambda names: run_python(COMPILED_BY_TWO, str(tmp_path), *names, **environment),
-            [("a", "b"), ("b", "a")],
-        )
-        assert sorted(process.stdout for process in finished) == ["0 1\n", "1 0\n"]
-
-
-FITTED = """
-import numpy as np
-from common import make_data
-from fastbp import BPClassifier, BPRegressor
-for kind, target in ((BPClassifier, "multiclass"), (BPRegressor, "regression")):
-    X, y = make_data(target)
-    for weight in (None, 0.1 + np.linspace(0, 1, len(y))):
-        model = kind(hidden_layer_sizes=(300, 30), max_iter=40, tol=0, random_state=0)
-        model.fit(X, y, sample_weight=weight)
-        print(model.loss_curve_, model.coefs_[0].sum())
-"""
-
-
-def test_what_is_loaded_computes_as_what_was_compiled(tmp_path):
-    """Of a function there may be two codes in a process that compiles, in one that loads one."""
-    environment = {
-        "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]),
-        "NUMBA_CACHE_DIR": str(tmp_path),
-    }
-    compiled, loaded = (run_python(FITTED, **environment) for _ in range(2))
-    assert "compiling" in compiled.stderr
-    assert "compiling" not in loaded.stderr
-    assert compiled.stdout == loaded.stdout
 
 
 def test_the_kernels_as_plain_python():

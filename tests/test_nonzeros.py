@@ -5,9 +5,8 @@ import pytest
 from networks import make_case, make_optimizer
 from test_product import DTYPES, multiply, whole_vectors
 
-from fastbp import workspace
 from fastbp.compiler.jit import kernel
-from fastbp.kernels import arrays
+from fastbp.kernels import arrays, epoch
 from fastbp.matmul import nonzeros
 from fastbp.matmul.nonzeros import MOST_AT_A_TIME, WORD, is_sparse_enough, nonzeros_address
 from fastbp.matmul.product import (
@@ -141,7 +140,7 @@ def train(monkeypatch, has_it, at_first=True):
     def address_of(dtype, compile_it=True):
         return nonzeros_address(dtype) if has_it and (at_first or compile_it) else 0
 
-    for module in (workspace, engine_module):
+    for module in (epoch, engine_module):
         monkeypatch.setattr(module, "nonzeros_address", address_of)
     case = make_case((70, 64, 200, 40, 3), ["relu", "relu", "tanh", "softmax"], "log_loss", 300)
     case.X[np.random.default_rng(0).random(case.X.shape) < 0.7] = 0

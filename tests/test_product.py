@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from common import need_blas
 
-from fastbp.compiler.jit import address, kernel
+from fastbp.compiler.jit import kernel
+from fastbp.compiler.memory import address
 from fastbp.matmul import product as module
 from fastbp.matmul.product import (
     ADD,

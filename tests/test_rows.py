@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from test_product import draw, edges
 
-from fastbp.compiler.jit import address, kernel
+from fastbp.compiler.jit import kernel
+from fastbp.compiler.memory import address
 from fastbp.matmul.rows import add_to_rows, number_at, sum_rows
 from fastbp.matmul.tile import padded
 

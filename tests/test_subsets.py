@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from test_product import DTYPES, edges
 
-from fastbp.compiler.jit import address, call, kernel
+from fastbp.compiler.jit import call, kernel
+from fastbp.compiler.memory import address
 from fastbp.matmul.subsets import CODE, GROUP, MOST_GROUPS, subset_addresses
 from fastbp.matmul.tile import vector_length
 from fastbp.network import aligned_zeros

@@ -22,14 +22,12 @@ from fastbp.compiler.jit import (
     DISABLED,
     EXACT_INLINE,
     EXACT_ORDER,
-    address,
-    array_at,
     c_function,
     call,
     exact_kernel,
-    memory_view,
     part,
 )
+from fastbp.compiler.memory import address, array_at, memory_view
 from fastbp.compiler.processor import HAS_FMA
 
 IDENTITY, RELU, LOGISTIC, TANH, LEAKY_RELU, ELU, SELU, SOFTPLUS, GELU, SILU, EXP, SOFTMAX = range(
@@ -50,6 +48,7 @@ CODES = {
     "exp": EXP,
     "softmax": SOFTMAX,
 }
+NAMES = tuple(CODES)  # by their codes
 
 SHORT_ROW = 32  # of a softmax, too short for vectors
 NOT_ZERO_AT_ZERO = (LOGISTIC, SOFTPLUS, EXP)  # nor is then what they make of the padding

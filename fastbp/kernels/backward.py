@@ -6,7 +6,8 @@ for a panel of rows of W at a time, so that the update finds it in the cache.
 
 import numpy as np
 
-from fastbp.compiler.jit import address, call, inner_kernel, part
+from fastbp.compiler.jit import call, inner_kernel, part
+from fastbp.compiler.memory import address
 from fastbp.kernels.activations import IDENTITY, RELU
 from fastbp.kernels.arrays import DIFFERENTIATE, ENCODE, MULTIPLY_SUBSETS
 from fastbp.kernels.paths import choose_path

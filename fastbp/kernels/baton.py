@@ -6,7 +6,8 @@ from typing import Any
 
 from numba import types
 
-from fastbp.compiler.jit import array_at, c_function, call
+from fastbp.compiler.jit import c_function, call
+from fastbp.compiler.memory import array_at
 from fastbp.kernels.atomics import add, exchange, load
 from fastbp.kernels.scheduler import SPINS, pause
 

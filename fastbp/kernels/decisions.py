@@ -14,7 +14,8 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from fastbp.compiler.jit import DISABLED, array_at, c_function
+from fastbp.compiler.jit import DISABLED, c_function
+from fastbp.compiler.memory import array_at
 from fastbp.kernels.plan import address_of
 
 __all__ = ["find_largest", "largest_function"]

@@ -9,7 +9,8 @@ same for any number of threads, and after a break.
 
 import numpy as np
 
-from fastbp.compiler.jit import optimised_alone, part
+from fastbp.compiler.jit import part
+from fastbp.compiler.passes import optimised_alone
 from fastbp.kernels.activations import IDENTITY, RELU
 from fastbp.kernels.plan import bundles
 

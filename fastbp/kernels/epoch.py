@@ -9,12 +9,15 @@ a part of the rows, and the parts are added up in the second. A batch of more th
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from fastbp.compiler.helpers import compile_together
 from fastbp.compiler.jit import call, inner_kernel, part, summing_kernel
 from fastbp.kernels import losses
+from fastbp.kernels.activations import NAMES, activation_address
 from fastbp.kernels.arrays import (
     ADD_PARTS,
     ADVANCE,
@@ -37,11 +40,15 @@ from fastbp.kernels.arrays import (
     LOSS,
     MEASURE,
     MULTIPLY_SPARSE,
+    NONZEROS,
     NOT_FINITE,
     PATIENCE,
     PENALTY,
+    PRODUCT,
     SORT,
     SQUARES,
+    STEP,
+    SUBSETS,
     TAKE_STEP,
     TOLERANCE,
     UPDATE,
@@ -63,12 +70,16 @@ from fastbp.kernels.dropout import drop
 from fastbp.kernels.forward import forward, multiply_sparse
 from fastbp.kernels.gather import are_finite
 from fastbp.kernels.lbfgs import advance
-from fastbp.kernels.plan import Plan, as_integer, bundles, plan_function
+from fastbp.kernels.plan import Plan, PlanFunction, as_integer, bundles
+from fastbp.kernels.scheduler import yield_address
 from fastbp.kernels.sharing import choose_shares, most_rows, share_rows
 from fastbp.kernels.shuffle import shuffle
 from fastbp.kernels.subnormals import flush_subnormals, set_float_mode
 from fastbp.kernels.team import admit, invite, take, wait
-from fastbp.kernels.update import LBFGS, update_panels
+from fastbp.kernels.update import LBFGS, step_address, update_panels
+from fastbp.matmul.nonzeros import nonzeros_address
+from fastbp.matmul.product import product_addresses
+from fastbp.matmul.subsets import subset_addresses
 
 PIECES = 8  # that a prediction is cut into for each thread, where there is enough
 
@@ -311,36 +322,57 @@ CALLED: list[Callable[..., None]] = [
 
 def compile_training(plan: Plan) -> int:
     """Compile, or load, `train` and what it calls for this type of plan; return its address."""
+    dtype = plan.network.parameters.dtype.name
+    called: list[tuple[Any, Callable[[], Any]]] = [(STEP, partial(step_address, dtype))]
+    if plan.network.layers["by_subsets"].any():
+        called.append((SUBSETS, partial(subset_addresses, dtype)))
     loss = losses.choose_function(plan.workspace.loss, plan.data.labels)
-    called: dict[int, Any] = {
-        FORWARD: forward,
+    functions: dict[int, Any] = {
         LOSS: loss,
         BACKWARD: backward,
         DIFFERENTIATE: differentiate,
         UPDATE: update_panels,
     }
     if plan.data.indptr.size > 0:
-        called[MULTIPLY_SPARSE], called[SORT] = multiply_sparse, sort_columns
-        called[DIFFERENTIATE_SPARSE] = differentiate_sparse
-        called[DIFFERENTIATE_ROWS] = differentiate_rows
+        functions[SORT] = sort_columns
+        functions[DIFFERENTIATE_SPARSE] = differentiate_sparse
+        functions[DIFFERENTIATE_ROWS] = differentiate_rows
     if plan.network.layers["dropped"].any():
-        called[DROP] = drop
+        functions[DROP] = drop
     if plan.workspace.partials.size > 0:
-        called[DIFFERENTIATE_PARTS] = differentiate_parts
+        functions[DIFFERENTIATE_PARTS] = differentiate_parts
     if plan.solver.code == LBFGS:
-        called[ADVANCE] = advance
+        functions[ADVANCE] = advance
+    called += [(place, PlanFunction(function, plan)) for place, function in functions.items()]
     return _compile(plan, train, called)
 
 
 def compile_prediction(plan: Plan) -> int:
     """Compile, or load, `predict` and what it calls for this type of plan; return its address."""
-    called: dict[int, Any] = {FORWARD: forward}
+    return _compile(plan, predict, [])
+
+
+def _compile(
+    plan: Plan, function: Callable[..., None], called: list[tuple[Any, Callable[[], Any]]]
+) -> int:
+    """Compile a function of a plan and what it calls, given by the places of the addresses."""
+    layers, addresses = plan.network.layers, plan.workspace.addresses
+    dtype = plan.network.parameters.dtype.name
+    large = bool(layers["large"].any())
+    called = [*called, (PRODUCT, partial(product_addresses, dtype, large))]
+    functions = {FORWARD: forward}
     if plan.data.indptr.size > 0:
-        called[MULTIPLY_SPARSE] = multiply_sparse
-    return _compile(plan, predict, called)
-
-
-def _compile(plan: Plan, function: Callable[..., None], called: dict[int, Any]) -> int:
-    for index, callee in called.items():
-        plan.workspace.addresses[index] = plan_function(callee, plan)
-    return plan_function(function, plan)
+        functions[MULTIPLY_SPARSE] = multiply_sparse
+    called += [(place, PlanFunction(callee, plan)) for place, callee in functions.items()]
+    wanted: list[tuple[Any, Any, Callable[[], Any]]] = [
+        (layers["function"], i, partial(activation_address, NAMES[code], dtype))
+        for i, code in enumerate(layers["activation"].tolist())
+    ]
+    wanted += [(addresses, place, task) for place, task in called]
+    tasks: list[Callable[[], Any]] = [task for _, _, task in wanted]
+    *found, address = compile_together([*tasks, PlanFunction(function, plan)])
+    for (places, place, _), value in zip(wanted, found, strict=True):
+        places[place] = value
+    addresses[NONZEROS] = nonzeros_address(dtype, compile_it=False)
+    addresses[YIELD] = yield_address()
+    return int(address)

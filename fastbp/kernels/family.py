@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numba import types
 
-from fastbp.compiler.jit import address, array_at, c_function, call, copy_bytes
+from fastbp.compiler.jit import c_function, call
+from fastbp.compiler.memory import address, array_at, copy_bytes
 from fastbp.kernels.arrays import ENDED, HALTED, N_TOTALS, N_WATCH, RATE, WAITED
 from fastbp.kernels.atomics import add, load
 from fastbp.kernels.plan import Plan, bundles, plan_function

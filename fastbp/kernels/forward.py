@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from fastbp.compiler.jit import address, call, matrix_view, part
+from fastbp.compiler.jit import call, part
+from fastbp.compiler.memory import address, matrix_view
 from fastbp.kernels.activations import IDENTITY, NOT_ZERO_AT_ZERO, RELU, activate
 from fastbp.kernels.arrays import DROP, MULTIPLY_SPARSE
 from fastbp.kernels.gather import gather

@@ -2,14 +2,8 @@
 
 import numpy as np
 
-from fastbp.compiler.jit import (
-    DISABLED,
-    address,
-    copy_bytes,
-    inner_kernel,
-    prefetch,
-    summing_kernel,
-)
+from fastbp.compiler.jit import DISABLED, inner_kernel, summing_kernel
+from fastbp.compiler.memory import address, copy_bytes, prefetch
 
 # Bytes of X from which on its rows are asked for ahead: their order is random, and the processor
 # fetches ahead only what is not. Nearer ones come as fast as they are copied.

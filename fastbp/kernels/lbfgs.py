@@ -14,7 +14,8 @@ import math
 
 import numpy as np
 
-from fastbp.compiler.jit import inner_kernel, matrix_view, summing_kernel
+from fastbp.compiler.jit import inner_kernel, summing_kernel
+from fastbp.compiler.memory import matrix_view
 from fastbp.kernels.arrays import ENDED, HALTED, PENALTY, SQUARES
 from fastbp.kernels.line_search import LONGEST, OF_SEARCH, STEP, begin_search, ends_search
 from fastbp.kernels.plan import bundles

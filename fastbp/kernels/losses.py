@@ -31,7 +31,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastbp.compiler.jit import inner_kernel, matrix_view, part
+from fastbp.compiler.jit import inner_kernel, part
+from fastbp.compiler.memory import matrix_view
 from fastbp.kernels.activations import EXP, IDENTITY, SOFTMAX, log
 from fastbp.kernels.arrays import LOSS_PARAMETER
 from fastbp.kernels.plan import bundles

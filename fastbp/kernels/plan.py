@@ -8,7 +8,7 @@ what is linked into a caller is optimised again there.)
 
 import ctypes
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -20,7 +20,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.compiler.jit import DISABLED, c_function, call_python, emit_array
+from fastbp.compiler.jit import DISABLED, c_function, call_python
+from fastbp.compiler.memory import emit_array
 from fastbp.kernels.arrays import Bundles
 
 KEPT = ("layers", "transposed")  # arrays that are the plan's own
@@ -160,16 +161,37 @@ def looks_into_x(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+class PlanFunction:
+    """A function of such a plan and of integers, to be compiled.
+
+    Pickled, it is the same in another process.
+    """
+
+    def __init__(self, function: Callable[..., Any], plan: Plan) -> None:
+        self._function = function
+        self._type = plan.type if function in _looks_into_x else plan.type_without_x
+
+    def __call__(self) -> int:
+        """Compile it, or load it; return its address."""
+        return _compile(self._function, self._type)
+
+    def __reduce__(self) -> Any:
+        return partial, (_compile_for, self._function, _types[self._type])
+
+
 def plan_function(function: Callable[..., Any], plan: Plan) -> int:
     """Compile a function of such a plan and of integers, or load it; return its address."""
-    plan_type = plan.type if function in _looks_into_x else plan.type_without_x
-    return _compile(function, plan_type)
+    return PlanFunction(function, plan)()
 
 
 @cache
 def _compile(function: Any, plan_type: int) -> int:
+    return _compile_for(function, _types[plan_type])
+
+
+def _compile_for(function: Any, plan_type: Any) -> int:
     n_integers = function.__code__.co_argcount - 1
-    return c_function(function, types.CPointer(_types[plan_type]), *[types.int64] * n_integers)
+    return c_function(function, types.CPointer(plan_type), *[types.int64] * n_integers)
 
 
 @cache

@@ -14,7 +14,8 @@ from numba.extending import intrinsic
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
-from fastbp.compiler.jit import DISABLED, address, inner_kernel, prefetch
+from fastbp.compiler.jit import DISABLED, inner_kernel
+from fastbp.compiler.memory import address, prefetch
 
 FAR = 1 << 18  # elements of an order that a near cache does not hold
 AHEAD = 64  # numbers that are drawn before they are used

@@ -11,16 +11,8 @@ from functools import cache, partial
 import numpy as np
 from numba import types
 
-from fastbp.compiler.jit import (
-    DISABLED,
-    address,
-    array_at,
-    c_function,
-    call,
-    memory_view,
-    part,
-    store,
-)
+from fastbp.compiler.jit import DISABLED, c_function, call, part
+from fastbp.compiler.memory import address, array_at, memory_view, store
 from fastbp.kernels.arrays import (
     ADD_PARTS,
     AT_HAND,

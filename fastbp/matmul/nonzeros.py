@@ -17,7 +17,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.compiler.jit import DISABLED, optimised_already, part, shifted
+from fastbp.compiler.jit import DISABLED, part
+from fastbp.compiler.memory import shifted
+from fastbp.compiler.passes import optimised_already
 from fastbp.compiler.processor import IS_INTEL_512
 from fastbp.matmul.product import KEEP, SET, compile_product, sum_columns
 from fastbp.matmul.sums import MOST_IN_ORDER, sum_strip_in_order

@@ -12,17 +12,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.compiler.jit import (
-    DISABLED,
-    array_at,
-    c_function,
-    call,
-    inner_kernel,
-    memory_view,
-    optimised_already,
-    part,
-    shifted,
-)
+from fastbp.compiler.jit import DISABLED, c_function, call, inner_kernel, part
+from fastbp.compiler.memory import array_at, memory_view, shifted
+from fastbp.compiler.passes import optimised_already
 from fastbp.matmul.sums import MOST_SUMMED, sum_strip
 from fastbp.matmul.thin import MOST_IN_STRIP, MOST_TERMS, multiply_strip
 from fastbp.matmul.tile import (

@@ -14,7 +14,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.compiler.jit import DISABLED, memory_view, part
+from fastbp.compiler.jit import DISABLED, part
+from fastbp.compiler.memory import memory_view
 from fastbp.matmul.product import choose_width
 from fastbp.matmul.tile import (
     VECTOR_BYTES,

@@ -18,7 +18,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastbp.compiler.jit import DISABLED, c_function, memory_view, shifted
+from fastbp.compiler.jit import DISABLED, c_function
+from fastbp.compiler.memory import memory_view, shifted
 from fastbp.compiler.processor import IS_INTEL_512
 from fastbp.matmul.tile import (
     VECTOR_BYTES,

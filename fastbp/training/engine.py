@@ -15,7 +15,6 @@ import scipy.sparse
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
-from fastbp.compiler.jit import turn
 from fastbp.forks import Holding
 from fastbp.kernels import epoch, losses
 from fastbp.kernels.arrays import (
@@ -160,7 +159,6 @@ class Engine:
         self.plan.set("run", batch_size=batch_size, seed=seed)
         transpose_weights(self.plan.network)
 
-    @turn
     def _prepare(
         self, rows: int, n_threads: int, kept: bool, code: int, patience: float
     ) -> tuple[Plan, int, Pace]:

@@ -1,0 +1,116 @@
+"""Turns of threads and of processes to compile.
+
+Numba compiles one function at a time in a process; and what is found in no cache is compiled by one
+process, for which others wait, and load what it has saved.
+"""
+
+import gc
+import hashlib
+import sys
+import time
+from contextlib import ContextDecorator, suppress
+from pathlib import Path
+from typing import Any
+
+from numba.core.compiler_lock import global_compiler_lock
+
+from fastbp.compiler.passes import Passes
+from fastbp.forks import hold_at_forks
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+__all__ = ["turn"]
+
+PATIENCE = 60.0  # seconds for another process to compile; after that it is done here, too
+
+hold_at_forks(global_compiler_lock)  # what is half compiled could not be finished in the child
+
+
+class _Turn(ContextDecorator):
+    """Inside, other threads wait, and what is compiled is optimised by our passes.
+
+    Other processes wait for single functions: each that is in no cache is locked, by a byte of a
+    file, which the system unlocks if the process dies. Where a file cannot be locked, each process
+    compiles for itself. A function is locked before those that it calls, so that no two processes
+    wait for one another.
+    """
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._passes = Passes()
+        self._collects = False
+        self._files: dict[Path, Any] = {}  # by folder, of which bytes are locked
+        self.n_compiled = 0  # functions that this process has compiled
+        self.n_waits = 0  # how often it has waited for another to do so
+
+    def __enter__(self) -> None:
+        global_compiler_lock.acquire()
+        if self._depth == 0:
+            self._collects = gc.isenabled()
+            gc.disable()  # the compiler allocates much: looking through it took a tenth of the time
+            self._passes.__enter__()
+        self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self._passes.__exit__()
+            if self._collects:
+                if gc.get_freeze_count() == 0:
+                    gc.freeze()  # and unfrozen all is old: else it would be looked through at once
+                    gc.unfreeze()
+                gc.enable()
+            for file in self._files.values():
+                file.close()  # which unlocks what is left
+            self._files.clear()
+        global_compiler_lock.release()
+
+    def lock(self, path: Path) -> None:
+        """Wait until no other process compiles what is to be saved in this file."""
+        until = time.monotonic() + PATIENCE
+        with suppress(OSError):
+            if path.parent not in self._files:
+                self._files[path.parent] = (path.parent / "fastbp.lock").open("ab")
+            file, byte = self._files[path.parent], _byte_of(path)
+            if not _lock(file, byte):
+                self.n_waits += 1
+                while not _lock(file, byte) and time.monotonic() < until:
+                    time.sleep(0.01)
+
+    def unlock(self, path: Path) -> None:
+        """Let other processes load it."""
+        if path.parent in self._files:
+            with suppress(OSError):
+                _unlock(self._files[path.parent], _byte_of(path))
+
+
+turn = _Turn()
+
+
+def _byte_of(path: Path) -> int:
+    """Return the byte that stands for a file, one of two billion; none of them need be there."""
+    return int.from_bytes(hashlib.sha256(path.name.encode()).digest()[:4], "big") // 2
+
+
+def _lock(file: Any, byte: int) -> bool:
+    """Lock a byte of a file; false where another process has locked it."""
+    try:
+        if sys.platform == "win32":
+            file.seek(byte)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def _unlock(file: Any, byte: int) -> None:
+    if sys.platform == "win32":
+        file.seek(byte)
+        msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+    else:
+        fcntl.lockf(file, fcntl.LOCK_UN, 1, byte)

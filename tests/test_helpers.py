@@ -1,0 +1,217 @@
+"""Processes that help to compile."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numba
+import pytest
+from common import run_python
+
+from fastbp.compiler import helpers
+from fastbp.compiler.helpers import compile_together
+from fastbp.compiler.turn import turn
+
+TESTS = Path(__file__).parent
+
+# Functions that take some tenths of a second each, and what compiles one of them.
+SLOW = """
+from numba import types
+from fastbp.compiler.jit import c_function
+
+def compile_one(number):
+    return c_function(globals()[f"f{number}"], types.CPointer(types.float64), types.int64)
+"""
+LOOPS = "".join(
+    f"    for i in range(n):\n        s += x[i] ** {power} / (i + 1)\n" for power in range(12)
+)
+N_FUNCTIONS = 12
+SLOW += "".join(
+    f"\ndef f{number}(x, n):\n    s = {number}.0\n{LOOPS}    x[0] = s\n"
+    for number in range(N_FUNCTIONS)
+)
+COMPILED = """
+import ctypes
+from functools import partial
+import numpy as np
+from fastbp.compiler import helpers
+from fastbp.compiler.turn import turn
+from slow import compile_one
+
+if __name__ == "__main__":
+    addresses = helpers.compile_together([partial(compile_one, i) for i in range(12)])
+    values = []
+    for address in addresses:
+        x = np.ones(1)
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address)(x.ctypes.data, 1)
+        values.append(float(x[0]))
+    print(values == [12.0 + i for i in range(12)], turn.n_compiled)
+"""
+
+
+@pytest.fixture
+def environment(tmp_path):
+    (tmp_path / "slow.py").write_text(SLOW)
+    return {
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
+        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+    }
+
+
+def with_processors(number):
+    return COMPILED.replace(
+        '__main__":', f'__main__":\n    helpers._count_processors = lambda: {number}'
+    )
+
+
+def test_a_helper_compiles_some_of_it(environment):
+    """What it has compiled is loaded; next time all of it is."""
+    first, second = (run_python(with_processors(2), **environment).stdout.split() for _ in range(2))
+    assert first[0] == second[0] == "True"
+    assert 0 < int(first[1]) < N_FUNCTIONS
+    assert int(second[1]) == 0
+
+
+def test_without_a_processor_for_it_there_is_none(environment):
+    alone = run_python(with_processors(1), **environment).stdout.split()
+    assert alone == ["True", str(N_FUNCTIONS)]
+
+
+@pytest.mark.parametrize("executable", ["/nowhere/python", "/bin/false"])
+def test_without_one_that_works_all_is_compiled(environment, executable):
+    code = f"import sys\nsys.executable = {executable!r}\n" + with_processors(2)
+    alone = run_python(code, **environment).stdout.split()
+    assert alone == ["True", str(N_FUNCTIONS)]
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Helpers that have been started, by what they were given."""
+    tasks_of = []
+
+    class Helper:
+        def kill(self):
+            tasks_of.append("killed")
+
+        def communicate(self):
+            tasks_of.append("ended")
+
+    def start(tasks):
+        tasks_of.append(list(tasks))
+        return [Helper()]
+
+    monkeypatch.setattr(helpers, "_start_helpers", start)
+    return tasks_of
+
+
+def compiling():
+    turn.n_compiled += 1
+
+
+def test_helpers_get_what_is_left_once_something_is_in_no_cache(started):
+    after = [int, compiling, str]
+    assert compile_together([int, int, compiling, *after]) == [0, 0, None, 0, None, ""]
+    assert started == [after, "killed", "ended"]
+
+
+def test_where_all_is_there_nothing_is_started(started):
+    assert compile_together([int, str]) == [0, ""]
+    assert started == []
+
+
+def test_where_another_process_compiles_nothing_is_started(started):
+    def wait():
+        turn.n_waits += 1
+
+    compile_together([wait, compiling, compiling])
+    assert started == []
+
+
+def test_helpers_end_with_an_error(started):
+    with pytest.raises(ZeroDivisionError):
+        compile_together([compiling, lambda: 1 / 0])
+    assert started[1:] == ["killed", "ended"]
+
+
+@pytest.mark.parametrize(
+    ("processors", "n_tasks", "n_helpers"),
+    [(1, 100, 0), (2, 2, 0), (2, 3, 1), (2, 100, 1), (3, 5, 1), (3, 6, 2), (64, 100, 3)],
+)
+def test_each_helper_has_all_tasks_and_a_place_of_its_own(
+    monkeypatch, processors, n_tasks, n_helpers
+):
+    given = []
+
+    class Pipe:
+        def write(self, data):
+            given.append(data)
+
+        def flush(self):
+            pass
+
+    class Popen:
+        def __init__(self, *_, **options):
+            assert options["start_new_session"]
+            self.stdin = Pipe()
+
+    monkeypatch.setattr(helpers, "_count_processors", lambda: processors)
+    monkeypatch.setattr(helpers.subprocess, "Popen", Popen)
+    assert len(helpers._start_helpers(range(n_tasks))) == n_helpers
+    shares = [helpers.pickle.loads(helpers.pickle.loads(data)[2]) for data in given]
+    assert all(sorted(share) == list(range(n_tasks)) for share in shares)
+    assert len({share[0] for share in shares}) == n_helpers
+    if shares:
+        assert shares[0] == list(range(n_tasks))[::-1]
+
+
+def test_workers_are_told_by_numbas_setting(monkeypatch):
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 1)
+    assert helpers._count_processors() == 1
+
+
+LEFT = """
+import pickle, sys, time
+from pathlib import Path
+from fastbp.compiler import helpers
+from patient import wait
+helpers._count_processors = lambda: 2
+helper, = helpers._start_helpers([wait] * 3)
+print(helper.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_helper_goes_with_the_process_that_started_it(tmp_path):
+    begun = tmp_path / "begun"
+    (tmp_path / "patient.py").write_text(
+        "import time\nfrom pathlib import Path\n"
+        f"def wait():\n    Path({str(begun)!r}).touch()\n    time.sleep(60)\n"
+    )
+    asking = subprocess.Popen(
+        [sys.executable, "-c", LEFT],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        stdout=subprocess.PIPE,
+    )
+    helper = int(asking.stdout.readline())
+    wait_until(begun.exists)
+    asking.kill()
+    asking.communicate()
+    wait_until(lambda: not is_running(helper))
+
+
+def is_running(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{process}/stat")
+    return not (state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] == "Z")
+
+
+def wait_until(condition):
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
