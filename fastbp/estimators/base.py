@@ -307,7 +307,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             for name in _OF_STOCHASTIC_SOLVERS:
                 self.__dict__.pop(name, None)
         else:
-            self._keep_progress(self._fresh_progress())
+            self._keep_record(self._fresh_record())
 
     def _go_on_from(self, units: tuple[int, ...], dtype: np.dtype[Any]) -> Weights:
         """Return the weights that are there, whoever put them there."""
@@ -418,12 +418,12 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         limits = stochastic.Limits(
             **self._plain("max_iter", "shuffle", "tol", "n_iter_no_change", "max_time", "verbose")
         )
-        progress = self._take_up_progress()
+        record = self._take_up_record()
         if incremental and judge and state.best is None:  # it was not kept with the model
-            progress.best_validation_score = -np.inf
+            record.best_validation_score = -np.inf
 
         def publish() -> dict[str, Any]:
-            self._keep_progress(progress)
+            self._keep_record(record)
             self.n_iter_ = state.n_iter
             if incremental and judge:
                 self._best, self.stopped_ = state.best, not state.goes_on
@@ -436,7 +436,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             watch.publish = publish
         self._state = state
         try:
-            stochastic.train(engine, optimizer, progress, limits, state, judge, watch)
+            stochastic.train(engine, optimizer, record, limits, state, judge, watch)
         finally:
             del self._state
             publish()
@@ -513,17 +513,15 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         """Return parameters by their names, numbers as Python's own."""
         return {name: plain_number(getattr(self, name)) for name in names}
 
-    # The attributes of scikit-learn's estimators, and `Progress`, which holds them in training.
+    # The attributes of scikit-learn's estimators, and `Record`, which holds them in training.
 
-    def _fresh_progress(self) -> stochastic.Progress:
-        return (
-            stochastic.Progress.for_validation() if self.early_stopping else stochastic.Progress()
-        )
+    def _fresh_record(self) -> stochastic.Record:
+        return stochastic.Record.for_validation() if self.early_stopping else stochastic.Record()
 
-    def _take_up_progress(self) -> stochastic.Progress:
+    def _take_up_record(self) -> stochastic.Record:
         if getattr(self, "loss_curve_", None) is None:
-            return self._fresh_progress()  # the first fit was by L-BFGS
-        progress = stochastic.Progress(
+            return self._fresh_record()  # the first fit was by L-BFGS
+        record = stochastic.Record(
             loss_curve=self.loss_curve_,
             best_loss=getattr(self, "best_loss_", None),
             validation_scores=getattr(self, "validation_scores_", None),
@@ -532,23 +530,23 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             samples_seen=self.t_,
             history=getattr(self, "_history", History()),
         )
-        if self.early_stopping != (progress.validation_scores is not None):
+        if self.early_stopping != (record.validation_scores is not None):
             # early_stopping was switched since: what is best is another question now
-            fresh = self._fresh_progress()
-            fresh.loss_curve, fresh.samples_seen = progress.loss_curve, progress.samples_seen
-            fresh.history = progress.history
+            fresh = self._fresh_record()
+            fresh.loss_curve, fresh.samples_seen = record.loss_curve, record.samples_seen
+            fresh.history = record.history
             return fresh
-        return progress
+        return record
 
-    def _keep_progress(self, progress: stochastic.Progress) -> None:
-        self.loss_curve_ = progress.loss_curve
-        self.best_loss_ = progress.best_loss
-        self.validation_scores_ = progress.validation_scores
-        self.best_validation_score_ = progress.best_validation_score
-        self._no_improvement_count = progress.epochs_without_improvement
-        self.t_ = progress.samples_seen
-        self._history = progress.history
-        self.loss_ = progress.loss_curve[-1] if progress.loss_curve else np.nan
+    def _keep_record(self, record: stochastic.Record) -> None:
+        self.loss_curve_ = record.loss_curve
+        self.best_loss_ = record.best_loss
+        self.validation_scores_ = record.validation_scores
+        self.best_validation_score_ = record.best_validation_score
+        self._no_improvement_count = record.epochs_without_improvement
+        self.t_ = record.samples_seen
+        self._history = record.history
+        self.loss_ = record.loss_curve[-1] if record.loss_curve else np.nan
 
     @property
     def history_(self) -> dict[str, Array]:

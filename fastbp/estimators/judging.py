@@ -95,7 +95,7 @@ class Judge:
         known = compared_with(self._model, self._samples, self._rows)
         data = known.bundle(self._model._weights.dtype)
         plan.set("data", targets=data.targets, labels=data.labels, sample_weight=data.sample_weight)
-        plan.set("run", watch=result)
+        plan.set("run", result=result)
         address = plan_function(score_function(self._model), plan)
 
         def score(outputs: Array, loss: float) -> float:

@@ -364,7 +364,7 @@ def restore_training(
             restore(model, contents, arrays)
             kept = {name: from_json(training[name]) for name in _STATE}
             _check_types(kept, _STATE)
-            _check_progress(model)
+            _check_record(model)
             of_callbacks = {n: from_json(value) for n, value in training["callbacks"].items()}
         n_samples = samples.X.shape[0]
         rows: dict[str, Any] = {
@@ -395,7 +395,7 @@ def _refuse(*errors: type[Exception]) -> Iterator[None]:
         ) from error
 
 
-def _check_progress(model: Any) -> None:
+def _check_record(model: Any) -> None:
     """Refuse a training by a stochastic solver that lacks something, or with another optimizer."""
     if model.solver == "lbfgs":
         return

@@ -123,14 +123,15 @@ class Run(NamedTuple):
     seed: int  # of dropout
     losses: Any  # (n_epochs,) float64: the mean loss of each epoch that ends
     norms: Any  # (n_epochs,) float64: the norm of the gradient of its last batch
-    watch: Any  # (N_WATCH,) float64: when the loss brings a halt; or what scores.py comes to
+    watch: Any  # (N_WATCH,) float64: when the loss brings a halt
+    result: Any  # (3,) float64: what scores.py or family.py makes of a prediction, or (0,)
     out: Any  # (n_samples, n_outputs) of a prediction, or (0, 1)
 
 
 def no_run(dtype: Any) -> Run:
     """Return the bundle of a call that does nothing."""
     none = np.zeros(0)
-    return Run(0, 0, 0, 0, 0, none, none, none, np.empty((0, 1), dtype))
+    return Run(0, 0, 0, 0, 0, none, none, none, none, np.empty((0, 1), dtype))
 
 
 def no_solver(dtype: Any, code: int = 0) -> Solver:

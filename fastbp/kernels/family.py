@@ -182,13 +182,13 @@ def _round(parameters, model, places, size):
 
 
 def _count(plan, test_rows):
-    """Into ``run.watch``: how many rows are decided as the labels say, of the first and the others.
+    """Count in ``run.result`` what is decided as the labels say, of the first rows and the others.
 
     Its third element is how many outputs are NaN. Nothing is counted where there are no labels. The
     next prediction may begin.
     """
     b = bundles(plan)
-    out, labels, result = b.run.out, b.data.labels, b.run.watch
+    out, labels, result = b.run.out, b.data.labels, b.run.result
     b.workspace.team[:] = 0
     for i in range(labels.size):
         decided, n_nans = decide(out, i)

@@ -55,7 +55,7 @@ SMALL = 1e-280  # a product of probabilities, of which one more still is a norma
 OF_RESIDUALS = ("squared_error", "absolute_error", "huber", "quantile", "log_cosh")
 
 
-class Rows(NamedTuple):
+class OutputRows(NamedTuple):
     """Some rows of the output layer, and what they are compared with."""
 
     order: Any  # (rows,) their samples
@@ -71,7 +71,7 @@ def _rows(b, start, low, high):
     """Rows low..high of the chunk at `start`."""
     layer, workspace = b.network.layers[b.network.layers.size - 1], b.workspace
     offset, rows, row = layer.output + low * layer.output_row, high - low, layer.output_row
-    return Rows(
+    return OutputRows(
         b.data.order[start + low : start + high],
         layer.n_out,
         matrix_view(workspace.activations, offset, rows, row),

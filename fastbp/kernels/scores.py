@@ -1,7 +1,7 @@
 """What early stopping goes by where no `scoring` is asked for: the accuracy, or R².
 
 The outputs of a prediction are compared with what is in the same plan: labels, targets, weights of
-the samples, in the order of the outputs. The score goes to the first element of ``run.watch``, and
+the samples, in the order of the outputs. The score goes to the first element of ``run.result``, and
 to the third is added how many outputs are no finite numbers, or NaN where classes are decided.
 """
 
@@ -14,7 +14,7 @@ from fastbp.kernels.plan import bundles
 
 __all__ = ["FUNCTIONS", "N_NANS", "decide", "score_classes", "score_labels", "score_numbers"]
 
-N_NANS = 2  # where in ``run.watch`` they are counted
+N_NANS = 2  # where in ``run.result`` they are counted
 
 
 def score_classes(plan):
@@ -24,9 +24,9 @@ def score_classes(plan):
     right = 0.0
     for i in range(labels.size):
         decided, n_nans = decide(out, i)
-        b.run.watch[N_NANS] += n_nans
+        b.run.result[N_NANS] += n_nans
         right += (decided == labels[i]) * _weight(weights, i)
-    _finish(b.workspace.team, b.run.watch, right, labels.size, weights)
+    _finish(b.workspace.team, b.run.result, right, labels.size, weights)
 
 
 def score_labels(plan):
@@ -38,9 +38,9 @@ def score_labels(plan):
         n_wrong = 0
         for j in range(out.shape[1]):
             n_wrong += (out[i, j] > 0.5) != (targets[i, j] > 0.5)
-            b.run.watch[N_NANS] += out[i, j] != out[i, j]
+            b.run.result[N_NANS] += out[i, j] != out[i, j]
         right += (n_wrong == 0) * _weight(weights, i)
-    _finish(b.workspace.team, b.run.watch, right, out.shape[0], weights)
+    _finish(b.workspace.team, b.run.result, right, out.shape[0], weights)
 
 
 def score_numbers(plan):
@@ -54,12 +54,12 @@ def score_numbers(plan):
     total = 0.0
     for j in range(out.shape[1]):
         left, deviation, n_bad = _compare(out, targets, weights, j)
-        b.run.watch[N_NANS] += n_bad
+        b.run.result[N_NANS] += n_bad
         share = left / deviation if deviation != 0 else 1.0
         total += 1 - share if left != 0 else 1.0
         if n_bad > 0 or out.shape[0] < 2:
             total = math.nan
-    _finish(b.workspace.team, b.run.watch, total, out.shape[1], weights[:0])
+    _finish(b.workspace.team, b.run.result, total, out.shape[1], weights[:0])
 
 
 FUNCTIONS = [score_classes, score_labels, score_numbers]

@@ -19,7 +19,7 @@ from fastbp.baton import laid_down
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.cloning import clone_parameters
 from fastbp.model_selection.fits import Fit, Kept, find_network
-from fastbp.model_selection.folds import Fold, FoldData, Table, retarget, transform_fold
+from fastbp.model_selection.folds import CheckedData, Fold, FoldData, retarget, transform_fold
 from fastbp.model_selection.judging import accuracies, asks_for_accuracy, judge, judged_parts
 from fastbp.randomness import borrowed_random_state, make_random_state
 from fastbp.training.stochastic import State
@@ -45,7 +45,7 @@ class Evaluator:
     """Does fits, from several threads at once."""
 
     def __init__(self) -> None:
-        self._tables: dict[Any, Table] = {}  # by what says how X is taken
+        self._checked_data: dict[Any, CheckedData] = {}  # by what says how X is taken
         self._data: dict[Any, FoldData] = {}  # by `Fit.key_of_fold`
         self._valid: set[int] = set()  # candidates whose parameters are
         self._checked: set[frozenset[str]] = set()  # names of parameters that some of them set
@@ -95,7 +95,7 @@ class Evaluator:
         for data in self._data.values():
             data.folds.clear()
         self._data.clear()
-        self._tables.clear()
+        self._checked_data.clear()
 
     def _count_left(self, reason: str) -> None:
         with self._lock:
@@ -174,9 +174,9 @@ class Evaluator:
         weight = (asked.get("fit_params") or {}).get(fit.prefix + "sample_weight")
         if not fit.has_steps:
             with self._lock:
-                if of_X not in self._tables:
-                    self._tables[of_X] = Table(network, fit.X, fit.y, weight)
-                return self._tables[of_X].fold(network, train, test)
+                if of_X not in self._checked_data:
+                    self._checked_data[of_X] = CheckedData(network, fit.X, fit.y, weight)
+                return self._checked_data[of_X].fold(network, train, test)
         if alike:
             return retarget(alike[0], network, fit.X, fit.y, weight, train)
         is_train_judged = bool(asked.get("return_train_score"))

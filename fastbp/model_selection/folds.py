@@ -19,7 +19,7 @@ from fastbp.estimators.checks import check_weights, multiply_weights
 from fastbp.model_selection.row_numbers import as_numbers
 from fastbp.samples import Rows, Samples, number_rows
 
-__all__ = ["Fold", "FoldData", "Judged", "Table", "retarget", "transform_fold"]
+__all__ = ["CheckedData", "Fold", "FoldData", "Judged", "retarget", "transform_fold"]
 
 Array = NDArray[Any]
 
@@ -79,7 +79,7 @@ class FoldData:
         return self.folds
 
 
-class Table:
+class CheckedData:
     """X and y as a network takes them: checked once for all folds, and never copied.
 
     Parameters

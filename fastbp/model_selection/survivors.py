@@ -132,16 +132,16 @@ def _take_up_epochs(network: Any, state: State, tables: Tables, k: int, seconds:
         last_steps,
         seconds / max(1, n_epochs),
     )
-    progress, halt = network._take_up_progress(), tables.watches[k]
+    record, halt = network._take_up_record(), tables.watches[k]
     weights = standing.weights
     if standing.validation:
         state.held_out, weights, score = standing.validation
         state.best, state.latest = weights.copy(), standing.weights.copy()
-        progress.validation_scores.append(score)
-        progress.best_validation_score, halt = score, None
-        progress.epochs_without_improvement = standing.waited
+        record.validation_scores.append(score)
+        record.best_validation_score, halt = score, None
+        record.epochs_without_improvement = standing.waited
     if standing.rate is not None:
         optimizer.learning_rate = standing.rate
     network._weights.flat[...] = weights
-    take_note(optimizer, progress, state, epochs, halt, {})
-    network._keep_progress(progress)
+    take_note(optimizer, record, state, epochs, halt, {})
+    network._keep_record(record)

@@ -413,7 +413,7 @@ class Tables:
         """
         table = np.zeros((len(self.members), len(plan.integers)), np.int64)
         data, out = _slice(plan.span("data")), plan.place("run", "out")
-        watch = plan.place("run", "watch")
+        result = plan.place("run", "result")
         for member, ks in self._alike(key):
             samples, rows = data_of(member)
             arrays = samples.bundle(self._model.dtype)._asdict()
@@ -424,12 +424,12 @@ class Tables:
             self._alive.append(arrays)
         for place, matrix in (
             (plan.place("network", "parameters"), weights),
-            (watch, self.counts),
+            (result, self.counts),
             (out, self._outputs),
         ):
             table[:, place] = _rows_at(matrix)
-        table[:, watch + 1] = kernel.N_COUNTS
-        columns = [plan.place("network", "parameters"), *plan.span("data"), watch, watch + 1]
+        table[:, result + 1] = kernel.N_COUNTS
+        columns = [plan.place("network", "parameters"), *plan.span("data"), result, result + 1]
         columns += [out, out + 1] if keeps_outputs else [out + 1]
         return np.array(columns), table[:, columns]
 

@@ -20,7 +20,7 @@ from fastbp.training.solvers import Optimizer
 
 __all__ = [
     "Limits",
-    "Progress",
+    "Record",
     "State",
     "Watch",
     "draw_dropout_seed",
@@ -37,7 +37,7 @@ EPOCHS_AT_A_TIME = 1000  # asked of the engine at a time
 
 
 @dataclass
-class Progress:
+class Record:
     """What training leaves behind beside the weights, and takes up again on a warm start."""
 
     loss_curve: list[float] = field(default_factory=list)
@@ -49,14 +49,14 @@ class Progress:
     history: History = field(default_factory=History)
 
     @classmethod
-    def for_validation(cls) -> "Progress":
+    def for_validation(cls) -> "Record":
         """Return the start of a training that a validation set will decide on."""
         return cls(best_loss=None, validation_scores=[], best_validation_score=-np.inf)
 
 
 @dataclass
 class State:
-    """Where a training stands, beside its weights, solver and progress; it can go on from here."""
+    """Where a training stands, beside its weights, solver and record; it can go on from here."""
 
     order: Array  # the samples it trains on, as they were shuffled last: its own, of `number_rows`
     random_state: np.random.RandomState
@@ -87,7 +87,7 @@ def draw_dropout_seed(random_state: np.random.RandomState) -> int:
 
 def take_note(
     optimizer: Optimizer,
-    progress: Progress,
+    record: Record,
     state: State,
     epochs: Epochs,
     halt: Array | None,
@@ -96,19 +96,19 @@ def take_note(
     """Take note of epochs that have ended, and of what has been found on the validation set."""
     n = len(epochs.losses)
     state.n_iter += n
-    progress.loss_curve += epochs.losses
-    progress.samples_seen += n * len(state.order)
+    record.loss_curve += epochs.losses
+    record.samples_seen += n * len(state.order)
     if halt is not None:
-        progress.best_loss = float(halt[BEST_LOSS])
-        progress.epochs_without_improvement = int(halt[WAITED])
+        record.best_loss = float(halt[BEST_LOSS])
+        record.epochs_without_improvement = int(halt[WAITED])
     noted = {
         "loss": epochs.losses,
         "learning_rate": optimizer.rates(epochs.last_steps),
         "gradient_norm": epochs.gradient_norms,
         "seconds": [epochs.seconds] * n,
     }
-    progress.history.add(n, noted | judged)
-    optimizer.end_epoch(progress.samples_seen)
+    record.history.add(n, noted | judged)
+    optimizer.end_epoch(record.samples_seen)
 
 
 def limit_of_epochs(max_iter: int) -> str:
@@ -157,7 +157,7 @@ class Limits:
 def train(
     engine: Engine,
     optimizer: Optimizer,
-    progress: Progress,
+    record: Record,
     limits: Limits,
     state: State,
     judge: Callable[[], tuple[float, float]] | None = None,
@@ -170,7 +170,7 @@ def train(
     engine : Engine
         Its weights, `state.latest` if there is that, are trained in place.
     optimizer : Optimizer
-    progress : Progress
+    record : Record
         Goes on from here.
     limits : Limits
     state : State
@@ -188,7 +188,7 @@ def train(
         engine.sum_squares = state.sum_squares
     if judge and state.best is None:
         state.best = engine.weights.flat.copy()
-    training = _Training(engine, optimizer, progress, limits, state, judge, watch)
+    training = _Training(engine, optimizer, record, limits, state, judge, watch)
     try:
         training.run()
     except KeyboardInterrupt:
@@ -207,14 +207,14 @@ class _Training:
         self,
         engine: Engine,
         optimizer: Optimizer,
-        progress: Progress,
+        record: Record,
         limits: Limits,
         state: State,
         judge: Callable[[], tuple[float, float]] | None,
         watch: Watch | None,
     ) -> None:
         self._engine, self._optimizer = engine, optimizer
-        self._progress, self._limits, self._state = progress, limits, state
+        self._record, self._limits, self._state = record, limits, state
         self._judge, self._watch = judge, watch
         self._reporter = make_reporter(limits.verbose, 1 if state.one_epoch else limits.max_iter)
 
@@ -263,40 +263,40 @@ class _Training:
         """Return what tells the engine when to halt by the loss."""
         if self._judge:
             return None
-        progress, limits = self._progress, self._limits
-        assert progress.best_loss is not None
-        waited = progress.epochs_without_improvement
-        return make_halt(progress.best_loss, waited, limits.tol, limits.n_iter_no_change)
+        record, limits = self._record, self._limits
+        assert record.best_loss is not None
+        waited = record.epochs_without_improvement
+        return make_halt(record.best_loss, waited, limits.tol, limits.n_iter_no_change)
 
     def _note(self, epochs: Epochs, halt: Array | None) -> None:
         """Take note of epochs that have ended, and judge."""
-        progress, state, reporter = self._progress, self._state, self._reporter
+        record, state, reporter = self._record, self._state, self._reporter
         if reporter:
             reporter.epochs(state.n_iter, epochs.losses)
         judged = {}
         if self._judge:
             score, loss = self._judge()
             judged = {"validation_score": [score], "validation_loss": [loss]}
-            if _take_score(progress, self._limits, score):
+            if _take_score(record, self._limits, score):
                 state.best = self._engine.weights.flat.copy()
             if reporter:
                 reporter.score(score)
-        take_note(self._optimizer, progress, state, epochs, halt, judged)
+        take_note(self._optimizer, record, state, epochs, halt, judged)
 
     def _end_epochs(self) -> bool:
         """Judge whether training has come to a halt, tell of it, and say whether it ends here."""
-        progress, limits, state = self._progress, self._limits, self._state
+        record, limits, state = self._record, self._limits, self._state
         hopeless = (
             self._judge is None
-            and not isfinite(progress.loss_curve[-1])
+            and not isfinite(record.loss_curve[-1])
             and not np.isfinite(self._engine.weights.flat).all()
         )
-        if not hopeless and progress.epochs_without_improvement > limits.n_iter_no_change:
+        if not hopeless and record.epochs_without_improvement > limits.n_iter_no_change:
             state.goes_on, what = self._optimizer.react_to_halt()
             if self._reporter:
                 self._reporter.halt(f"{_halt_message(limits, self._judge is not None)} {what}")
             if state.goes_on:
-                progress.epochs_without_improvement = 0
+                record.epochs_without_improvement = 0
         stops = False
         if self._watch:
             state.sum_squares = self._engine.sum_squares
@@ -312,7 +312,7 @@ class _Training:
 
         The best weights are those from before the first epoch then.
         """
-        if self._judge is None or np.isfinite(self._progress.validation_scores or []).any():
+        if self._judge is None or np.isfinite(self._record.validation_scores or []).any():
             return
         what = "scoring has given no finite number for the validation set in any epoch"
         if np.isfinite(self._engine.weights.flat).all():
@@ -328,18 +328,18 @@ def _pause() -> None:
     """Nothing is to be done before an epoch, but after each."""
 
 
-def _take_score(progress: Progress, limits: Limits, score: float) -> bool:
+def _take_score(record: Record, limits: Limits, score: float) -> bool:
     """Return whether this epoch's weights are the best so far."""
-    assert progress.validation_scores is not None
-    assert progress.best_validation_score is not None
-    progress.validation_scores.append(score)
-    if score >= progress.best_validation_score + limits.tol:
-        progress.epochs_without_improvement = 0
+    assert record.validation_scores is not None
+    assert record.best_validation_score is not None
+    record.validation_scores.append(score)
+    if score >= record.best_validation_score + limits.tol:
+        record.epochs_without_improvement = 0
     else:  # NaN too
-        progress.epochs_without_improvement += 1
-    best = score > progress.best_validation_score
+        record.epochs_without_improvement += 1
+    best = score > record.best_validation_score
     if best:
-        progress.best_validation_score = score
+        record.best_validation_score = score
     return best
 
 
