@@ -170,6 +170,23 @@ def restore(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> N
     AttributeError, LookupError, TypeError
         Where something is missing, or of another type.
     """
+    _restore_attributes(model, contents, arrays)
+    weights = _read_weights(model, arrays)
+    if "n_epochs" in contents:
+        model._history = _read_history(contents, arrays)
+    if hasattr(model, "predict_proba"):
+        model._label_binarizer = _make_binarizer(model, *contents["labels"])
+    model._show(weights)
+    if "optimizer" in contents:
+        model._optimizer = _read_optimizer(model, contents, arrays)
+    model._best = None
+    if "best" in arrays:
+        best = _take_elements("best must be", arrays["best"], weights)
+        model._best = best.astype(weights.dtype).flat
+
+
+def _restore_attributes(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> None:
+    """Give it those that are numbers, texts and plain arrays."""
     attributes = {name: from_json(value) for name, value in contents["attributes"].items()}
     attributes |= {name: arrays[name].tolist() for name in _CURVES if name in arrays}
     unknown = set(attributes) - set(_ATTRIBUTES)
@@ -180,6 +197,17 @@ def restore(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> N
         if any(type(value) is not float for value in attributes.get(name) or ()):
             raise ValueError(f"{name} must be of floats.")
     vars(model).update(attributes)
+    if model.out_activation_ not in activations.CODES:
+        raise ValueError(f"there is no activation {model.out_activation_!r}.")
+    for name in _ARRAYS:
+        if name in arrays or name in contents:
+            setattr(model, name, _read_array(name, contents, arrays))
+    if hasattr(model, "feature_names_in_") and len(model.feature_names_in_) != model.n_features_in_:
+        raise ValueError("feature_names_in_ must name each feature.")
+
+
+def _read_weights(model: Any, arrays: dict[str, Array]) -> Weights:
+    """Return weights that fit the attributes."""
     n_layers = sum(name.startswith("coefs.") for name in arrays)
     coefs = [arrays[f"coefs.{i}"] for i in range(n_layers)]
     intercepts = [arrays[f"intercepts.{i}"] for i in range(n_layers)]
@@ -187,51 +215,50 @@ def restore(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> N
     dtype = coefs[0].dtype
     if dtype not in (np.float32, np.float64) or any(a.dtype != dtype for a in coefs + intercepts):
         raise ValueError("coefs_ and intercepts_ must be all float32, or all float64.")
-    if model.out_activation_ not in activations.CODES:
-        raise ValueError(f"there is no activation {model.out_activation_!r}.")
-    for name in _ARRAYS:
-        if name in arrays or name in contents:
-            setattr(model, name, _read_array(name, contents, arrays))
-    if "n_epochs" in contents:
-        columns = {
-            name.removeprefix(_HISTORY): column.tolist()
-            for name, column in arrays.items()
-            if name.startswith(_HISTORY)
-        }
-        model._history = History.of(contents["n_epochs"], columns)
-        lengths = {len(column) for column in columns.values()}
-        if lengths != {len(model._history.as_arrays()["epoch"])}:
-            raise ValueError("history_ must have columns of one length, that of its epochs.")
-    if hasattr(model, "feature_names_in_") and len(model.feature_names_in_) != model.n_features_in_:
-        raise ValueError("feature_names_in_ must name each feature.")
-    if hasattr(model, "predict_proba"):
-        model._label_binarizer = binarizer = LabelBinarizer()
-        binarizer.y_type_, binarizer.sparse_input_ = contents["labels"]
-        binarizer.classes_ = model.classes_
-        if binarizer.y_type_ not in ("binary", "multiclass", "multilabel-indicator"):
-            raise ValueError(f"there are no targets of type {binarizer.y_type_!r}.")
-        n_classes = (1, 2) if binarizer.y_type_ == "binary" else (model.n_outputs_,)
-        if np.ndim(model.classes_) != 1 or len(model.classes_) not in n_classes:
-            raise ValueError("classes_ must be those that the outputs are for.")
-    weights = Weights.of(coefs, intercepts, dtype)
-    model._show(weights)
-    if "optimizer" in contents:
-        optimizer: Any = Optimizer.__new__(Optimizer)
-        moments: dict[str, Weights | None] = dict.fromkeys(_MOMENTS)
-        for name in _MOMENTS:
-            if f"optimizer.{name}" in arrays:
-                what = f"optimizer.{name} must be"
-                moments[name] = _take_elements(what, arrays[f"optimizer.{name}"], weights)
-        kept = {name: from_json(value) for name, value in contents["optimizer"].items()}
-        expected = {field.name for field in fields(Optimizer)} - {*_MOMENTS, "schedule"}
-        if set(kept) != expected or kept["solver"] not in STOCHASTIC_SOLVERS:
-            raise ValueError(f"optimizer must be {sorted(expected)} of a solver.")
-        optimizer.__setstate__({"schedule": model.learning_rate, **kept, **moments})
-        model._optimizer = optimizer
-    model._best = None
-    if "best" in arrays:
-        best = _take_elements("best must be", arrays["best"], weights)
-        model._best = best.astype(weights.dtype).flat
+    return Weights.of(coefs, intercepts, dtype)
+
+
+def _read_history(contents: dict[str, Any], arrays: dict[str, Array]) -> History:
+    columns = {
+        name.removeprefix(_HISTORY): column.tolist()
+        for name, column in arrays.items()
+        if name.startswith(_HISTORY)
+    }
+    history = History.of(contents["n_epochs"], columns)
+    lengths = {len(column) for column in columns.values()}
+    if lengths != {len(history.as_arrays()["epoch"])}:
+        raise ValueError("history_ must have columns of one length, that of its epochs.")
+    return history
+
+
+def _make_binarizer(model: Any, kind: str, is_sparse: bool) -> LabelBinarizer:
+    """Return what a classifier of these classes and outputs decodes targets of a kind by."""
+    if kind not in ("binary", "multiclass", "multilabel-indicator"):
+        raise ValueError(f"there are no targets of type {kind!r}.")
+    n_classes = (1, 2) if kind == "binary" else (model.n_outputs_,)
+    if np.ndim(model.classes_) != 1 or len(model.classes_) not in n_classes:
+        raise ValueError("classes_ must be those that the outputs are for.")
+    binarizer = LabelBinarizer()
+    binarizer.y_type_, binarizer.sparse_input_ = kind, is_sparse
+    binarizer.classes_ = model.classes_
+    return binarizer
+
+
+def _read_optimizer(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> Optimizer:
+    """Return one that goes on with the model's weights."""
+    optimizer: Any = Optimizer.__new__(Optimizer)
+    moments: dict[str, Weights | None] = dict.fromkeys(_MOMENTS)
+    for name in _MOMENTS:
+        if f"optimizer.{name}" in arrays:
+            what = f"optimizer.{name} must be"
+            moments[name] = _take_elements(what, arrays[f"optimizer.{name}"], model._weights)
+    kept = {name: from_json(value) for name, value in contents["optimizer"].items()}
+    expected = {field.name for field in fields(Optimizer)} - {*_MOMENTS, "schedule"}
+    if set(kept) != expected or kept["solver"] not in STOCHASTIC_SOLVERS:
+        raise ValueError(f"optimizer must be {sorted(expected)} of a solver.")
+    optimizer.__setstate__({"schedule": model.learning_rate, **kept, **moments})
+    restored: Optimizer = optimizer
+    return restored
 
 
 def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -436,15 +463,7 @@ def _check_training(
     """Refuse what is no training of this model on these samples."""
     if contents["estimator"] != type(model).__name__:
         raise ValueError(f"resume_from holds a training of a {contents['estimator']}.")
-    follows_max_iter = model.solver != "lbfgs" and needs_length(model.learning_rate)
-    for name, value in model.get_params(deep=False).items():
-        before, now = contents["parameters"].get(name), _parameter(name, value, True)
-        generators = [isinstance(v, dict) and "RandomState" in v for v in (before, now)]
-        may_change = name in _MAY_CHANGE and not (name == "max_iter" and follows_max_iter)
-        if before != now and not (may_change or all(generators)):
-            before, now = (v["function"] if _is_function(v) else v for v in (before, now))
-            why = ", on which learning_rate depends" if name == "max_iter" else ""
-            raise ValueError(f"resume_from holds a training with {name}={before}, not {now}{why}.")
+    _check_parameters(model, contents["parameters"])
     n_iter, n_val = contents["training"]["n_iter"], contents["training"]["n_val"]
     if n_iter > model.max_iter:
         raise ValueError(f"resume_from holds a training of {n_iter} epochs: max_iter is less.")
@@ -454,17 +473,33 @@ def _check_training(
     shape = contents["training"]["n_samples"], contents["attributes"]["n_features_in_"]
     if shape != samples.X.shape:
         raise ValueError(f"resume_from holds a training on X of shape {shape}.")
+    for name, what in (("classes_", "classes"), ("feature_names_in_", "features")):
+        if hasattr(model, name) and (name == "classes_" or name in contents):
+            before = _read_array(name, contents, arrays)
+            if not np.array_equal(before, getattr(model, name)):
+                raise ValueError(f"resume_from holds a training with the {what} {before}.")
+    _check_arrays(model, arrays, samples)
+
+
+def _check_parameters(model: Any, described: dict[str, Any]) -> None:
+    """Refuse others than the model's, where they decide how training goes on."""
+    follows_max_iter = model.solver != "lbfgs" and needs_length(model.learning_rate)
+    for name, value in model.get_params(deep=False).items():
+        before: Any = described.get(name)
+        now = _parameter(name, value, True)
+        generators = [isinstance(v, dict) and "RandomState" in v for v in (before, now)]
+        may_change = name in _MAY_CHANGE and not (name == "max_iter" and follows_max_iter)
+        if before != now and not (may_change or all(generators)):
+            before, now = (v["function"] if _is_function(v) else v for v in (before, now))
+            why = ", on which learning_rate depends" if name == "max_iter" else ""
+            raise ValueError(f"resume_from holds a training with {name}={before}, not {now}{why}.")
+
+
+def _check_arrays(model: Any, arrays: dict[str, Array], samples: Samples) -> None:
+    """Refuse weights of another dtype or shape, and what are no rows of the samples."""
     dtypes = arrays["coefs.0"].dtype, model._choose_dtype(samples.X, True)
     if dtypes[0] != dtypes[1]:
         raise ValueError(f"resume_from holds a training in {dtypes[0]}, not in {dtypes[1]}.")
-    if hasattr(model, "classes_"):
-        classes = _read_array("classes_", contents, arrays)
-        if not np.array_equal(classes, model.classes_):
-            raise ValueError(f"resume_from holds a training with the classes {classes}.")
-    if hasattr(model, "feature_names_in_") and "feature_names_in_" in contents:
-        names = _read_array("feature_names_in_", contents, arrays)
-        if not np.array_equal(names, model.feature_names_in_):
-            raise ValueError(f"resume_from holds a training with the features {names}.")
     units = (samples.X.shape[1], *model._check_network()[0], model.n_outputs_)
     shapes = {name: a.shape for name, a in arrays.items() if name.startswith(_WEIGHTS)}
     expected: dict[str, tuple[int, ...]] = {}
