@@ -47,6 +47,7 @@ MOST_GROUPS = 13  # in the table: 13 KB of the nearest cache, which has room for
 TABLE = MOST_GROUPS * SUBSETS  # vectors in it
 MOST_UNITS = 256  # whose sums are kept while the table changes
 MOST_ACTIVE = 4  # vectors of a row of sums
+HAS_QUARTERS = VECTOR_BYTES >= 4 * CODE  # of a vector: else one is less than codes count in
 
 _i8, _i64 = ir.IntType(8), ir.IntType(64)
 
@@ -83,7 +84,7 @@ def multiply_subsets(
     units_at_a_time = n if n_groups <= MOST_GROUPS else MOST_UNITS
     i = 0
     while i < m:
-        width = vector // 4 if 4 * (m - i) <= vector else vector
+        width = vector // 4 if HAS_QUARTERS and 4 * (m - i) <= vector else vector
         for unit in range(0, n, units_at_a_time):
             for first in range(0, n_groups, MOST_GROUPS):
                 groups = min(MOST_GROUPS, n_groups - first)
@@ -94,7 +95,7 @@ def multiply_subsets(
                 )
                 begins, ends = np.int64(first == 0), np.int64(first + groups == n_groups)
                 for j in range(unit, min(unit + units_at_a_time, n), vector):
-                    units = vector // 4 if 4 * (n - j) <= vector else vector
+                    units = vector // 4 if HAS_QUARTERS and 4 * (n - j) <= vector else vector
                     _look_up(
                         width, units, table, shifted(codes, first * codes_row + j), codes_row,
                         groups, shifted(sums_so_far, (j - unit) * width), begins, ends,
@@ -128,10 +129,10 @@ def subset_addresses(dtype: str) -> tuple[int, int]:
     )
 
 
-def _widths(element: Any) -> tuple[int, int]:
+def _widths(element: Any) -> tuple[int, ...]:
     """Return the columns that are done at a time: a vector, or a quarter of one at the end."""
-    vector = VECTOR_BYTES // (int(element.bitwidth) // 8)
-    return vector, vector // 4
+    vector = lanes_of(element)
+    return (vector, vector // 4) if HAS_QUARTERS else (vector,)
 
 
 @intrinsic
@@ -251,7 +252,7 @@ def _look_up(
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         width, units, table, codes, codes_row, groups, *rest = arguments
         sums, begins, ends, w, c, c_row, left, afresh = rest
-        vector = VECTOR_BYTES // itemsize
+        vector = lanes_of(element)
         in_bytes = builder.bitcast(table, _i8.as_pointer())
 
         def emit(n_units: int, columns: int) -> None:
