@@ -5,9 +5,11 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from common import run_python
 
 from fastbp.compiler import cache
+from fastbp.compiler.turn import turn
 
 TESTS = Path(__file__).parent
 
@@ -102,3 +104,43 @@ def test_what_is_loaded_computes_as_what_was_compiled(tmp_path):
     assert "compiling" in compiled.stderr
     assert "compiling" not in loaded.stderr
     assert compiled.stdout == loaded.stdout
+
+
+SAVES_NOTHING = """
+import numpy as np
+from fastbp.compiler import cache
+from fastbp.kernels.decisions import largest_function
+
+def fail(self, name, data):
+    raise OSError("no space left on device")
+
+cache._CacheFile._save_data = fail
+largest_function("float32")
+"""
+
+
+def test_what_cannot_be_saved_is_compiled_all_the_same(tmp_path):
+    finished = run_python(SAVES_NOTHING, NUMBA_CACHE_DIR=str(tmp_path))
+    assert "compiling" in finished.stderr
+    assert not list(tmp_path.rglob("*.nbc"))
+
+
+def test_other_processes_are_waited_for_so_long_in_all(tmp_path, monkeypatch):
+    """One that has been stopped keeps all its locks."""
+    module = sys.modules["fastbp.compiler.turn"]
+    now, locked = [0.0], []
+
+    def fail(file, byte):
+        locked.append(byte)
+        return False
+
+    monkeypatch.setattr(module, "_lock", fail)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(module.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
+    for began in (0.0, 1000.0):  # two turns
+        now[0] = began
+        with turn:
+            for name in ("a", "b", "c"):
+                turn.lock(tmp_path / name)
+        assert now[0] - began == pytest.approx(module.PATIENCE, abs=0.1)
+    assert len(set(locked)) == 3

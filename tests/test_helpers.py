@@ -1,6 +1,7 @@
 """Processes that help to compile."""
 
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -79,7 +80,7 @@ def test_without_a_processor_for_it_there_is_none(environment):
     assert alone == ["True", str(N_FUNCTIONS)]
 
 
-@pytest.mark.parametrize("executable", ["/nowhere/python", "/bin/false"])
+@pytest.mark.parametrize("executable", ["/nowhere/python", "/bin/false", "", None])
 def test_without_one_that_works_all_is_compiled(environment, executable):
     code = f"import sys\nsys.executable = {executable!r}\n" + with_processors(2)
     alone = run_python(code, **environment).stdout.split()
@@ -98,11 +99,13 @@ def started(monkeypatch):
         def communicate(self):
             tasks_of.append("ended")
 
-    def start(tasks):
+    def start(tasks, helpers):
         tasks_of.append(list(tasks))
-        return [Helper()]
+        helpers.append(Helper())
 
     monkeypatch.setattr(helpers, "_start_helpers", start)
+    monkeypatch.setattr(turn, "n_compiled", turn.n_compiled)
+    monkeypatch.setattr(turn, "n_waits", turn.n_waits)
     return tasks_of
 
 
@@ -135,6 +138,24 @@ def test_helpers_end_with_an_error(started):
     assert started[1:] == ["killed", "ended"]
 
 
+def test_an_application_in_one_file_is_not_started_again(started, monkeypatch):
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    compile_together([compiling, compiling])
+    assert started == []
+
+
+def test_of_those_that_could_not_all_be_started_none_is_left(started, monkeypatch):
+    start = helpers._start_helpers
+
+    def start_one(tasks, some):
+        start(tasks, some)
+        raise pickle.PicklingError
+
+    monkeypatch.setattr(helpers, "_start_helpers", start_one)
+    assert compile_together([compiling, compiling, int]) == [None, None, 0]
+    assert started == [[compiling, int], "killed", "ended"]  # nor tried again
+
+
 @pytest.mark.parametrize(
     ("processors", "n_tasks", "n_helpers"),
     [(1, 100, 0), (2, 2, 0), (2, 3, 1), (2, 100, 1), (3, 5, 1), (3, 6, 2), (64, 100, 3)],
@@ -146,7 +167,7 @@ def test_each_helper_has_all_tasks_and_a_place_of_its_own(
 
     class Pipe:
         def write(self, data):
-            given.append(data)
+            given.append(pickle.loads(pickle.loads(data)[2]))
 
         def flush(self):
             pass
@@ -158,17 +179,50 @@ def test_each_helper_has_all_tasks_and_a_place_of_its_own(
 
     monkeypatch.setattr(helpers, "_count_processors", lambda: processors)
     monkeypatch.setattr(helpers.subprocess, "Popen", Popen)
-    assert len(helpers._start_helpers(range(n_tasks))) == n_helpers
-    shares = [helpers.pickle.loads(helpers.pickle.loads(data)[2]) for data in given]
-    assert all(sorted(share) == list(range(n_tasks)) for share in shares)
-    assert len({share[0] for share in shares}) == n_helpers
-    if shares:
-        assert shares[0] == list(range(n_tasks))[::-1]
+    begun = []
+    helpers._start_helpers(range(n_tasks), begun)
+    assert len(begun) == len(given) == n_helpers
+    assert all(sorted(share) == list(range(n_tasks)) for share in given)
+    assert len({share[0] for share in given}) == n_helpers
+    assert all(share == list(range(n_tasks))[::-1] for share in given[:1])
 
 
 def test_workers_are_told_by_numbas_setting(monkeypatch):
     monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 1)
     assert helpers._count_processors() == 1
+
+
+def started_in(folder, monkeypatch, task):
+    """A helper that is started in a folder of files of Python."""
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(helpers, "_count_processors", lambda: 2)
+    begun = []
+    helpers._start_helpers([task] * 3, begun)
+    (helper,) = begun
+    return helper
+
+
+def test_a_helper_that_has_done_all_ends_well(tmp_path, monkeypatch):
+    """It still waits for its input to end; a buffer's lock once was missed, and it aborted."""
+    helper = started_in(tmp_path, monkeypatch, os.getpid)
+    assert helper.wait(60) == 0
+    helper.communicate()
+
+
+def test_a_helper_imports_nothing_from_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "_compat_pickle.py").write_text("open('imported', 'w')\nraise SystemExit(7)\n")
+    helper = started_in(tmp_path, monkeypatch, os.getpid)
+    assert helper.wait(60) == 0
+    helper.communicate()
+    assert not (tmp_path / "imported").exists()
+
+
+def test_helpers_compile_into_the_cache_of_the_program(environment):
+    """Which may have said where that is itself."""
+    folder = environment.pop("NUMBA_CACHE_DIR")
+    code = f"import numba\nnumba.config.CACHE_DIR = {folder!r}\n" + with_processors(2)
+    assert 0 < int(run_python(code, **environment).stdout.split()[1]) < N_FUNCTIONS
 
 
 LEFT = """
@@ -177,7 +231,9 @@ from pathlib import Path
 from fastbp.compiler import helpers
 from patient import wait
 helpers._count_processors = lambda: 2
-helper, = helpers._start_helpers([wait] * 3)
+begun = []
+helpers._start_helpers([wait] * 3, begun)
+helper, = begun
 print(helper.pid, flush=True)
 time.sleep(60)
 """

@@ -4,6 +4,7 @@ import hashlib
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,9 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Save it, for whoever waits."""
-        super().save_overload(sig, data)
+        """Save it, for whoever waits; where that fails, it is compiled in this process alone."""
+        with suppress(OSError):
+            super().save_overload(sig, data)
         turn.unlock(self._path(sig, data.codegen))
 
 

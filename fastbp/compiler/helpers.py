@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,14 @@ def compile_together(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
     """
     results: list[Any] = []
     helpers: list[Any] = []
-    n_compiled, n_waits = turn.n_compiled, turn.n_waits
+    n_compiled, n_waits, may_start = turn.n_compiled, turn.n_waits, _can_start()
     try:
         for task in tasks:
             results.append(task())
-            if turn.n_compiled > n_compiled and turn.n_waits == n_waits and not helpers:
-                helpers = _start_helpers(tasks[len(results) :])
-                n_compiled = turn.n_compiled
+            if may_start and turn.n_compiled > n_compiled and turn.n_waits == n_waits:
+                may_start = False
+                with suppress(Exception):  # who asked compiles all the same
+                    _start_helpers(tasks[len(results) :], helpers)
     finally:
         for helper in helpers:
             helper.kill()
@@ -64,28 +66,35 @@ def compile_together(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
     return results
 
 
-def _start_helpers(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+def _can_start() -> bool:
+    """Tell whether there is an interpreter to start: an application may be all in one."""
+    return bool(sys.executable) and not getattr(sys, "frozen", False)
+
+
+def _start_helpers(tasks: Sequence[Callable[[], Any]], helpers: list[Any]) -> None:
+    """Add helpers to a list, each as soon as it is there."""
     n_helpers = min(_count_processors() - 1, len(tasks) // FEWEST_TASKS, MOST_HELPERS)
-    helpers = []
+    folder = str(Path(__file__).parents[1])
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    environment = dict(os.environ)
+    if numba.config.CACHE_DIR:
+        environment["NUMBA_CACHE_DIR"] = numba.config.CACHE_DIR
     for number in range(n_helpers):
         last = len(tasks) - len(tasks) * number // n_helpers
         share = [*tasks[last:], *tasks[:last]][::-1]
-        try:
-            helper: Any = subprocess.Popen(
-                [sys.executable, "-c", _START],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is not for it
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
-            )
-            helpers.append(helper)
-            folder = str(Path(__file__).parents[1])
-            pickle.dump((sys.path, folder, pickle.dumps(share)), helper.stdin)
-            helper.stdin.flush()
-        except OSError:  # none can be started, or it has ended at once
-            break
-    return helpers
+        request = pickle.dumps((sys.path, folder, pickle.dumps(share)))
+        helper: Any = subprocess.Popen(
+            [sys.executable, *flags, "-I", "-c", _START],  # no module of the current folder
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is not for it
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+        )
+        helpers.append(helper)
+        helper.stdin.write(request)
+        helper.stdin.flush()
 
 
 def _count_processors() -> int:
@@ -103,5 +112,6 @@ def work(tasks: bytes) -> None:
 
 
 def _end_with_input() -> None:
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # not by a buffer, whose lock would be missed as the process ends
+        pass
     os._exit(0)

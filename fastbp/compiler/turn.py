@@ -24,7 +24,7 @@ else:
 
 __all__ = ["turn"]
 
-PATIENCE = 60.0  # seconds for another process to compile; after that it is done here, too
+PATIENCE = 60.0  # seconds of a turn to wait for other processes; then all is compiled here, too
 
 hold_at_forks(global_compiler_lock)  # what is half compiled could not be finished in the child
 
@@ -43,6 +43,7 @@ class _Turn(ContextDecorator):
         self._passes = Passes()
         self._collects = False
         self._files: dict[Path, Any] = {}  # by folder, of which bytes are locked
+        self._patience = PATIENCE  # what is left of it
         self.n_compiled = 0  # functions that this process has compiled
         self.n_waits = 0  # how often it has waited for another to do so
 
@@ -51,6 +52,7 @@ class _Turn(ContextDecorator):
         if self._depth == 0:
             self._collects = gc.isenabled()
             gc.disable()  # the compiler allocates much: looking through it took a tenth of the time
+            self._patience = PATIENCE
             self._passes.__enter__()
         self._depth += 1
 
@@ -70,15 +72,16 @@ class _Turn(ContextDecorator):
 
     def lock(self, path: Path) -> None:
         """Wait until no other process compiles what is to be saved in this file."""
-        until = time.monotonic() + PATIENCE
         with suppress(OSError):
             if path.parent not in self._files:
                 self._files[path.parent] = (path.parent / "fastbp.lock").open("ab")
             file, byte = self._files[path.parent], _byte_of(path)
             if not _lock(file, byte):
                 self.n_waits += 1
+                until = time.monotonic() + self._patience
                 while not _lock(file, byte) and time.monotonic() < until:
                     time.sleep(0.01)
+                self._patience = max(0.0, until - time.monotonic())
 
     def unlock(self, path: Path) -> None:
         """Let other processes load it."""

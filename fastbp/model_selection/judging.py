@@ -50,11 +50,18 @@ def asks_for_accuracy(fit: Fit, network: BaseBP) -> bool:
 
 
 def number_labels(fit: Fit, fold: Fold, part: str) -> Judged:
-    """Return the samples of a part, with the numbers of their classes."""
+    """Return the samples of a part, with the numbers of their classes.
+
+    Where that raises an error, scikit-learn is to say what is wrong with them, if anything is: with
+    numbers that are no classes, say, or with words among numbers.
+    """
     judged = fold.judged(part)
     if judged.labels is None:
-        numbers = np.asarray(fit.asked[part])
-        judged.labels = _number(fit.y[numbers], fold.attributes["classes_"])
+        y = fit.y[np.asarray(fit.asked[part])]
+        labels = _number(y, fold.attributes["classes_"])
+        if y.dtype.kind in "fO" and labels.min() < 0:
+            raise ValueError(f"{part} has labels that were not learnt")
+        judged.labels = labels
     return judged
 
 

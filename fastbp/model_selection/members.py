@@ -221,6 +221,9 @@ class _Recruiter:
         form = self._forms[built]
         if form is None:
             return None
+        if candidate.is_counted:
+            for part in judged_parts(fit):
+                number_labels(fit, fold, part)
         n_epochs = int(network.max_iter) - (fit.kept.n_iter if fit.kept else 0)
         if candidate.by_lbfgs:
             n_epochs = EVALUATIONS
