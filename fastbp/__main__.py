@@ -68,6 +68,8 @@ def _fit(chosen: argparse.Namespace) -> None:
         warnings.simplefilter("ignore", ConvergenceWarning)
         model = fit_table(table, chosen.target, chosen.task, verbose=True, max_iter=chosen.max_iter)
     seconds = perf_counter() - began
+    if model.n_left_out:
+        print(f"{model.n_left_out} rows have no value of {chosen.target!r} and were left out")
     print(
         f"{model.score_name} {model.test_score:.4f} on the fifth of the rows held back, "
         f"after {seconds:.1f} s"

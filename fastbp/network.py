@@ -203,9 +203,8 @@ def _lay_out_matrices(
 ) -> tuple[list[tuple[bool, int, int, int]], int]:
     """Return how the matrices of the layers lie, and the length of the vector.
 
-    Of each it is whether it is narrow, its shape, and the length of a row.
-
-    `large` is told from the rest; it is here so that what is cached is right when that changes.
+    Of each it is whether it is narrow, its shape, and the length of a row. `large` is told from the
+    rest; it is here so that what is cached is right when that changes.
     """
     matrices = []
     for i, (n_in, n_out) in enumerate(pairwise(units)):

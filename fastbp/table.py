@@ -28,6 +28,8 @@ from fastbp.estimators.regressor import BPRegressor
 __all__ = ["Table", "TableError", "TableModel", "fit_table", "read_table"]
 
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
+A_WORD_IN_TARGETS = "none"  # a class of its own; in a column of numbers a gap
+LARGEST = 1e150  # a number whose square is one, too
 MANY_ROWS = 2000  # from here on a part can be spared to decide when to stop
 MOST_CLASSES = 20  # a numeric target of more different values is a quantity
 MOST_WORDS = 100  # columns that the words of one become
@@ -58,8 +60,8 @@ class Table:
     def numbers(self, name: str) -> NDArray[Any] | None:
         """Return a column as float64, NaN where a cell is missing; None where one is no number."""
         values = _numbers(self.column(name))
-        if values is not None and np.isinf(values).any():
-            cell = self.column(name)[int(np.argmax(np.isinf(values)))]
+        if values is not None and (np.abs(values) > LARGEST).any():
+            cell = self.column(name)[int(np.nanargmax(np.abs(values)))]
             raise TableError(f"column {name!r} has {cell!r}, which is too large for a number")
         return values
 
@@ -109,6 +111,8 @@ def _numbers(cells: Sequence[str]) -> NDArray[Any] | None:
     values = np.empty(len(cells))
     for i, cell in enumerate(cells):
         text = cell.strip()
+        if "_" in text:  # which Python would take for a separator of digits
+            return None
         try:
             values[i] = np.nan if text.lower() in MISSING else float(text)
         except ValueError:
@@ -138,6 +142,7 @@ class TableModel:
     pipeline: Pipeline
     test_score: float
     score_name: str
+    n_left_out: int  # rows without a target
 
     def predict(self, table: Table) -> NDArray[Any]:
         """Return the predicted target of each row."""
@@ -200,10 +205,12 @@ def fit_table(
         Where there is no such column, or too little to learn from, or to predict.
     """
     target_cells = [cell.strip() for cell in table.column(target)]
-    present = np.array([cell.lower() not in MISSING for cell in target_cells])
     numbers = table.numbers(target)
-    if numbers is not None:
-        present &= ~np.isnan(numbers)
+    if numbers is None:
+        missing = MISSING - {A_WORD_IN_TARGETS}
+        present = np.array([cell.lower() not in missing for cell in target_cells])
+    else:
+        present = ~np.isnan(numbers)
     y: NDArray[Any] = np.array(target_cells)[present]
     if task == "auto":
         many = numbers is not None and len(np.unique(numbers[present])) > MOST_CLASSES
@@ -230,7 +237,8 @@ def fit_table(
     pipeline.fit(X_train, y_train)
     score_name = "accuracy" if task == "classification" else "R²"
     score = float(pipeline.score(X_test, y_test))
-    return TableModel(target, names, numeric, pipeline, score, score_name)
+    n_left_out = len(present) - len(y)
+    return TableModel(target, names, numeric, pipeline, score, score_name, n_left_out)
 
 
 def _make_pipeline(numeric: Sequence[bool], task: str, parameters: dict[str, Any]) -> Pipeline:

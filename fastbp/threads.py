@@ -77,7 +77,7 @@ def choose_threads(n_jobs: int | None, work: float) -> int:
     most = _most_threads()
     if n_jobs is None:
         return most if _has_all_processors() and work >= WORK_PER_BATCH else 1
-    return min(n_jobs, most) if n_jobs > 0 else max(1, most + 1 + n_jobs)
+    return min(_count(n_jobs, most), most)
 
 
 def count_workers(n_jobs: int | None) -> int:
@@ -92,6 +92,11 @@ def count_workers(n_jobs: int | None) -> int:
     most = _most_threads()
     if n_jobs is None:
         return most if _has_all_processors() else 1
+    return _count(n_jobs, most)
+
+
+def _count(n_jobs: int, most: int) -> int:
+    """Return how many are asked for: -1 is all, -2 all but one."""
     return n_jobs if n_jobs > 0 else max(1, most + 1 + n_jobs)
 
 

@@ -71,7 +71,8 @@ def _compile_for(dtype: str, dtype_of_X: str) -> None:
     """Compile all functions of plans for a training in one dtype on X of another."""
     weights = draw_weights(_UNITS, _NAMES, "auto", RandomState(0), dtype)
     samples = Samples(np.zeros((2, _UNITS[0]), dtype_of_X), labels=np.zeros(2, np.int32))
-    engine, exact = (_make_engine(weights.astype(kept), samples) for kept in (dtype, "float64"))
+    engine = _make_engine(weights, samples, by_lbfgs=False)
+    exact = _make_engine(weights.astype("float64"), samples, by_lbfgs=True)
     optimizer = Optimizer("adam", 0.001, 0.0, "constant", 0.5, 0.9, True, 0.9, 0.999, 1e-8)
     optimizer.begin(weights)
     list(engine.train(number_rows(2), 1, optimizer))
@@ -87,6 +88,5 @@ def _compile_for(dtype: str, dtype_of_X: str) -> None:
     compile_together([*tasks, PlanFunction(advance, exact.plan)])
 
 
-def _make_engine(weights: Weights, samples: Samples) -> Engine:
-    by_lbfgs = weights.dtype == np.float64
+def _make_engine(weights: Weights, samples: Samples, by_lbfgs: bool) -> Engine:
     return Engine(weights, _NAMES, "log_loss", samples, 2, n_jobs=1, by_lbfgs=by_lbfgs)

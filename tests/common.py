@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 import warnings
 from itertools import combinations, product
 
@@ -108,6 +109,14 @@ def run_python(code, *arguments, timeout=300, **environment):
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished
+
+
+def wait_until(condition, seconds=60):
+    """Wait for what must come true in time."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
 
 
 def cover(strength, axes):

@@ -297,7 +297,10 @@ OUR_BAD_PARAMETERS = {
     "dtype": ["float16", "f8", np.float32, None],
     "n_jobs": [0, 1.5, "all", True],
     "init": ["nope", None],
-    "activation": [(), ("relu",), ("relu",) * 3, ("relu", "nope"), ("relu", "exp"), (3, 3)],
+    "activation": [
+        *((), ("relu",), ("relu",) * 3, ("relu", "nope"), ("relu", "exp"), (3, 3)),
+        np.array("relu"),
+    ],
     "learning_rate": [0.1, ("cosine",), True, "Cosine"],
     "warmup_epochs": [-1, np.nan, np.inf, "a", None, [1]],
     "decay_rate": [0, -1, 1.1, np.nan, "a", None],

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 import dask
 import numpy as np
 import pytest
+from common import wait_until
 from distributed import Client, LocalCluster
 from joblib import parallel_config
 from joblib.externals.loky import get_reusable_executor
@@ -340,9 +341,7 @@ def test_ctrl_c_keeps_what_is_finished_and_frees_the_workers(workers, request):
     enough = 4 if workers == "loky" else 1
 
     def press():
-        until = time.monotonic() + PATIENCE
-        while time.monotonic() < until and getattr(search, "_backend", NOTHING_YET).n_done < enough:
-            time.sleep(0.01)
+        wait_until(lambda: getattr(search, "_backend", NOTHING_YET).n_done >= enough)
         os.kill(os.getpid(), signal.SIGINT)
 
     presser = threading.Thread(target=press)

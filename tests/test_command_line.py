@@ -114,6 +114,10 @@ def broken(tmp_path, name):
             [["a", "y"], *([i, i / 7] for i in range(30)), [1, "1e400"]],
             "'y' has '1e400'",
         ),
+        "a large number": (
+            [["a", "y"], *([(-1) ** i * 1e308, i % 2] for i in range(30))],
+            "'a' has '1e+308', which is too large",
+        ),
         "one name twice": ([["a", "a", "y"], [1, 2, 3]], "two columns"),
         "one value": ([["a", "y"], *([i, 1] for i in range(30))], "'y' has one value"),
         "few values": ([["a", "y"], *([i, i] for i in range(5))], "5 rows have a value of 'y'"),
@@ -145,7 +149,7 @@ def broken(tmp_path, name):
         "no file", "a folder", "no column", "no model", "not a model", "no epochs", "no folder",
         "a folder for the model", "cut gzip", "bad gzip",
         "no features", "semicolons", "a header only", "ragged", "ragged after a long cell",
-        "infinity", "an infinite target", "one name twice", "one value",
+        "infinity", "an infinite target", "a large number", "one name twice", "one value",
         "few values", "a quantity of words", "bytes", "not gzip",
     ],
 )  # fmt: skip
@@ -173,6 +177,26 @@ def test_rows_without_a_target_are_left_out(tmp_path):
     model = fit_table(read_table(write(tmp_path / "t.csv", rows)), "y", max_iter=2)
     assert isinstance(model, TableModel)
     assert set(model.pipeline.classes_) == {"0", "1"}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_class_may_be_called_none(tmp_path, capsys):
+    """Other words for a gap are not silently left out."""
+    words = ["none", "mild", "", "NA"]
+    path = write(tmp_path / "t.csv", [["a", "y"], *([i, words[i % 4]] for i in range(100))])
+    assert set(fit_table(read_table(path), "y", max_iter=2).pipeline.classes_) == {"none", "mild"}
+    out = run(capsys, "fit", path, "--target", "y", "--max-iter", "2")[1]
+    assert "50 rows have no value of 'y' and were left out\n" in out
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_codes_with_underscores_are_words(tmp_path):
+    """Python reads 1_2 as 12."""
+    kinds = {"1_2": "a", "12": "b", "1_20": "a", "120": "b"}
+    rows = [["code", "y"], *([code, kinds[code]] for code in [*kinds] * 50)]
+    model = fit_table(read_table(write(tmp_path / "t.csv", rows)), "y", max_iter=100, tol=0)
+    assert model.test_score == 1
+    assert model.numeric == [False]
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

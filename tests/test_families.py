@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from common import wait_until
 from searches import (
     CLASSIFIER,
     LONER,
@@ -659,10 +660,7 @@ def test_what_is_done_is_told_while_others_are_prepared(in_families, monkeypatch
     original, made = family.Family.__init__, []
 
     def note(self, of):
-        until = time.monotonic() + 30
-        while any(not each.is_told and not is_done(each) for each in made):
-            assert time.monotonic() < until
-            time.sleep(0.001)
+        wait_until(lambda: not any(not each.is_told and not is_done(each) for each in made))
         untold.append(sum(not each.is_told for each in made))
         original(self, of)
         made.append(self)
@@ -1029,10 +1027,7 @@ def test_times_are_shares_of_all(monkeypatch):
 
 def wait_for_all_but(before):
     """Wait until all threads but these have ended."""
-    until = time.monotonic() + 30
-    while set(threading.enumerate()) - before and time.monotonic() < until:
-        time.sleep(0.01)
-    assert not set(threading.enumerate()) - before
+    wait_until(lambda: not set(threading.enumerate()) - before)
 
 
 def test_ctrl_c_keeps_what_is_finished(monkeypatch):

@@ -13,7 +13,7 @@ import joblib
 import numpy as np
 import pytest
 import scipy.sparse
-from common import run_python
+from common import run_python, wait_until
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
@@ -117,7 +117,8 @@ def test_ctrl_c_leaves_a_usable_model(solver, batch_size):
     interrupted = []
 
     def interrupt():
-        time.sleep(1.0)
+        wait_until(lambda: hasattr(model, "_state"))  # it has begun
+        time.sleep(0.1)
         interrupted.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -127,7 +128,7 @@ def test_ctrl_c_leaves_a_usable_model(solver, batch_size):
         model.set_params(max_iter=100_000).fit(X, y)
     waited = time.monotonic() - interrupted[0]
     thread.join()
-    assert waited < 1
+    assert waited < 30
     assert model.predict(X).shape == (20_000,)
     assert np.isfinite(model.predict_proba(X)).all()
     assert model.n_iter_ < 100_000

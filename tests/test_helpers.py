@@ -4,12 +4,11 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numba
 import pytest
-from common import run_python
+from common import run_python, wait_until
 
 from fastbp.compiler import helpers
 from fastbp.compiler.helpers import compile_together
@@ -264,10 +263,3 @@ def is_running(process):
         return False
     state = Path(f"/proc/{process}/stat")
     return not (state.exists() and state.read_text().rsplit(")", 1)[1].split()[0] == "Z")
-
-
-def wait_until(condition):
-    until = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)

@@ -366,7 +366,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             lbfgs.minimize(
                 engine,
                 state,
-                watch=watch,
+                listener=watch,
                 **self._plain("alpha", "max_iter", "max_fun", "tol", "max_time", "verbose"),
             )
         finally:

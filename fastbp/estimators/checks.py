@@ -52,6 +52,8 @@ def check_activation(activation: Any, n_hidden: int) -> tuple[str, ...]:
     """Return the activation of each hidden layer."""
     if isinstance(activation, str):
         return (activation,) * n_hidden
+    if np.ndim(activation) == 0:
+        raise ValueError(f"activation must be a name, or several of them, got {activation!r}.")
     names = tuple(activation)
     if len(names) != n_hidden:
         raise ValueError(

@@ -384,7 +384,7 @@ def restore_training(
         _check_data(training["data"], data)
         memory = None
         if model.solver == "lbfgs":
-            units = samples.X.shape[1], *model._check_network()[0], model.n_outputs_
+            units = _units_of(model, samples)
             described = {name.removeprefix(_MEMORY): array for name, array in arrays.items()}
             memory = LimitedMemory.of(units, described)
         with _refuse(ValueError):
@@ -441,6 +441,10 @@ def _check_record(model: Any) -> None:
     missing = [name for name in needed if vars(model).get(name) is None]
     if missing:
         raise ValueError(f"there are no {missing}.")
+
+
+def _units_of(model: Any, samples: Samples) -> tuple[int, ...]:
+    return samples.X.shape[1], *model._check_network()[0], model.n_outputs_
 
 
 def _check_data(before: dict[str, Any], now: dict[str, str | None]) -> None:
@@ -500,7 +504,7 @@ def _check_arrays(model: Any, arrays: dict[str, Array], samples: Samples) -> Non
     dtypes = arrays["coefs.0"].dtype, model._choose_dtype(samples.X, True)
     if dtypes[0] != dtypes[1]:
         raise ValueError(f"resume_from holds a training in {dtypes[0]}, not in {dtypes[1]}.")
-    units = (samples.X.shape[1], *model._check_network()[0], model.n_outputs_)
+    units = _units_of(model, samples)
     shapes = {name: a.shape for name, a in arrays.items() if name.startswith(_WEIGHTS)}
     expected: dict[str, tuple[int, ...]] = {}
     for i, (n_in, n_out) in enumerate(pairwise(units)):

@@ -1,11 +1,10 @@
 """Activation functions and their slopes, written so that the compiler vectorises them.
 
 Each works on a slab: whole rows, padding included, whose values nobody reads, but below a narrow
-layer, where they must be 0 (`forward.py`). The functions they
-need are made of polynomials here, because the libraries' are a call for each element. The
-coefficients are minimax fits of what is said beside them, by Remez's algorithm (for quotients by
-reweighted least squares) in 60 digits, then rounded; the errors stated are those after rounding.
-Those of log are Taylor's.
+layer, where they must be 0 (`forward.py`). The functions they need are made of polynomials here,
+because the libraries' are a call for each element. The coefficients are minimax fits of what is
+said beside them, by Remez's algorithm (for quotients by reweighted least squares) in 60 digits,
+then rounded; the errors stated are those after rounding. Those of log are Taylor's.
 """
 
 import math
@@ -157,6 +156,7 @@ _LN_2 = {
     "float32": (0.693359375, -2.12194440054690583e-4),
     "float64": (6.93147180369123816490e-01, 1.90821492927058770002e-10),
 }
+_LN_2_HIGH, _LN_2_LOW = _LN_2["float64"]
 # Here n is -127 or -1023, and 2**n comes out as 0.
 _LOWEST = {"float32": -88.0, "float64": -709.0}
 # c = 2 + r**2 * p(r**2), by which exp(r) is right to 2**-30 and 2**-60.
@@ -259,8 +259,8 @@ def _log_float64(p):
     q = q * z + 1 / 7
     q = q * z + 1 / 5
     q = q * z + 1 / 3
-    rest = 2.0 * (s + s * z * q) + k * 1.90821492927058770002e-10
-    return k * 6.93147180369123816490e-01 + rest + (p - p)  # a NaN has no exponent, and stays one
+    rest = 2.0 * (s + s * z * q) + k * _LN_2_LOW
+    return k * _LN_2_HIGH + rest + (p - p)  # a NaN has no exponent, and stays one
 
 
 # The functions of either dtype. As plain Python they are NumPy's and SciPy's.

@@ -42,13 +42,13 @@ from fastbp.kernels.arrays import (
     MULTIPLY_SPARSE,
     NONZEROS,
     NOT_FINITE,
+    OF_SUBSETS,
     PATIENCE,
     PENALTY,
     PRODUCT,
     SORT,
     SQUARES,
     STEP,
-    SUBSETS,
     TAKE_STEP,
     TOLERANCE,
     UPDATE,
@@ -325,7 +325,7 @@ def compile_training(plan: Plan) -> int:
     dtype = plan.network.parameters.dtype.name
     called: list[tuple[Any, Callable[[], Any]]] = [(STEP, partial(step_address, dtype))]
     if plan.network.layers["by_subsets"].any():
-        called.append((SUBSETS, partial(subset_addresses, dtype)))
+        called.append((OF_SUBSETS, partial(subset_addresses, dtype)))
     loss = losses.choose_function(plan.workspace.loss, plan.data.labels)
     functions: dict[int, Any] = {
         LOSS: loss,

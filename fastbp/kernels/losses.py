@@ -192,10 +192,7 @@ def squared_error(plan, start, low, high):
 
 
 def deviances(plan, start, low, high):
-    """Half the deviance, summed over the outputs.
-
-    That of Poisson is ``a - y + y log(y / a)``, that of gamma ``y / a - 1 - log(y / a)``.
-    """
+    """Half the deviance, of Poisson's or the gamma distribution, summed over the outputs."""
     b = bundles(plan)
     rows, loss, y = _rows(b, start, low, high), b.workspace.loss, b.data.targets
     a, delta, losses = rows.a, rows.delta, rows.losses

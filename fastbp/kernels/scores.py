@@ -2,7 +2,8 @@
 
 The outputs of a prediction are compared with what is in the same plan: labels, targets, weights of
 the samples, in the order of the outputs. The score goes to the first element of ``run.result``, and
-to the third is added how many outputs are no finite numbers, or NaN where classes are decided.
+to the third is added how many outputs are no finite numbers, or NaN where classes are decided, and
+1 where all weights are 0.
 """
 
 import math

@@ -253,9 +253,9 @@ def product(addresses, path, a, b, c, start, epilogue, factor, shape, sums):
     """``C := epilogue(start + A @ B)`` of the matrices a (m, k), b (k, n), c (m, n).
 
     `addresses` begin with `product_addresses`, and with that of `fastbp.matmul.nonzeros`; `path` is
-    one of TILES, BLAS and NONZEROS; `start` is (m, n), or
-    (1, n) with a row stride of 0; `shape` is (m, n, k). `sums` is `NO_SUMS`, or asks for those of
-    B's columns. Of columns of B, and of BLAS, no sums are had, of columns no MASK and no SCALE.
+    one of TILES, BLAS and NONZEROS; `start` is (m, n), or (1, n) with a row stride of 0; `shape` is
+    (m, n, k). `sums` is `NO_SUMS`, or asks for those of B's columns. Of columns of B, and of BLAS,
+    no sums are had, of columns no MASK and no SCALE.
     """
     m, n, k = shape
     operands = (

@@ -39,9 +39,9 @@ _i64 = ir.IntType(64)
 def sum_rows(values, numbers, size, first, last, matrix, at, row, start, start_at, out, out_at, n):
     """out := start + the sum of ``values[e] * matrix[numbers[e]]`` over entries first to last.
 
-    `numbers` is an address, and `size` the bytes of each.
-    `matrix`, `start` and `out` are flat vectors, in which rows of n elements begin at the offsets;
-    they are touched up to ``padded(n)``. `row` is the stride of the matrix.
+    `numbers` is an address, and `size` the bytes of each. `matrix`, `start` and `out` are flat
+    vectors, in which rows of n elements begin at the offsets; they are touched up to ``padded(n)``.
+    `row` is the stride of the matrix.
     """
     vector = VECTOR_BYTES // out.itemsize
     j = 0

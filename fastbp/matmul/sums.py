@@ -96,7 +96,7 @@ def _emit_strip(builder: Any, element: Any, columns: int, operands: Any) -> None
     vector = ir.VectorType(scalar_type(element), length)
     load = partial(load_at, builder, vector, element)
     places = [_i64(at) for at in range(0, columns, length)]
-    zero = ir.Constant(vector, [0.0] * length)
+    zero = zero_of(vector)
 
     def add_rows(n_rows: int, at: Any, totals: list[Any]) -> list[Any]:
         totals = list(totals)

@@ -239,9 +239,8 @@ def multiply_dot_tile(
 ) -> Any:
     """``C := epilogue(start + A @ B)`` for one tile of `rows` x `columns`, one of DOT_SHAPES.
 
-    The epilogue is STORE or RELU.
-    The columns of B are contiguous, ``b_column`` elements apart; so are the rows of A. Both are
-    read, though not used, up to whole vectors.
+    The epilogue is STORE or RELU. The columns of B are contiguous, ``b_column`` elements apart; so
+    are the rows of A. Both are read, though not used, up to whole vectors.
     """
     element = a.dtype
     i = types.int64

@@ -1,6 +1,6 @@
 """The transpose of a matrix, in square blocks that are turned over in vector registers.
 
-Element by element, a 64 x 64 matrix took 5.8 µs on the processor of benchmarks/NOTES.md.
+Element by element it takes some ten times as long; see benchmarks/NOTES.md.
 """
 
 from typing import Any

@@ -120,19 +120,11 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         self._kept.clear()
 
     def _do(self, taken: list[tuple[Any, Callable[[Any], None]]]) -> None:
-        fits, callbacks = [], []
-        digests: dict[int, str] = {}
-        for batch, callback in taken:
-            for function, (estimator, X, y), asked in batch.items:
-                fit = Fit(function, estimator, X, y, asked)
-                fit.key = fit.key_to_go_on(self._resource, digests)
-                fit.kept = self._kept.pop(fit.key, None)
-                fits.append(fit)
-                callbacks.append(callback)
-        self.n_asked += len(fits)
+        fits, callbacks = self._take_up(taken)
         n_before = self.n_done
         failed: dict[str, str] = {}  # errors of candidates
         outcomes: dict[int, tuple[Any, BaseException | None]] = {}
+        progress = Progress(len(fits), self._verbose)
 
         def done(index: int, result: Any, error: BaseException | None = None) -> None:
             if fits[index].key is not None:
@@ -144,7 +136,6 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             progress.advance()
 
         if not self.interrupted:
-            progress = Progress(len(fits), self._verbose)
             try:
                 with progress:
                     if self._elsewhere:
@@ -157,18 +148,31 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             for reason, count in self._evaluator.left.items():
                 print(f"fastbp left {count} fits to scikit-learn: {reason}.")
         self._evaluator.left.clear()
+        results = [result for result, _ in outcomes.values()]
         if failed:
-            lines = [f"{who}: {_first_line(error)}" for who, error in failed.items()]
-            message = "\n".join(["Failed candidates:", *lines])
-            all_failed = all(result and result["fit_error"] for result, _ in outcomes.values())
-            # scikit-learn raises an error then, which is not to be hidden by a warning that is one.
-            with suppress(FitFailedWarning) if all_failed else nullcontext():
-                warnings.warn(message, FitFailedWarning, stacklevel=2)
-        scores = [result["test_scores"] for result, _ in outcomes.values() if result is not None]
+            all_failed = all(result and result["fit_error"] for result in results)
+            _warn_of_failed(failed, all_failed)
+        scores = [result["test_scores"] for result in results if result is not None]
         like = next((score for score in scores if isinstance(score, dict)), None)
         # Only now: joblib would take a Ctrl-C that comes while it hears of a result for the task's.
         for index, (fit, callback) in enumerate(zip(fits, callbacks, strict=True)):
             callback(outcomes.get(index) or (_not_done(fit, like), None))  # interrupted
+
+    def _take_up(
+        self, taken: list[tuple[Any, Callable[[Any], None]]]
+    ) -> tuple[list[Fit], list[Callable[[Any], None]]]:
+        """Return the fits of joblib's tasks, with what is kept of rounds before, and who hears."""
+        fits, callbacks = [], []
+        digests: dict[int, str] = {}
+        for batch, callback in taken:
+            for function, (estimator, X, y), asked in batch.items:
+                fit = Fit(function, estimator, X, y, asked)
+                fit.key = fit.key_to_go_on(self._resource, digests)
+                fit.kept = self._kept.pop(fit.key, None)
+                fits.append(fit)
+                callbacks.append(callback)
+        self.n_asked += len(fits)
+        return fits, callbacks
 
     def _do_here(
         self, numbers: Sequence[int], fits: Sequence[Fit], done: Callable[..., None]
@@ -253,6 +257,15 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             yield from parallel(delayed(raise_failed)(evaluate_batch, shared, *c) for c in calls)
         except BatchError as failed:
             yield failed.results
+
+
+def _warn_of_failed(failed: dict[str, str], all_failed: bool) -> None:
+    """Name the candidates that have failed, with their errors."""
+    lines = [f"{who}: {_first_line(error)}" for who, error in failed.items()]
+    # scikit-learn raises an error if all have, which is not to be hidden by a warning that is one.
+    with suppress(FitFailedWarning) if all_failed else nullcontext():
+        message = "\n".join(["Failed candidates:", *lines])
+        warnings.warn(message, FitFailedWarning, stacklevel=3)
 
 
 def _first_line(error: str) -> str:

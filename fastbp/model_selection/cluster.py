@@ -16,7 +16,7 @@ from typing import Any
 
 from fastbp.threads import Cancelled, cancelled_by
 
-__all__ = ["Cluster", "find_cluster"]
+__all__ = ["find_cluster"]
 
 NOBODYS = "fastbp: no worker has this"  # a resource of Dask's
 

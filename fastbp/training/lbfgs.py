@@ -8,7 +8,7 @@ from sklearn.utils.optimize import _check_optimize_result
 from fastbp.training.engine import Engine
 from fastbp.training.limited_memory import LimitedMemory
 from fastbp.training.reporting import make_reporter
-from fastbp.training.stochastic import State, Watch, limit_of_time, warn_of_limit
+from fastbp.training.stochastic import EpochListener, State, limit_of_time, warn_of_limit
 
 __all__ = ["minimize"]
 
@@ -19,7 +19,7 @@ def minimize(
     engine: Engine,
     state: State,
     *,
-    watch: Watch | None,
+    listener: EpochListener | None,
     alpha: float,
     max_iter: int,
     max_fun: int,
@@ -35,7 +35,7 @@ def minimize(
         Of float64, made for L-BFGS.
     state : State
         Goes on from here; afterwards with the iterations taken and the loss.
-    watch : Watch or None
+    listener : EpochListener or None
         Is told of each iteration.
     alpha : float
         Strength of the L2 penalty.
@@ -49,7 +49,7 @@ def minimize(
         engine,
         state.order,
         alpha=alpha,
-        halts=bool(watch or reporter or max_time is not None),
+        halts=bool(listener or reporter or max_time is not None),
         tol=tol,
         max_iter=max_iter,
         max_fun=max_fun,
@@ -62,17 +62,17 @@ def minimize(
         if reporter:
             reporter.epochs(state.n_iter - 1, [state.loss])
         state.seconds = perf_counter() - began
-        if watch:
-            if watch.end_epoch():
+        if listener:
+            if listener.end_epoch():
                 return False
-            watch.begin_epoch()
+            listener.begin_epoch()
         if max_time is not None and state.seconds > max_time:
             warn_of_limit(limit_of_time(max_time), stacklevel=4, of="lbfgs")
             return False
         return True
 
-    if watch:
-        watch.begin_epoch()
+    if listener:
+        listener.begin_epoch()
     try:
         goes_on = True
         while goes_on and not memory.has_ended:

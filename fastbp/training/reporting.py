@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-__all__ = ["Bar", "Lines", "is_terminal", "make_bar", "make_reporter"]
+__all__ = ["is_terminal", "make_bar", "make_reporter"]
 
 
 def make_reporter(verbose: bool | int, n_epochs: int) -> "Lines | None":

@@ -12,8 +12,9 @@ step        ``decay_rate ** floor(e / decay_epochs)``
 
 A warm-up comes before: the rate rises evenly, step by step, to where the schedule begins (Goyal et
 al. 2017, arXiv:1706.02677). The schedules 'constant', 'invscaling', 'adaptive' and 'plateau' change
-nothing from step to step; see `fastbp.training.solvers.Optimizer.end_epoch` and `goes_on`. The last
-is PyTorch's ReduceLROnPlateau, as He et al. (2016, arXiv:1512.03385) divided by hand.
+nothing from step to step; see `end_epoch` and `react_to_halt` of
+`fastbp.training.solvers.Optimizer`. The last is PyTorch's ReduceLROnPlateau, as He et al. (2016,
+arXiv:1512.03385) divided by hand.
 """
 
 from collections.abc import Callable

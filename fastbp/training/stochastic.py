@@ -19,10 +19,10 @@ from fastbp.training.reporting import make_reporter
 from fastbp.training.solvers import Optimizer
 
 __all__ = [
+    "EpochListener",
     "Limits",
     "Record",
     "State",
-    "Watch",
     "draw_dropout_seed",
     "limit_of_epochs",
     "limit_of_time",
@@ -130,7 +130,7 @@ def warn_of_limit(name: str, stacklevel: int, of: str = "Stochastic Optimizer") 
     )
 
 
-class Watch(Protocol):
+class EpochListener(Protocol):
     """Hears of epochs; `keeps_state` tells that it writes down where the training stands."""
 
     keeps_state: bool
@@ -161,9 +161,11 @@ def train(
     limits: Limits,
     state: State,
     judge: Callable[[], tuple[float, float]] | None = None,
-    watch: Watch | None = None,
+    listener: EpochListener | None = None,
 ) -> None:
     """Train until the loss, or the score, has not improved for long enough.
+
+    Ctrl-C ends training with a warning, after a whole step.
 
     Parameters
     ----------
@@ -178,17 +180,15 @@ def train(
     judge : callable, default=None
         Score and loss on the validation set. With it the weights of the best epoch are kept in the
         end.
-    watch : Watch, default=None
+    listener : EpochListener, default=None
         Is told of each epoch.
-
-    Ctrl-C ends training with a warning, after a whole step.
     """
     optimizer.begin(engine.weights, -(-len(state.order) // engine.batch_size), limits.max_iter)
     if state.sum_squares is not None:  # whose last digits depend on how it was summed
         engine.sum_squares = state.sum_squares
     if judge and state.best is None:
         state.best = engine.weights.flat.copy()
-    training = _Training(engine, optimizer, record, limits, state, judge, watch)
+    training = _Training(engine, optimizer, record, limits, state, judge, listener)
     try:
         training.run()
     except KeyboardInterrupt:
@@ -211,11 +211,11 @@ class _Training:
         limits: Limits,
         state: State,
         judge: Callable[[], tuple[float, float]] | None,
-        watch: Watch | None,
+        listener: EpochListener | None,
     ) -> None:
         self._engine, self._optimizer = engine, optimizer
         self._record, self._limits, self._state = record, limits, state
-        self._judge, self._watch = judge, watch
+        self._judge, self._listener = judge, listener
         self._reporter = make_reporter(limits.verbose, 1 if state.one_epoch else limits.max_iter)
 
     def close(self) -> None:
@@ -229,8 +229,8 @@ class _Training:
         limit = state.n_iter + 1 if state.one_epoch else limits.max_iter
         generator = state.random_state if limits.shuffle else None
         before_epoch = None
-        if self._watch:
-            before_epoch = self._watch.begin_epoch
+        if self._listener:
+            before_epoch = self._listener.begin_epoch
         elif self._judge or not optimizer.keeps_its_rate:
             before_epoch = _pause
         began = perf_counter() - state.seconds
@@ -298,9 +298,9 @@ class _Training:
             if state.goes_on:
                 record.epochs_without_improvement = 0
         stops = False
-        if self._watch:
+        if self._listener:
             state.sum_squares = self._engine.sum_squares
-            stops = self._watch.end_epoch()
+            stops = self._listener.end_epoch()
         if stops or hopeless:  # of what is hopeless the caller tells
             return True
         if not state.goes_on:

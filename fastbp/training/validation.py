@@ -82,5 +82,7 @@ def _of_residuals(loss: str, r: Array, parameter: float) -> Array:
             return np.where(size <= parameter, r**2 / 2, parameter * (size - parameter / 2))
         case "quantile":
             return np.where(r > 0, (1 - parameter) * r, -parameter * r)
-    values: Array = np.logaddexp(r, -r) - np.log(2)  # log_cosh
-    return values
+        case "log_cosh":
+            values: Array = np.logaddexp(r, -r) - np.log(2)
+            return values
+    raise NotImplementedError(loss)
