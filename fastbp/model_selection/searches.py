@@ -20,9 +20,9 @@ process: X is there once, the steps before them are fitted once for each fold an
 `n_jobs=None` is all processors. In a halving search with `resource="max_iter"` they go on from the
 round before. Inside ``joblib.parallel_config`` with a backend of processes or of a cluster the fits
 are shared out in batches, for each of which the steps are fitted. Ctrl-C leaves in `cv_results_`
-what is finished. One more FitFailedWarning than scikit-learn's names the candidates that fail, with
-their errors. A `verbose` of 2 or more tells no more than 1: how many fits are done, and what is left
-to scikit-learn, as any other estimator is. The rest of this text is scikit-learn's.
+what is finished. One more FitFailedWarning than scikit-learn's names the candidates that fail, and
+how. A `verbose` of 2 or more tells no more than 1: how many fits are done, and what is left to
+scikit-learn, as any other estimator is. The rest of this text is scikit-learn's.
 """
 
 
