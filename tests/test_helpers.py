@@ -18,11 +18,20 @@ TESTS = Path(__file__).parent
 
 # Functions that take some tenths of a second each, and what compiles one of them.
 SLOW = """
+import time
+from pathlib import Path
+import numba
 from numba import types
 from fastbp.compiler.jit import c_function
 
 def compile_one(number):
     return c_function(globals()[f"f{number}"], types.CPointer(types.float64), types.int64)
+
+def wait_for_help():
+    until = time.monotonic() + 60
+    while len(list(Path(numba.config.CACHE_DIR).rglob("*.nbc"))) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.01)
 """
 LOOPS = "".join(
     f"    for i in range(n):\n        s += x[i] ** {power} / (i + 1)\n" for power in range(12)
@@ -32,22 +41,26 @@ SLOW += "".join(
     f"\ndef f{number}(x, n):\n    s = {number}.0\n{LOOPS}    x[0] = s\n"
     for number in range(N_FUNCTIONS)
 )
+# Its arguments are how many processors there are, and what is done once something is compiled.
 COMPILED = """
-import ctypes
+import ctypes, sys
 from functools import partial
 import numpy as np
 from fastbp.compiler import helpers
 from fastbp.compiler.turn import turn
-from slow import compile_one
+from slow import compile_one, wait_for_help
 
-if __name__ == "__main__":
-    addresses = helpers.compile_together([partial(compile_one, i) for i in range(12)])
-    values = []
-    for address in addresses:
-        x = np.ones(1)
-        ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address)(x.ctypes.data, 1)
-        values.append(float(x[0]))
-    print(values == [12.0 + i for i in range(12)], turn.n_compiled)
+helpers._count_processors = lambda: int(sys.argv[1])
+tasks = [partial(compile_one, i) for i in range(12)]
+tasks.insert(1, wait_for_help if sys.argv[2] == "wait" else int)
+addresses = helpers.compile_together(tasks)
+del addresses[1]
+values = []
+for address in addresses:
+    x = np.ones(1)
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(address)(x.ctypes.data, 1)
+    values.append(float(x[0]))
+print(values == [12.0 + i for i in range(12)], turn.n_compiled)
 """
 
 
@@ -60,30 +73,30 @@ def environment(tmp_path):
     }
 
 
-def with_processors(number):
-    return COMPILED.replace(
-        '__main__":', f'__main__":\n    helpers._count_processors = lambda: {number}'
-    )
+def compile_all(environment, processors, then="nothing", before=""):
+    """Whether the functions are right, and how many of them the process has compiled itself."""
+    right, n_compiled = run_python(
+        before + COMPILED, str(processors), then, **environment
+    ).stdout.split()
+    return right == "True", int(n_compiled)
 
 
 def test_a_helper_compiles_some_of_it(environment):
     """What it has compiled is loaded; next time all of it is."""
-    first, second = (run_python(with_processors(2), **environment).stdout.split() for _ in range(2))
-    assert first[0] == second[0] == "True"
-    assert 0 < int(first[1]) < N_FUNCTIONS
-    assert int(second[1]) == 0
+    right, n_compiled = compile_all(environment, 2, "wait")
+    assert right
+    assert 0 < n_compiled < N_FUNCTIONS
+    assert compile_all(environment, 2) == (True, 0)
 
 
 def test_without_a_processor_for_it_there_is_none(environment):
-    alone = run_python(with_processors(1), **environment).stdout.split()
-    assert alone == ["True", str(N_FUNCTIONS)]
+    assert compile_all(environment, 1) == (True, N_FUNCTIONS)
 
 
 @pytest.mark.parametrize("executable", ["/nowhere/python", "/bin/false", "", None])
 def test_without_one_that_works_all_is_compiled(environment, executable):
-    code = f"import sys\nsys.executable = {executable!r}\n" + with_processors(2)
-    alone = run_python(code, **environment).stdout.split()
-    assert alone == ["True", str(N_FUNCTIONS)]
+    before = f"import sys\nsys.executable = {executable!r}\n"
+    assert compile_all(environment, 2, before=before) == (True, N_FUNCTIONS)
 
 
 @pytest.fixture
@@ -220,8 +233,10 @@ def test_a_helper_imports_nothing_from_the_current_folder(tmp_path, monkeypatch)
 def test_helpers_compile_into_the_cache_of_the_program(environment):
     """Which may have said where that is itself."""
     folder = environment.pop("NUMBA_CACHE_DIR")
-    code = f"import numba\nnumba.config.CACHE_DIR = {folder!r}\n" + with_processors(2)
-    assert 0 < int(run_python(code, **environment).stdout.split()[1]) < N_FUNCTIONS
+    before = f"import numba\nnumba.config.CACHE_DIR = {folder!r}\n"
+    right, n_compiled = compile_all(environment, 2, "wait", before)
+    assert right
+    assert n_compiled < N_FUNCTIONS
 
 
 LEFT = """
