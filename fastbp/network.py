@@ -259,7 +259,10 @@ def _lay_out(
     training: bool,
     sparse: bool,
 ) -> tuple[Any, int]:
-    """Return the records of the layers, and the size of all transposes that are kept."""
+    """Return the records of the layers, and the size of all transposes that are kept.
+
+    The addresses of activations, the same for all plans of such layers, are found with a plan's.
+    """
     layers = np.zeros(len(names), LAYER).view(np.recarray)
     at_weights = at_transposed = at_panel = at_scratch = at_input = at_output = at_slopes = 0
     output_row = padded(units[0], dtype)
