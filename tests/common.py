@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from itertools import combinations, product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,6 +110,20 @@ def run_python(code, *arguments, timeout=300, **environment):
     )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished
+
+
+def run_tests(command, *arguments, **environment):
+    """Run tests of this folder by a command of Python's in a process of its own; they must pass."""
+    finished = subprocess.run(
+        [sys.executable, *command, "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *arguments],
+        cwd=Path(__file__).parent,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout[-3000:]
+    assert " passed" in finished.stdout
 
 
 def wait_until(condition, seconds=60):

@@ -1,16 +1,10 @@
 """The memory that kernels see, and the kernels as plain Python."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from common import run_tests
 
 from fastbp.compiler.memory import memory_view
-
-TESTS = Path(__file__).parent
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -32,17 +26,7 @@ def test_the_kernels_as_plain_python():
         " or (test_dropout_of_every_activation and elu) or test_the_norm or test_philox"
         " or (test_numpys_order and 31)"
     )
-    finished = subprocess.run(
-        [
-            sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist",
-            "test_epoch.py", "test_gradients.py", "test_product.py", "test_regularisation.py",
-            "test_shuffle.py", "-k", chosen,
-        ],
-        cwd=TESTS,
-        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
+    run_tests(
+        ["-m", "pytest"], "test_epoch.py", "test_gradients.py", "test_product.py",
+        "test_regularisation.py", "test_shuffle.py", "-k", chosen, NUMBA_DISABLE_JIT="1",
     )  # fmt: skip
-    assert finished.returncode == 0, finished.stdout[-3000:]
-    assert " passed" in finished.stdout
