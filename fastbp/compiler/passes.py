@@ -17,7 +17,7 @@ from numba.core.registry import cpu_target
 
 from fastbp.compiler.processor import HAS_AVX512
 
-__all__ = ["Passes", "optimised_alone", "optimised_already", "passes_of"]
+__all__ = ["optimised_alone", "optimised_already", "our_passes", "passes_of"]
 
 TIDYING = (  # of code that is optimised already; LLVM's names
     *("always_inliner", "sroa", "simplify_cfg", "instruction_combine", "new_gvn"),
@@ -28,25 +28,21 @@ TIDYING = (  # of code that is optimised already; LLVM's names
 _passes: dict[Callable[..., Any], Callable[[], AbstractContextManager[None]]] = {}
 
 
-class Passes:
-    """Sets Numba to the passes of this room, and back: what others compile is compiled as ever."""
-
-    def __init__(self) -> None:
-        self._target_machine: Any = None
-
-    def __enter__(self) -> None:
-        codegen = vars(_codegen())
-        codegen["_function_pass_manager"] = lambda: (_NoPasses(), None)
-        self._target_machine, codegen["_tm"] = codegen["_tm"], _with_longest_vectors()
-
-    def __exit__(self, *_: object) -> None:
-        codegen = vars(_codegen())
+@contextmanager
+def our_passes() -> Iterator[None]:
+    """Set Numba to the passes of this room, and back: what others compile is compiled as ever."""
+    codegen, longest = vars(_codegen()), _with_longest_vectors()
+    target_machine, codegen["_tm"] = codegen["_tm"], longest
+    codegen["_function_pass_manager"] = lambda: (_NoPasses(), None)
+    try:
+        yield
+    finally:
         del codegen["_function_pass_manager"]
-        codegen["_tm"] = self._target_machine
+        codegen["_tm"] = target_machine
 
 
 def passes_of(function: Callable[..., Any]) -> AbstractContextManager[None]:
-    """Return what is to be entered, within `Passes`, while this function is compiled."""
+    """Return what is to be entered, within `our_passes`, while this function is compiled."""
     return _passes.get(function, nullcontext)()
 
 

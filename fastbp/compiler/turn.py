@@ -8,13 +8,14 @@ import gc
 import hashlib
 import sys
 import time
-from contextlib import ContextDecorator, suppress
+from collections.abc import Iterator
+from contextlib import ContextDecorator, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from numba.core.compiler_lock import global_compiler_lock
 
-from fastbp.compiler.passes import Passes
+from fastbp.compiler.passes import our_passes
 from fastbp.forks import hold_at_forks
 
 if sys.platform == "win32":
@@ -40,8 +41,7 @@ class _Turn(ContextDecorator):
 
     def __init__(self) -> None:
         self._depth = 0
-        self._passes = Passes()
-        self._collects = False
+        self._inside = ExitStack()  # what ends with the outermost
         self._files: dict[Path, Any] = {}  # by folder, of which bytes are locked
         self._patience = PATIENCE  # what is left of it
         self.n_compiled = 0  # functions that this process has compiled
@@ -50,23 +50,15 @@ class _Turn(ContextDecorator):
     def __enter__(self) -> None:
         global_compiler_lock.acquire()
         if self._depth == 0:
-            self._collects = gc.isenabled()
-            gc.disable()  # the compiler allocates much: looking through it took a tenth of the time
             self._patience = PATIENCE
-            self._passes.__enter__()
+            self._inside.enter_context(_no_collection())
+            self._inside.enter_context(our_passes())
         self._depth += 1
 
     def __exit__(self, *_: object) -> None:
         self._depth -= 1
         if self._depth == 0:
-            self._passes.__exit__()
-            if self._collects:
-                if gc.get_freeze_count() == 0:
-                    gc.freeze()  # and unfrozen all is old: else it would be looked through at once
-                    gc.unfreeze()
-                gc.enable()
-            for file in self._files.values():
-                file.close()  # which unlocks what is left
+            self._inside.close()
             self._files.clear()
         global_compiler_lock.release()
 
@@ -74,7 +66,8 @@ class _Turn(ContextDecorator):
         """Wait until no other process compiles what is to be saved in this file."""
         with suppress(OSError):
             if path.parent not in self._files:
-                self._files[path.parent] = (path.parent / "fastbp.lock").open("ab")
+                lock_file = (path.parent / "fastbp.lock").open("ab")  # closed, all is unlocked
+                self._files[path.parent] = self._inside.enter_context(lock_file)
             file, byte = self._files[path.parent], _byte_of(path)
             if not _lock(file, byte):
                 self.n_waits += 1
@@ -91,6 +84,21 @@ class _Turn(ContextDecorator):
 
 
 turn = _Turn()
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python from looking for garbage: the compiler allocates much, and it took a tenth."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            if gc.get_freeze_count() == 0:
+                gc.freeze()  # and unfrozen all is old: else it would be looked through at once
+                gc.unfreeze()
+            gc.enable()
 
 
 def _byte_of(path: Path) -> int:

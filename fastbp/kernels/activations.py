@@ -47,7 +47,7 @@ CODES = {
     "exp": EXP,
     "softmax": SOFTMAX,
 }
-NAMES = tuple(CODES)  # by their codes
+NAMES = {code: name for name, code in CODES.items()}
 
 SHORT_ROW = 32  # of a softmax, too short for vectors
 NOT_ZERO_AT_ZERO = (LOGISTIC, SOFTPLUS, EXP)  # nor is then what they make of the padding

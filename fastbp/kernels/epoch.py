@@ -359,11 +359,10 @@ def _compile(
     layers, addresses = plan.network.layers, plan.workspace.addresses
     dtype = plan.network.parameters.dtype.name
     large = bool(layers["large"].any())
-    called = [*called, (PRODUCT, partial(product_addresses, dtype, large))]
-    functions = {FORWARD: forward}
+    called.append((PRODUCT, partial(product_addresses, dtype, large)))
+    called.append((FORWARD, PlanFunction(forward, plan)))
     if plan.data.indptr.size > 0:
-        functions[MULTIPLY_SPARSE] = multiply_sparse
-    called += [(place, PlanFunction(callee, plan)) for place, callee in functions.items()]
+        called.append((MULTIPLY_SPARSE, PlanFunction(multiply_sparse, plan)))
     wanted: list[tuple[Any, Any, Callable[[], Any]]] = [
         (layers["function"], i, partial(activation_address, NAMES[code], dtype))
         for i, code in enumerate(layers["activation"].tolist())

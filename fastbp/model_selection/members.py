@@ -223,7 +223,7 @@ class _Recruiter:
             return None
         if candidate.is_counted:
             for part in judged_parts(fit):
-                number_labels(fit, fold, part)
+                number_labels(fit, fold, part)  # an error leaves the fit to scikit-learn
         n_epochs = int(network.max_iter) - (fit.kept.n_iter if fit.kept else 0)
         if candidate.by_lbfgs:
             n_epochs = EVALUATIONS
