@@ -1,5 +1,6 @@
 """Families of networks against the same fits done one by one, and who is in them."""
 
+import ctypes
 import os
 import pickle
 import sys
@@ -32,7 +33,17 @@ from sklearn.preprocessing import StandardScaler
 from fastbp import BPClassifier, BPRegressor
 from fastbp.callbacks import TimeLimit
 from fastbp.compiler import jit
-from fastbp.model_selection import backend, batches, evaluation, families, family, members
+from fastbp.compiler.memory import memory_view
+from fastbp.kernels.arrays import HALTED, N_WATCH
+from fastbp.model_selection import (
+    backend,
+    batches,
+    evaluation,
+    families,
+    family,
+    members,
+    tables,
+)
 from fastbp.model_selection.fits import Kept, put_training_state_back, take_apart
 from fastbp.model_selection.survivors import Survivor
 from fastbp.threads import cancelled_by
@@ -231,6 +242,68 @@ def test_lbfgs_of_regressors(loss, dtype, in_families):
     assert in_families == [6]
 
 
+@pytest.fixture
+def in_turns(monkeypatch):
+    """Have all networks trained in turns, and in many, on one thread, too."""
+    made_for = family.Family
+    monkeypatch.setattr(families, "Family", lambda members, _: made_for(members, 2))
+    monkeypatch.setattr(family, "LAST", 1000)
+    monkeypatch.setattr(tables, "TURNS", 64)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3])
+@pytest.mark.parametrize(
+    ("solver", "grid"), [("adam", name) for name in GRIDS] + [("lbfgs", name) for name in LBFGS]
+)
+def test_networks_in_turns(solver, grid, n_jobs, in_turns, in_families):
+    network = clone(CLASSIFIER).set_params(solver=solver)
+    grid = (LBFGS if solver == "lbfgs" else GRIDS)[grid]
+    search = OURS.GridSearchCV(network, grid, cv=3, n_jobs=n_jobs, refit=False)
+    together = assert_the_same_one_by_one(search, *small_iris())
+    assert in_families == [3 * len(together.cv_results_["params"])]
+
+
+def test_whose_turn_it_is(monkeypatch):
+    """That of which most is left; but the first have no turns, and who has halted needs none."""
+    made_for, addresses_of, kernel = family.Family, family.kernel.addresses_of, family.kernel
+    fields = ("network", "parameters"), ("run", "first"), ("run", "last"), ("run", "watch")
+    n_epochs = [60, 50, 40, 39, 20, 10]
+    trained = {}  # how far each network is, by its address
+    turns, places = [], []
+
+    def train(plan, *_):
+        integers = memory_view(plan, np.int64, (max(places) + 1,))
+        network, first, last, watch = integers[places].tolist()
+        assert first == trained.get(network, 0)
+        trained[network] = last
+        number = list(trained).index(network)
+        halts = number == 4 and last == 15
+        memory_view(watch, np.float64, (N_WATCH,))[HALTED] = halts
+        turns.append((number, 0 if halts else n_epochs[number] - last))
+
+    called = ctypes.CFUNCTYPE(None, *4 * [ctypes.c_int64])(train)
+
+    def note(plans, *others):
+        places[:] = (plans[0].place(*field) for field in fields)
+        addresses = addresses_of(plans, *others)
+        addresses[kernel._TRAIN] = ctypes.cast(called, ctypes.c_void_p).value
+        return addresses
+
+    monkeypatch.setattr(families, "Family", lambda members, _: made_for(members, 2))
+    monkeypatch.setattr(tables, "TURNS", 5)
+    monkeypatch.setattr(kernel, "addresses_of", note)
+    cv, network = [(np.arange(50), np.arange(25))], clone(CLASSIFIER).set_params(batch_size="full")
+    search = OURS.GridSearchCV(network, {"max_iter": n_epochs}, cv=cv, n_jobs=1, refit=False)
+    search.fit(*small_iris())
+    assert list(trained.values()) == [60, 50, 40, 39, 15, 10]
+    n_first = [number for number, _ in turns].index(2)
+    assert turns[:n_first] == sorted(turns[:n_first], key=lambda turn: turn[0])
+    left = dict(enumerate(n_epochs[2:], 2))
+    for number, n_left in turns[n_first:]:
+        assert left[number] == max(left.values())
+        left[number] = n_left
+
+
 def test_networks_that_run_off_leave_nothing_to_the_next(in_families):
     """On two of three folds: there is a sample far away."""
     rng = np.random.default_rng(0)
@@ -260,7 +333,7 @@ def test_lbfgs_warns_of_its_end(in_families, monkeypatch):
 
 
 @pytest.mark.parametrize("batch_size", [513, 600, 1025, "full"])
-def test_mini_batches_of_several_chunks(batch_size, in_families, monkeypatch):
+def test_mini_batches_of_several_chunks(batch_size, in_families, monkeypatch, request):
     """The last one short, with and without what is kept of a gradient."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(2600, 3))
@@ -276,7 +349,9 @@ def test_mini_batches_of_several_chunks(batch_size, in_families, monkeypatch):
     assert_the_same_one_by_one(search, X, y)
     monkeypatch.setattr(family, "CALL_SECONDS", 1e-9)
     assert_the_same_one_by_one(search, X, y)
-    assert in_families == [32, 32]
+    request.getfixturevalue("in_turns")
+    assert_the_same_one_by_one(search, X, y)
+    assert in_families == [32, 32, 32]
 
 
 @pytest.mark.parametrize(
@@ -586,10 +661,10 @@ def test_many_networks_are_several_families_a_few_at_a_time(n_jobs, in_families,
     monkeypatch.setattr(families, "MOST_AHEAD", 100_000)
     original, made = families.Family.__init__, []
 
-    def note(self, of):
+    def note(self, *arguments):
         made.append(self)
         assert sum(family.n_bytes_left for family in made[:-1]) < 100_000
-        original(self, of)
+        original(self, *arguments)
 
     monkeypatch.setattr(families.Family, "__init__", note)
     search = OURS.GridSearchCV(CLASSIFIER, {"alpha": np.logspace(-5, 1, 20)}, cv=5, n_jobs=n_jobs)
@@ -604,7 +679,7 @@ class Standin:
 
     made, all_are_there = [], threading.Event()
 
-    def __init__(self, members):
+    def __init__(self, members, n_threads):
         self.n_before = sum(other.n_here for other in self.made)
         self.n_coming = self.n_here = self.n_bytes_left = 0
         self.is_told = False
@@ -637,8 +712,8 @@ def test_threads_come_as_families_are_prepared_and_go_where_most_is_left(monkeyp
 def test_work_for_one_more(monkeypatch):
     original, made = family.Family.__init__, []
 
-    def note(self, of):
-        original(self, of)
+    def note(self, of, n_threads):
+        original(self, of, n_threads)
         made.append(self)
         found = []
         for n_coming in (1, len(of) - 1, len(of), 0):
@@ -659,14 +734,15 @@ def test_what_is_done_is_told_while_others_are_prepared(in_families, monkeypatch
     monkeypatch.setattr(families, "MOST_BYTES", 50_000)
     original, made = family.Family.__init__, []
 
-    def note(self, of):
+    def note(self, *arguments):
         wait_until(lambda: not any(not each.is_told and not is_done(each) for each in made))
         untold.append(sum(not each.is_told for each in made))
-        original(self, of)
+        original(self, *arguments)
         made.append(self)
 
     def is_done(each):
-        return each._tables is None or each._tables.jobs[:, family.kernel.IS_DONE].all()
+        kernel, tables = family.kernel, each._tables
+        return tables is None or (tables.jobs[:, kernel.STATE] == kernel.DONE).all()
 
     untold = []
     monkeypatch.setattr(family.Family, "__init__", note)
@@ -1062,8 +1138,8 @@ def test_an_error_of_a_thread_is_raised(monkeypatch):
 
     original, made = family.Family.__init__, []
 
-    def note(self, of):
-        original(self, of)
+    def note(self, *arguments):
+        original(self, *arguments)
         made.append(self)
 
     monkeypatch.setattr(family.Family, "__init__", note)
@@ -1106,10 +1182,10 @@ def test_a_plan_is_left_as_it_was_for_the_next(in_families):
 def test_where_one_cannot_be_prepared_the_threads_end(monkeypatch):
     original = families.Family.__init__
 
-    def fail(self, of):
+    def fail(self, of, n_threads):
         if of[0].form.shape.units[1] == 3:  # which comes after the larger one
             raise MemoryError("no more")
-        original(self, of)
+        original(self, of, n_threads)
 
     monkeypatch.setattr(families.Family, "__init__", fail)
     before = set(threading.enumerate())

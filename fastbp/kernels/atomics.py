@@ -8,7 +8,7 @@ from numba.extending import intrinsic
 
 from fastbp.compiler.jit import DISABLED
 
-__all__ = ["add", "exchange", "load"]
+__all__ = ["add", "exchange", "load", "replace"]
 
 
 def _change(operation):
@@ -39,6 +39,19 @@ def load(typing_context, array, index):
         return builder.load_atomic(builder.gep(data, [values[1]]), "acquire", 8)
 
     return types.int64(array, types.int64), codegen
+
+
+@intrinsic
+def replace(typing_context, array, index, old, new):
+    """Set an element if it is as it was; tell whether it was."""
+
+    def codegen(context, builder, signature, values):
+        data = context.make_array(array)(context, builder, values[0]).data
+        where = builder.gep(data, [values[1]])
+        result = builder.cmpxchg(where, *values[2:], "seq_cst", "seq_cst")
+        return builder.extract_value(result, 1)
+
+    return types.boolean(array, types.int64, types.int64, types.int64), codegen
 
 
 if DISABLED:

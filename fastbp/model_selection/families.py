@@ -139,7 +139,7 @@ class _Crew:
                 self._wait(TELLING_SECONDS)
             if self.errors:
                 break
-            self._add(Family(members))
+            self._add(Family(members, n_threads))
             # Who prepares them takes a processor, too.
             self._start(min(EARLY, ceil(n_threads * prepared / work[-1])))
             self._wait(0.0)

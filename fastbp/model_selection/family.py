@@ -31,6 +31,7 @@ from fastbp.training.stochastic import limit_of_epochs, warn_of_limit
 __all__ = ["Family"]
 
 CALL_SECONDS = 0.05  # at the most, after which Ctrl-C is heard
+LAST = 2  # networks for each thread that are trained in turns, so that the threads end together
 
 
 class Family:
@@ -40,18 +41,21 @@ class Family:
     ----------
     members : list of Member
         Of one kind, in the order in which they are taken.
+    n_threads : int
+        That may come.
     """
 
-    def __init__(self, members: list[Member]) -> None:
+    def __init__(self, members: list[Member], n_threads: int) -> None:
         self.members = members
+        n_last = LAST * n_threads if n_threads > 1 else 0
+        self._n_alone = max(0, len(members) - n_last)
         self._shared = np.zeros(kernel.N_SHARED, np.int64)
         self._spans: list[list[float]] = []  # when each thread has begun, and ended
         self._is_told = np.zeros(len(members), bool)
         self._most = max(members, key=lambda member: len(member.form.judged))
         self._most_held_out = max(member.form.n_held_out for member in members)
         self._n_bytes = sum(member.n_bytes for member in members)
-        costs = [member.cost for member in members]
-        self._left = np.cumsum(costs[::-1])[::-1]  # of the work, with so many networks taken
+        self._costs = np.array([member.cost for member in members])
         self.n_coming = 0  # threads that have chosen it, and have not begun
         with self._borrowed_plans() as (engine, *predictions):
             self._at_once = max(1, int(CALL_SECONDS * SLOWEST / engine.work))
@@ -110,7 +114,8 @@ class Family:
             begins()
             kernel.do_jobs()(
                 *map(address_of, (self._shared, tables.jobs, tables.watches, tables.counts)),
-                len(self.members), *map(address_of, (tables.columns, tables.values, tables.ends)),
+                len(self.members), self._n_alone,
+                *map(address_of, (tables.columns, tables.values, tables.ends)),
                 *(plan.address for plan in plans), address_of(addresses), self._first_place,
                 self._at_once,
             )  # fmt: skip
@@ -122,7 +127,8 @@ class Family:
     @property
     def has_left(self) -> bool:
         """Whether there are networks that no thread has taken."""
-        return bool(self._shared[kernel.NEXT] < len(self.members))
+        tables = self._tables
+        return tables is not None and not tables.jobs[:, kernel.STATE].all()
 
     @property
     def is_told(self) -> bool:
@@ -137,11 +143,16 @@ class Family:
     @property
     def work_for_one_more(self) -> float:
         """The work that is left for each thread if one more comes; 0 where there is none for it."""
-        n_taken = int(self._shared[kernel.NEXT])
-        if n_taken + self.n_coming >= len(self.members):
+        tables = self._tables
+        if tables is None or not self.has_left:
             return 0.0
-        n_working = sum(end == np.inf for _, end in self._spans)
-        return float(self._left[n_taken]) / (n_working + self.n_coming + 1)
+        ks = np.flatnonzero(tables.jobs[:, kernel.STATE] != kernel.DONE)
+        n_threads = sum(end == np.inf for _, end in self._spans) + self.n_coming
+        if len(ks) <= n_threads:
+            return 0.0
+        left, n_chunks = tables.jobs[ks[:, None], [kernel.LEFT, kernel.CHUNKS]].T
+        work = self._costs[ks] @ (np.maximum(left, 1) / n_chunks)
+        return float(work) / (n_threads + 1)
 
     def stop(self) -> None:
         """Have the threads leave soon, and do no more."""
@@ -158,7 +169,7 @@ class Family:
         tables = self._tables
         if tables is None:
             return
-        is_done = tables.jobs[:, kernel.IS_DONE] != 0
+        is_done = tables.jobs[:, kernel.STATE] == kernel.DONE
         ks = np.flatnonzero(is_done & ~self._is_told)
         if len(ks) == 0:
             return

@@ -34,7 +34,7 @@ from fastbp.kernels.shuffle import generator_addresses
 from fastbp.kernels.update import LBFGS
 from fastbp.model_selection.fits import Standing, Validation
 from fastbp.model_selection.members import Member
-from fastbp.network import Weights, aligned_rows, transpose_weights
+from fastbp.network import Weights, aligned_rows
 from fastbp.randomness import WORDS, borrowed_random_state, words_of
 from fastbp.samples import Samples, row_type
 from fastbp.training.engine import sum_squares
@@ -45,6 +45,8 @@ from fastbp.training.stochastic import draw_dropout_seed
 __all__ = ["Tables"]
 
 Array = NDArray[Any]
+
+TURNS = 16  # about, in which one of the last networks is trained
 
 
 class Tables:
@@ -189,9 +191,11 @@ class Tables:
         self.jobs[:, kernel.TOTALS] = _rows_at(self._totals)
         self.jobs[:, kernel.FIRST_STEP] = [member.steps_taken for member in members]
         per_epoch = np.array([member.chunks_per_epoch for member in members])
+        n_chunks, per_batch = per_epoch * [m.n_epochs for m in members], members[0].chunks_per_batch
         self.jobs[:, kernel.EPOCH_CHUNKS] = per_epoch
-        self.jobs[:, kernel.CHUNKS] = per_epoch * [member.n_epochs for member in members]
-        self.jobs[:, kernel.BATCH_CHUNKS] = members[0].chunks_per_batch
+        self.jobs[:, kernel.BATCH_CHUNKS] = per_batch
+        self.jobs[:, kernel.CHUNKS] = self.jobs[:, kernel.LEFT] = n_chunks
+        self.jobs[:, kernel.TURN] = (n_chunks // (TURNS * per_batch) + 1) * per_batch
         self.jobs[:, kernel.REPEATS] = self._by_lbfgs
         self.jobs[:, kernel.TEST_ROWS] = [len(member.fold.test.rows) for member in members]
         networks = [member.candidate.network for member in members]
@@ -239,7 +243,7 @@ class Tables:
         self._write_data(plan, table)
         self._write_rules(plan, table)
         for member, ks in self._alike(_start_key):
-            self._begin(member, ks, plan)
+            self._begin(member, ks)
         rows = {"losses": self.losses, "norms": self.norms, "watch": self.watches}
         plan.set("run", **{name: matrix[0] for name, matrix in rows.items()})
         run = plan.span("run")
@@ -324,16 +328,11 @@ class Tables:
                 setattr(optimizer, name, self._scratch)  # the state itself is in the rows
         return rules
 
-    def _begin(self, member: Member, ks: list[int], plan: Plan) -> None:
+    def _begin(self, member: Member, ks: list[int]) -> None:
         """Write down what networks begin with that are drawn by one seed, or that one goes on."""
         start = member.kept.standing() if member.kept else self._draw(member)
         weights = self._scratch
         weights.flat[...] = start.weights
-        plan.set("network", parameters=weights.flat)
-        transpose_weights(plan.network)
-        mirror = plan.network.transposed.copy()
-        self._alive.append(mirror)
-        self.jobs[ks, kernel.MIRROR] = address_of(mirror)
         self._totals[ks, SQUARES] = sum_squares(weights)
         for rows, values in (
             (self.parameters, start.weights),
