@@ -27,7 +27,7 @@ from fastbp.estimators.checks import (
     multiply_weights,
     plain_number,
 )
-from fastbp.estimators.cloning import is_constant
+from fastbp.estimators.cloning import are_constant
 from fastbp.estimators.judging import Judge
 from fastbp.estimators.pickling import OF_TRAINING, keep_training_state, keeps_training_state
 from fastbp.estimators.predicting import PredictingMixin
@@ -589,7 +589,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
     def _validate_params(self) -> None:
         """Check the parameters, once where they are numbers and words."""
         values = [getattr(self, name) for name in self._get_param_names()]
-        key = (type(self), repr(values)) if all(map(is_constant, values)) else None
+        key = (type(self), repr(values)) if are_constant(values) else None
         if key not in _valid:
             super()._validate_params()
             if key:
@@ -681,7 +681,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
     def __sklearn_clone__(self) -> Self:
         # scikit-learn's, without what there is nothing to do about before a fit; see cloning.py.
         parameters = vars(self)
-        is_plain = all(map(is_constant, parameters.values()))
+        is_plain = are_constant(parameters.values())
         if is_plain and parameters.keys() == set(self._get_param_names()):
             twin = type(self)(**parameters)
             if vars(twin) == parameters:

@@ -3,12 +3,13 @@
 A search clones an estimator and its parameters for each fit, which takes longer than to predict.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 
-__all__ = ["clone_parameters", "is_constant"]
+__all__ = ["are_constant", "clone_parameters", "is_constant"]
 
 _CONSTANT = (bool, int, float, str, type(None), np.number, np.bool_)
 _PLAIN = frozenset(_CONSTANT)
@@ -19,8 +20,13 @@ def is_constant(value: Any) -> bool:
     if type(value) in _PLAIN:  # which is seen faster than what a class is derived from
         return True
     if type(value) is tuple:
-        return all(map(is_constant, value))
+        return are_constant(value)
     return isinstance(value, _CONSTANT)
+
+
+def are_constant(values: Iterable[Any]) -> bool:
+    """Tell it of several, most of which are numbers, words or None."""
+    return all(is_constant(value) for value in values if type(value) not in _PLAIN)
 
 
 def clone_parameters(parameters: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 
 from fastbp.baton import laid_down
 from fastbp.estimators.base import BaseBP
-from fastbp.estimators.cloning import clone_parameters
+from fastbp.estimators.cloning import clone_parameters, is_constant
 from fastbp.model_selection.fits import Fit, Kept, find_network
 from fastbp.model_selection.folds import CheckedData, Fold, FoldData, retarget, transform_fold
 from fastbp.model_selection.judging import accuracies, asks_for_accuracy, judge, judged_parts
@@ -49,6 +49,7 @@ class Evaluator:
         self._data: dict[Any, FoldData] = {}  # by `Fit.key_of_fold`
         self._valid: set[int] = set()  # candidates whose parameters are
         self._checked: set[frozenset[str]] = set()  # names of parameters that some of them set
+        self._values: set[tuple[str, str]] = set()  # ... and what they have set them to
         self.left: Counter[str] = Counter()  # fits left to scikit-learn, by the reason
         self._lock = threading.Lock()
 
@@ -56,6 +57,7 @@ class Evaluator:
         """Learn which fits are to come: they share data, and the time that these take."""
         self._valid.clear()
         self._checked.clear()
+        self._values.clear()
         before, self._data = self._data, {}
         for fit in fits:
             key = fit.key_of_fold()
@@ -137,19 +139,22 @@ class Evaluator:
     def validate(self, network: BaseBP, fit: Fit) -> None:
         """Check a candidate's parameters, once for all its folds.
 
-        What it leaves as it is was checked with the first that sets the same ones.
+        What it leaves as it is was checked with the first that sets the same ones, and what others
+        have set to the same numbers and words with theirs.
         """
         key, names = id(fit.asked.get("parameters")), frozenset(fit.parameters)
         if key in self._valid:
             return
         own = {name.removeprefix(fit.prefix): value for name, value in fit.parameters.items()}
-        if names in self._checked and own.keys() <= vars(network).keys():
+        values = {(name, repr(value)) for name, value in own.items() if is_constant(value)}
+        if names not in self._checked or not own.keys() <= vars(network).keys():
+            network._validate_params()
+        elif len(values) < len(own) or not values <= self._values:
             constraints, name = network._parameter_constraints, type(network).__name__
             validate_parameter_constraints(constraints, own, caller_name=name)
-        else:
-            network._validate_params()
         self._valid.add(key)
         self._checked.add(names)
+        self._values |= values
 
     def fold(self, fit: Fit, network: BaseBP) -> Fold:
         """Return the data of the fit, made by the first that asks for them."""

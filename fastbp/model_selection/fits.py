@@ -20,7 +20,7 @@ from sklearn.utils import check_random_state
 from fastbp.baton import laid_down
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
-from fastbp.estimators.cloning import is_constant
+from fastbp.estimators.cloning import are_constant
 from fastbp.estimators.pickling import OF_TRAINING
 from fastbp.estimators.regressor import BPRegressor
 from fastbp.kernels.lbfgs import AT_ITERATE, STAGE
@@ -290,7 +290,7 @@ def digest(parameters: dict[str, Any]) -> str:
 
     Of those that cannot, as functions without a name, it is which objects they are.
     """
-    if all(map(is_constant, parameters.values())):
+    if are_constant(parameters.values()):
         return repr(sorted(parameters.items()))
     try:
         return str(joblib.hash(sorted(parameters.items())))

@@ -316,7 +316,9 @@ class Tables:
             n = lbfgs.N_VECTORS * self._shape.flat.size
             state = {"code": LBFGS, "first": vectors[:n], "second": numbers}
             return state | make_settings(network.alpha)
-        optimizer.begin(self._shape, member.steps_per_epoch, network.max_iter)
+        # Its state is in the rows; one vector stands for all.
+        lengths = member.steps_per_epoch, network.max_iter
+        optimizer.begin(self._shape, *lengths, make=lambda *_: self._scratch)
         optimizer.steps_taken = member.steps_taken
         optimizer.learning_rate = float(optimizer.learning_rate_init)
         rules = optimizer.rule() | optimizer.steps_ahead(
@@ -325,7 +327,6 @@ class Tables:
         for name, rows in (("first", self.first), ("second", self.second)):
             if rules[name].size:
                 rules[name] = rows[0, : self._shape.flat.size]
-                setattr(optimizer, name, self._scratch)  # the state itself is in the rows
         return rules
 
     def _begin(self, member: Member, ks: list[int]) -> None:

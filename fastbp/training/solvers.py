@@ -94,8 +94,14 @@ class Optimizer:
         self._make_schedule()
         self._forget_steps()
 
-    def begin(self, weights: Weights, steps_per_epoch: int = 1, n_epochs: int = 1) -> None:
-        """Make room for the state, of zeros, unless the state of these weights is there.
+    def begin(
+        self,
+        weights: Weights,
+        steps_per_epoch: int = 1,
+        n_epochs: int = 1,
+        make: Callable[..., Weights] = Weights,
+    ) -> None:
+        """Make vectors for the state, of zeros, unless the state of these weights is there.
 
         The schedule of the learning rate goes by the length of the training.
         """
@@ -109,7 +115,7 @@ class Optimizer:
             if self.solver in solvers and (
                 state is None or (state.units, state.dtype) != (weights.units, weights.dtype)
             ):
-                setattr(self, name, Weights(weights.units, weights.dtype))
+                setattr(self, name, make(weights.units, weights.dtype))
 
     def rule(self) -> dict[str, Any]:
         """Return what the kernels need for all steps, of `Solver`; `begin` comes before."""
