@@ -580,8 +580,9 @@ def _apply_relu(z, slope, size, n, row):
     z, slope = array_at(z, (size,)), array_at(slope, (size,))
     T = z.dtype.type
     for i in range(z.size):
-        slope[i] = T(0) if z[i] <= T(0) else T(1)
-        z[i] = T(0) if z[i] < T(0) else z[i]
+        x = z[i]
+        slope[i] = T(0) if x <= T(0) else T(1)
+        z[i] = T(0) if x < T(0) else x
 
 
 def _apply_logistic(z, slope, size, n, row):
@@ -614,9 +615,10 @@ def _apply_elu(z, slope, size, n, row):
     z, slope = array_at(z, (size,)), array_at(slope, (size,))
     T = z.dtype.type
     for i in range(z.size):
-        e = expm1(z[i])
-        slope[i] = e + T(1) if z[i] <= T(0) else T(1)
-        z[i] = e if z[i] <= T(0) else z[i]
+        x = z[i]
+        e = expm1(x)
+        slope[i] = e + T(1) if x <= T(0) else T(1)
+        z[i] = e if x <= T(0) else x
 
 
 def _apply_selu(z, slope, size, n, row):
