@@ -26,6 +26,7 @@ from fastbp.matmul.tile import (
     ROW_CHOICES,
     SCALE,
     STORE,
+    SUM_ROWS,
     VECTOR_BYTES,
     length_of_vector,
     multiply_and_sum_tile,
@@ -124,23 +125,22 @@ def multiply(
     else:
         if m < ROW_CHOICES[1]:
             sum_columns(b, b_row, k, n, sums, summing)
-        whole = m - m % ROW_CHOICES[0]
         i = 0
         while i < m:
             # Whole tiles one below the other, for the columns of B that are in the cache; the rest.
-            rows = _choose_rows(m - i)
-            last = whole if i < whole else i + rows
+            rows, first = _choose_rows(m - i), i
+            if i == 0 and summing != KEEP and rows >= ROW_CHOICES[1]:
+                first = min(rows, SUM_ROWS)  # below the tile that sums
+            last = first + (m - first) // rows * rows if rows == ROW_CHOICES[0] else i + rows
             j = 0
             while j < n:
                 width = choose_width(length_of_vector(c), n - j, rows)
-                first = i
-                if i == 0 and summing != KEEP and rows >= ROW_CHOICES[1]:
+                if first > i:
                     multiply_and_sum_tile(
-                        rows, width, a, a_row, a_column, shifted(b, j), b_row,
+                        first, width, a, a_row, a_column, shifted(b, j), b_row,
                         shifted(start, j), start_row, shifted(c, j), c_row, k, shifted(sums, j),
                         np.int64(summing == SET),
                     )  # fmt: skip
-                    first += rows
                 if first < last:
                     multiply_tiles(
                         (last - first) // rows, rows, width, shifted(a, first * a_row), a_row,

@@ -35,6 +35,7 @@ MOST_VECTORS = (2, 2, 2, 4, 8) if _FEW_REGISTERS else (2, 4, 4, 8, 8)  # in a ro
 # Other widths, in half vectors, for what is left over by the first and the last of these. Intel's
 # multiply whole vectors by two units, and halves beside them by one of the two: no halves there.
 HALVES = () if _FEW_REGISTERS else (6,) if IS_INTEL_512 else (3, 5)
+SUM_ROWS = 4 if _FEW_REGISTERS else TILE_ROWS  # at the most, of a tile that sums B's columns too
 MOST_COLUMNS = 2 if _FEW_REGISTERS else 4  # of a tile of the other kind
 DOT_SHAPES = (
     (TILE_ROWS, 1),
