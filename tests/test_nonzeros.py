@@ -6,7 +6,7 @@ from networks import make_case, make_optimizer
 from test_product import DTYPES, multiply, whole_vectors
 
 from fastbp.compiler.jit import kernel
-from fastbp.kernels import arrays, epoch
+from fastbp.kernels import epoch
 from fastbp.matmul import nonzeros
 from fastbp.matmul.nonzeros import MOST_AT_A_TIME, WORD, is_sparse_enough, nonzeros_address
 from fastbp.matmul.product import (
@@ -154,7 +154,7 @@ def train(monkeypatch, has_it, at_first=True):
 
 def test_a_network_has_the_same_bits_without(monkeypatch):
     by_tiles, memory = train(monkeypatch, has_it=False)
-    assert memory.addresses[arrays.NONZEROS] == 0
+    assert memory.addresses[NONZEROS] == 0
     flat, memory = train(monkeypatch, has_it=True)
     np.testing.assert_array_equal(flat, by_tiles)
     assert ((memory.densities[:3] > 0.2) & (memory.densities[:3] < 0.6)).all()
@@ -163,5 +163,5 @@ def test_a_network_has_the_same_bits_without(monkeypatch):
 
 def test_it_is_compiled_when_it_is_first_wanted(monkeypatch):
     flat, memory = train(monkeypatch, has_it=True, at_first=False)
-    assert memory.addresses[arrays.NONZEROS] == nonzeros_address("float32")
+    assert memory.addresses[NONZEROS] == nonzeros_address("float32")
     np.testing.assert_array_equal(flat, train(monkeypatch, has_it=True)[0])

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _check_sample_weight
 
 from fastbp.kernels import activations
@@ -22,6 +23,7 @@ __all__ = [
     "check_weights",
     "find_classes",
     "fit_binarizer",
+    "flatten_column",
     "multiply_weights",
     "native",
     "plain_number",
@@ -171,6 +173,11 @@ def are_plain(X: Any, y: Any) -> bool:
 def _total(values: Array) -> Any:
     with np.errstate(over="ignore", invalid="ignore"):
         return values.sum()
+
+
+def flatten_column(y: Any) -> Any:
+    """Return one column as a vector, with scikit-learn's warning; anything else as it is."""
+    return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
 
 def find_classes(y: Any) -> Array | None:

@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike
 from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
-from sklearn.utils import column_or_1d, compute_sample_weight
+from sklearn.utils import compute_sample_weight
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_target, unique_labels
 
 from fastbp.estimators.base import Array, BaseBP
-from fastbp.estimators.checks import find_classes, fit_binarizer
+from fastbp.estimators.checks import find_classes, fit_binarizer, flatten_column
 from fastbp.estimators.documentation import documented
 from fastbp.estimators.scoring import accuracy
 from fastbp.kernels.decisions import find_largest
@@ -357,8 +357,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         return find_largest(outputs)
 
     def _validate_targets(self, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+        y = flatten_column(y)
         if not hasattr(self, "classes_") or not (self.warm_start or incremental):
             self._label_binarizer = fit_binarizer(y)
             self.classes_ = self._label_binarizer.classes_
@@ -370,8 +369,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
 
     def _encode_targets(self, y: Any, dtype: np.dtype[Any], name: str = "y") -> Any:
         if name != "y":
-            if y.ndim == 2 and y.shape[1] == 1:
-                y = column_or_1d(y, warn=True)
+            y = flatten_column(y)
             if type_of_target(y).startswith("multilabel") != self._multilabel:
                 raise ValueError(f"{name} must be of y's kind: classes, or several labels.")
             unknown = np.setdiff1d(unique_labels(y), self.classes_)

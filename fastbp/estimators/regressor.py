@@ -10,12 +10,11 @@ import scipy.sparse
 from numpy.typing import ArrayLike
 from sklearn.base import RegressorMixin, _fit_context
 from sklearn.metrics import r2_score
-from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 
 from fastbp.estimators.base import Array, BaseBP
-from fastbp.estimators.checks import HIDDEN_ACTIVATIONS
+from fastbp.estimators.checks import HIDDEN_ACTIVATIONS, flatten_column
 from fastbp.estimators.documentation import documented
 from fastbp.estimators.scoring import as_columns, r2
 from fastbp.kernels import losses
@@ -323,8 +322,7 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
             raise TypeError(f"A sparse matrix was passed for {name}, but one target must be dense.")
         if y.dtype.kind not in "fiub":
             raise TypeError(f"{name} must be numbers, got an array of {y.dtype}.")
-        if y.ndim == 2 and y.shape[1] == 1:
-            y = column_or_1d(y, warn=True)
+        y = flatten_column(y)
         if self.loss in ("poisson", "gamma"):
             if self.out_activation not in _POSITIVE:
                 raise ValueError(

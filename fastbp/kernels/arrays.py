@@ -163,7 +163,7 @@ class Chunk(NamedTuple):
 
 # The entries of `Workspace.addresses`.
 PRODUCT = slice(0, 3)  # by tiles, by BLAS, and BLAS's own function
-NONZEROS = 3  # by what is not 0 on the left; or 0, or WANTED
+# 3 is `product.NONZEROS`: by what is not 0 on the left; or 0, or WANTED
 STEP = 4
 YIELD = 5
 FORWARD = 6

@@ -40,7 +40,6 @@ from fastbp.kernels.arrays import (
     LOSS,
     MEASURE,
     MULTIPLY_SPARSE,
-    NONZEROS,
     NOT_FINITE,
     OF_SUBSETS,
     PATIENCE,
@@ -78,7 +77,7 @@ from fastbp.kernels.subnormals import flush_subnormals, set_float_mode
 from fastbp.kernels.team import admit, invite, take, wait
 from fastbp.kernels.update import LBFGS, step_address, update_panels
 from fastbp.matmul.nonzeros import nonzeros_address
-from fastbp.matmul.product import product_addresses
+from fastbp.matmul.product import NONZEROS, product_addresses
 from fastbp.matmul.subsets import subset_addresses
 
 PIECES = 8  # that a prediction is cut into for each thread, where there is enough

@@ -67,63 +67,36 @@ def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows
     was summed row by row, `by_rows`.
     """
     b = bundles(plan)
-    network, data, solver, workspace = b.network, b.data, b.solver, b.workspace
+    network, solver, workspace = b.network, b.solver, b.workspace
     l1 = solver.settings[L1]
-    at_hand, adds_parts = work & AT_HAND != 0, work & ADD_PARTS != 0
     has_mean = workspace.totals[WEIGHT] > 0
     measures = work & MEASURE != 0 and has_mean
     steps = work & TAKE_STEP != 0 and has_mean
     of_step = address(solver.steps, min(step, solver.steps.shape[0] - 1) * OF_STEP)
     settings = address(solver.settings, 0), of_step
-    part_rows = most_rows(workspace.parts, n_rows, workspace.grain)
-    n_parts = (n_rows + part_rows - 1) // part_rows  # of a short batch there may be one
+    one = address(workspace.one, 0)
     for number in range(first, last):
         i, row, end, low, bias = find_panel(network.layers, number)
         layer = network.layers[i]
         with_bias = row == 0
-        one = address(workspace.one, 0)
-        sparse = i == 0 and data.indptr.size > 0
-        if (
-            n_rows == 1
-            and workspace.gradient.size == 0
-            and not sparse
-            and l1 == 0
-            and layer.by_subsets == 0
-        ):
-            # The gradient of one sample is an outer product: nothing to be summed before the step.
-            inputs = address(workspace.activations, layer.input)
+        if _is_outer_product(b, layer, i, n_rows, l1):
             bias_gradient = address(workspace.deltas, layer.output)
+            inputs = address(workspace.activations, layer.input)
             left, right = (bias_gradient, inputs) if layer.narrow else (inputs, bias_gradient)
             left += row * workspace.one.itemsize
             rows, columns = end - row, layer.weights_row
         else:
-            # In scratch each layer has its place, so the padding of its rows stays 0.
-            n_threads = workspace.bounds.size - 1
-            at = member * (workspace.scratch.size // n_threads) + layer.scratch
-            at_bias, gradient = at + layer.panel_rows * layer.weights_row, workspace.scratch
-            if workspace.gradient.size > 0:
-                at, at_bias, gradient = low, bias, workspace.gradient
-            rows, columns = 1, (end - row) * layer.weights_row
-            if adds_parts and not at_hand:
-                add_parts(workspace, n_parts, begins, low, columns, gradient, at)
-                if with_bias:
-                    n = layer.output_row
-                    add_parts(workspace, n_parts, begins, bias, n, gradient, at_bias)
-            elif not at_hand:
-                if sparse and by_rows == 0:
-                    function = workspace.addresses[DIFFERENTIATE_SPARSE]
-                    call(function, (as_integer(plan), begins, row, end, at))
-                places = address(gradient, at), address(gradient, at_bias)
-                operands = as_integer(plan), number, 0, n_rows, part_rows, begins, *places
-                call(workspace.addresses[DIFFERENTIATE], operands)
-            bias_gradient = address(gradient, at_bias)
-            left, right = one, address(gradient, at)
+            panel = number, i, row, end, low, bias
+            right, bias_gradient = _sum_gradient(
+                plan, b, layer, panel, n_rows, begins, work, member, by_rows
+            )
+            left, rows, columns = one, 1, (end - row) * layer.weights_row
         matrix = (*_places(network, solver, low), left, right, rows, columns, *settings)
         below = *_places(network, solver, bias), one, bias_gradient, 1, layer.output_row, *settings
         step_function, weight = workspace.addresses[STEP], address(workspace.totals, WEIGHT)
         norm = address(workspace.norms, 2 * number)
         norm_below = address(workspace.norms, 2 * number + 1)
-        if l1 > 0 and (steps or measures) and not at_hand:
+        if l1 > 0 and (steps or measures) and work & AT_HAND == 0:
             place = address(workspace.sizes, number)
             call(step_function, (np.int64(ADD_SIGNS), *matrix, weight, 1, place, 0))
         rule, total = np.int64(SUM_SQUARES), np.int64(0)
@@ -138,6 +111,46 @@ def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows
                 call(step_function, (rule, *below, weight, 0, 0, norm_below))
         if steps and layer.mirrored:
             mirror(network, i, row, end)
+
+
+@part
+def _is_outer_product(b, layer, i, n_rows, l1):
+    """Whether the gradient is of one sample, so that there is nothing to sum before the step."""
+    sparse = i == 0 and b.data.indptr.size > 0
+    is_kept = b.workspace.gradient.size > 0
+    return n_rows == 1 and not (is_kept or sparse or l1 > 0 or layer.by_subsets)
+
+
+@part
+def _sum_gradient(plan, b, layer, panel, n_rows, begins, work, member, by_rows):
+    """Sum the gradient of a panel over a chunk, if it is not at hand; where it and the bias's are.
+
+    In scratch each layer has its place, so the padding of its rows stays 0.
+    """
+    number, i, row, end, low, bias = panel
+    workspace = b.workspace
+    n_threads = workspace.bounds.size - 1
+    gradient = workspace.scratch
+    at = member * (workspace.scratch.size // n_threads) + layer.scratch
+    at_bias = at + layer.panel_rows * layer.weights_row
+    if workspace.gradient.size > 0:
+        at, at_bias, gradient = low, bias, workspace.gradient
+    if work & AT_HAND == 0:
+        part_rows = most_rows(workspace.parts, n_rows, workspace.grain)
+        if work & ADD_PARTS != 0:
+            n_parts = (n_rows + part_rows - 1) // part_rows  # of a short batch there may be one
+            n = (end - row) * layer.weights_row
+            add_parts(workspace, n_parts, begins, low, n, gradient, at)
+            if row == 0:
+                add_parts(workspace, n_parts, begins, bias, layer.output_row, gradient, at_bias)
+        else:
+            if i == 0 and b.data.indptr.size > 0 and by_rows == 0:
+                operands = as_integer(plan), begins, row, end, at
+                call(workspace.addresses[DIFFERENTIATE_SPARSE], operands)
+            places = address(gradient, at), address(gradient, at_bias)
+            operands = as_integer(plan), number, 0, n_rows, part_rows, begins, *places
+            call(workspace.addresses[DIFFERENTIATE], operands)
+    return address(gradient, at), address(gradient, at_bias)
 
 
 @part

@@ -23,7 +23,6 @@ from fastbp.kernels.arrays import (
     HALTED,
     LOSS_PARAMETER,
     N_WATCH,
-    NONZEROS,
     PATIENCE,
     SQUARES,
     TOLERANCE,
@@ -38,6 +37,7 @@ from fastbp.kernels.plan import Plan, plan_function, run
 from fastbp.kernels.shuffle import generator_addresses
 from fastbp.kernels.update import LBFGS, SGD
 from fastbp.matmul.nonzeros import nonzeros_address
+from fastbp.matmul.product import NONZEROS
 from fastbp.network import Weights, aligned_zeros, make_network, transpose_weights
 from fastbp.pool import Pool
 from fastbp.samples import NO_ADDRESSES, Samples, row_type
