@@ -145,8 +145,8 @@ def _sum_gradient(plan, b, layer, panel, n_rows, begins, work, member, by_rows):
                 add_parts(workspace, n_parts, begins, bias, layer.output_row, gradient, at_bias)
         else:
             if i == 0 and b.data.indptr.size > 0 and by_rows == 0:
-                operands = as_integer(plan), begins, row, end, at
-                call(workspace.addresses[DIFFERENTIATE_SPARSE], operands)
+                function = workspace.addresses[DIFFERENTIATE_SPARSE]
+                call(function, (as_integer(plan), begins, row, end, at))
             places = address(gradient, at), address(gradient, at_bias)
             operands = as_integer(plan), number, 0, n_rows, part_rows, begins, *places
             call(workspace.addresses[DIFFERENTIATE], operands)
