@@ -56,9 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fit(chosen: argparse.Namespace) -> None:
-    table = read_table(chosen.table)
     if chosen.max_iter < 1:
         raise TableError(f"--max-iter must be 1 or more, got {chosen.max_iter}")
+    table = read_table(chosen.table)
+    _refuse_to_overwrite("--model", chosen.model, chosen.table)
     if chosen.model and not Path(chosen.model).parent.is_dir():
         raise TableError(f"the model cannot be written: no folder {Path(chosen.model).parent}")
     if chosen.model and Path(chosen.model).is_dir():
@@ -69,7 +70,7 @@ def _fit(chosen: argparse.Namespace) -> None:
         model = fit_table(table, chosen.target, chosen.task, verbose=True, max_iter=chosen.max_iter)
     seconds = perf_counter() - began
     if model.n_left_out:
-        print(f"{model.n_left_out} rows have no value of {chosen.target!r} and were left out")
+        print(f"rows without a value of {chosen.target!r}, left out: {model.n_left_out}")
     print(
         f"{model.score_name} {model.test_score:.4f} on the fifth of the rows held back, "
         f"after {seconds:.1f} s"
@@ -83,9 +84,16 @@ def _fit(chosen: argparse.Namespace) -> None:
         print("the model is not kept: --model says where to")
 
 
+def _refuse_to_overwrite(option: str, output: str | None, *inputs: str) -> None:
+    for path in inputs:
+        if output and Path(output).exists() and Path(output).samefile(path):
+            raise TableError(f"{option} would overwrite {path}: name another file")
+
+
 def _predict(chosen: argparse.Namespace) -> None:
     model = TableModel.load(chosen.model)
     predicted = model.predict(read_table(chosen.table))
+    _refuse_to_overwrite("--output", chosen.output, chosen.table, chosen.model)
     if chosen.output:
         try:
             with open(chosen.output, "w", newline="", encoding="utf-8") as file:

@@ -115,8 +115,8 @@ class EarlyStopping(_HistoryCallback):
     monitor : {'loss', 'validation_loss', 'validation_score', 'gradient_norm'}, default='loss'
         The validation set's need `early_stopping=True` and, to have the last word, an
         `n_iter_no_change` of infinity.
-    patience : int, default=10
-        Epochs without improvement that are borne.
+    patience : int or inf, default=10
+        Epochs without improvement that are tolerated; one more stops.
     tol : float, default=0.0
         An epoch improves where it is better than the best by more.
     restore_best : bool, default=True
@@ -148,7 +148,7 @@ class EarlyStopping(_HistoryCallback):
         tol: float = 0.0,
         restore_best: bool = True,
     ) -> None:
-        if monitor not in _MONITORED:
+        if not isinstance(monitor, str) or monitor not in _MONITORED:
             raise ValueError(f"monitor must be among {list(_MONITORED)}, got {monitor!r}.")
         if patience != math.inf:
             _check("patience", patience, Integral, "an integer, 0 or more", 0)
@@ -236,6 +236,7 @@ class Checkpoint(_Callback):
     Parameters
     ----------
     path : str or path-like
+        The file, which is replaced each time; its folder must be there.
     every : int, default=1
         Epochs, or iterations of 'lbfgs', whose state is 24 times the weights in float64.
 
@@ -258,6 +259,10 @@ class Checkpoint(_Callback):
         folder = Path(self.path).absolute().parent
         if not folder.is_dir():  # said now, not after the first epochs
             raise FileNotFoundError(f"Checkpoint: there is no folder {folder}.")
+        if Path(self.path).is_dir():
+            raise IsADirectoryError(
+                f"Checkpoint: path must be a file, but {self.path} is a folder."
+            )
 
     def _after_epoch(self, estimator: Any, run: None) -> bool:
         is_lbfgs = estimator.solver == "lbfgs"
@@ -276,6 +281,7 @@ class TimeLimit(_Callback):
     Parameters
     ----------
     seconds : float
+        More than 0.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -316,7 +322,7 @@ class LogEvery(_HistoryCallback):
 
 
 class StopOnNaN(_HistoryCallback):
-    """Stop where loss or weights are no finite numbers, with those of the epoch before.
+    """Stop where the loss or a weight is not finite, and go back to the weights before that epoch.
 
     Attributes
     ----------

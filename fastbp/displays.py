@@ -438,7 +438,9 @@ class WeightsDisplay:
 
 def _find_network(model: Any) -> Any:
     """Return the fitted network that the model is, or ends in."""
-    network = model[-1] if isinstance(model, Pipeline) else model
+    network = model
+    while isinstance(network, Pipeline):
+        network = network[-1]
     message = "model has no coefs_: this %(name)s is no network, or is not fitted yet."
     check_is_fitted(network, "coefs_", msg=message)
     return network

@@ -28,7 +28,7 @@ from fastbp.estimators.regressor import BPRegressor
 __all__ = ["Table", "TableError", "TableModel", "fit_table", "read_table"]
 
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
-A_WORD_IN_TARGETS = "none"  # a class of its own; in a column of numbers a gap
+MISSING_CLASSES = MISSING - {"none"}  # which is a class, but a gap among numbers
 LARGEST = 1e150  # a number whose square is one, too
 MANY_ROWS = 2000  # from here on a part can be spared to decide when to stop
 MOST_CLASSES = 20  # a numeric target of more different values is a quantity
@@ -207,8 +207,7 @@ def fit_table(
     target_cells = [cell.strip() for cell in table.column(target)]
     numbers = table.numbers(target)
     if numbers is None:
-        missing = MISSING - {A_WORD_IN_TARGETS}
-        present = np.array([cell.lower() not in missing for cell in target_cells])
+        present = np.array([cell.lower() not in MISSING_CLASSES for cell in target_cells])
     else:
         present = ~np.isnan(numbers)
     y: NDArray[Any] = np.array(target_cells)[present]
@@ -219,6 +218,9 @@ def fit_table(
         if numbers is None:
             raise TableError(f"column {target!r} has words, and a regression needs numbers")
         y = numbers[present]
+    elif numbers is not None:  # a class is a number, however it is spelled
+        _, first, which = np.unique(numbers[present], return_index=True, return_inverse=True)
+        y = y[first][which]
     if len(y) < 10:
         raise TableError(f"{len(y)} rows have a value of {target!r}; at least 10 are needed")
     if len(np.unique(y)) < 2:

@@ -298,7 +298,7 @@ OUR_BAD_PARAMETERS = {
     "n_jobs": [0, 1.5, "all", True],
     "init": ["nope", None],
     "activation": [
-        *((), ("relu",), ("relu",) * 3, ("relu", "nope"), ("relu", "exp"), (3, 3)),
+        *((), ("relu",), ("relu",) * 3, ("relu", "nope"), ("relu", "exp"), (3, 3), (["relu"], 3)),
         np.array("relu"),
     ],
     "learning_rate": [0.1, ("cosine",), True, "Cosine"],
@@ -423,6 +423,8 @@ def test_numbers_of_numpy(name, value):
     ("given", "match"),
     [
         ({"coef_init": []}, "coef_init must hold 2 arrays, got 0"),
+        ({"coef_init": 3}, "coef_init must hold 2 arrays, got 3"),
+        ({"coef_init": ["a", "b"]}, r"coef_init\[0\] must be an array of numbers"),
         ({"coef_init": [np.ones((6, 4))]}, "coef_init must hold 2 arrays, got 1"),
         ({"coef_init": [np.ones((6, 4)), np.ones((1, 4))]}, r"coef_init\[1\] must have shape"),
         ({"coef_init": [np.ones(24), np.ones((4, 1))]}, r"coef_init\[0\] must have shape"),
@@ -643,12 +645,20 @@ def test_validation_data_that_would_not_be_used(kind, method):
         ("binary", 9, 0.1, "test_size = 1 should be greater"),
         ("regression", 1, 0.1, "train set will be empty"),
         ("multiclass", 20, 0.99, "train set will be empty"),
-        ("multiclass", 20, 0, "test_size=0"),
     ],
 )
 def test_early_stopping_on_too_few_samples(kind, n, fraction, match):
     ours, theirs = pair_of(kind, early_stopping=True, validation_fraction=fraction)
     assert_refused(ours.fit, theirs.fit, X[:n], Y[kind][:n], match=match)
+
+
+def test_early_stopping_without_a_part_to_validate_with():
+    """scikit-learn's error speaks of test_size."""
+    ours, theirs = pair_of("multiclass", early_stopping=True, validation_fraction=0)
+    with pytest.raises(ValueError, match="validation_fraction must be more than 0"):
+        ours.fit(X, Y["multiclass"])
+    with pytest.raises(ValueError, match="test_size=0"):
+        theirs.fit(X, Y["multiclass"])
 
 
 def test_early_stopping_with_one_sample_of_a_class():

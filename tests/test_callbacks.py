@@ -239,6 +239,7 @@ def test_stop_on_nan():
     ("make", "message"),
     [
         (lambda: EarlyStopping("accuracy"), "monitor must be among"),
+        (lambda: EarlyStopping(["loss"]), "monitor must be among"),
         *[(lambda v=v: EarlyStopping(patience=v), "patience") for v in (-1, np.nan, "a", 1.5)],
         *[(lambda v=v: EarlyStopping(tol=v), "tol") for v in (-1, np.nan, "a", None)],
         *[(lambda v=v: Checkpoint("x", every=v), "every") for v in (0, 1.5, "a", True)],
@@ -693,6 +694,8 @@ def test_a_schedule_over_all_epochs_holds_them_fast(schedule, tmp_path):
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         fit(BPClassifier(max_iter=3), Checkpoint(tmp_path / "none" / "run", every=100))
+    with pytest.raises(IsADirectoryError, match="path must be a file"):
+        fit(BPClassifier(max_iter=3), Checkpoint(tmp_path, every=100))
 
 
 # Of lbfgs ---------------------------------------------------------------------------------------

@@ -186,7 +186,31 @@ def test_a_class_may_be_called_none(tmp_path, capsys):
     path = write(tmp_path / "t.csv", [["a", "y"], *([i, words[i % 4]] for i in range(100))])
     assert set(fit_table(read_table(path), "y", max_iter=2).pipeline.classes_) == {"none", "mild"}
     out = run(capsys, "fit", path, "--target", "y", "--max-iter", "2")[1]
-    assert "50 rows have no value of 'y' and were left out\n" in out
+    assert "rows without a value of 'y', left out: 50\n" in out
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_class_is_one_number_however_it_is_spelled(tmp_path):
+    spellings = ["1", "1.0", "0", "0.0"]
+    rows = [["a", "y"], *([i, spellings[i % 4]] for i in range(100))]
+    model = fit_table(read_table(write(tmp_path / "t.csv", rows)), "y", max_iter=2)
+    assert set(model.pipeline.classes_) == {"0", "1"}
+
+
+def test_no_table_or_model_is_overwritten(tmp_path, capsys):
+    rows = [["a", "y"], *([i, i % 2] for i in range(100))]
+    path, model = write(tmp_path / "t.csv", rows), str(tmp_path / "model")
+    run(capsys, "fit", path, "--target", "y", "--max-iter", "2", "--model", model)
+    before = Path(path).read_bytes(), Path(model).read_bytes()
+    for command, option, output in (
+        (["fit", path, "--target", "y"], "--model", path),
+        (["predict", path, "--model", model], "--output", str(tmp_path / "." / "t.csv")),
+        (["predict", path, "--model", model], "--output", model),
+    ):
+        code, _, err = run(capsys, *command, option, output)
+        assert code == 2
+        assert f"{option} would overwrite" in err
+    assert (Path(path).read_bytes(), Path(model).read_bytes()) == before
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

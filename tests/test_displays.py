@@ -350,6 +350,7 @@ TEXTS = ["good and fine", "bad and broken", "fine", "broken"] * 5
         ([StandardScaler()], np.eye(20)[:, :3], None),
         ([FunctionTransformer()], np.eye(20)[:, :3], None),
         ([], np.eye(20)[:, :3], None),
+        ([make_pipeline(StandardScaler())], np.eye(20)[:, :3], None),
     ],
 )
 def test_names_from_a_pipeline(steps, data, expected):
@@ -359,6 +360,7 @@ def test_names_from_a_pipeline(steps, data, expected):
     assert expected == (None if display.feature_names is None else [*display.feature_names])
     np.testing.assert_array_equal(display.coefs[0], pipeline[-1].coefs_[0])
     assert len(TrainingDisplay.from_estimator(pipeline).lines_) == 1
+    assert len(TrainingDisplay.from_estimator(make_pipeline(pipeline)).lines_) == 1
 
 
 def test_sparse_data_of_many_features():

@@ -3,13 +3,16 @@
 import ast
 import doctest
 import inspect
+import pickle
 import re
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from sklearn import model_selection as stock
 
 import fastbp
+from fastbp import model_selection
 from fastbp.estimators import classifier, regressor
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +30,19 @@ def test_every_parameter_is_described_in_order_of_use(estimator):
     described = section(inspect.getdoc(estimator), "Parameters")
     assert sorted(described) == sorted(inspect.signature(estimator).parameters)
     assert described[:3] == list(inspect.signature(estimator).parameters)[:3]
+
+
+@pytest.mark.parametrize("name", model_selection.__all__)
+def test_searches_say_what_differs(name):
+    search = getattr(model_selection, name)
+    assert pickle.loads(pickle.dumps(search)) is search
+    text = inspect.getdoc(search)
+    assert "side by side" in text
+    assert "``None`` means all processors" in text
+    assert "``None`` means 1" not in text
+    assert ("cv_results_" in text.split("Parameters")[0]) == inspect.isclass(search)
+    if inspect.isclass(search):
+        assert inspect.getdoc(search.fit) == inspect.getdoc(stock.GridSearchCV.fit)
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS)

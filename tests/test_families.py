@@ -726,7 +726,30 @@ def test_work_for_one_more(monkeypatch):
     grid = {"hidden_layer_sizes": [3, 4], "max_iter": [5, 10]}
     OURS.GridSearchCV(CLASSIFIER, grid, cv=2, n_jobs=2).fit(*small_iris())
     assert made
-    assert not any(each.work_for_one_more for each in made)
+    assert not any(each.work_for_one_more or each.n_coming for each in made)
+    begun = []
+    made[0].work(lambda: begun.append(True))  # who comes late is told of, too
+    assert begun
+
+
+def test_what_is_left_of_a_network(monkeypatch):
+    """Also where rates fall, and training goes on."""
+    made, original = [], tables.Tables.__init__
+
+    def note(self, *arguments):
+        original(self, *arguments)
+        made.append(self)
+
+    monkeypatch.setattr(tables.Tables, "__init__", note)
+    network = clone(CLASSIFIER).set_params(
+        solver="sgd", learning_rate_init=0.1, tol=0.01, n_iter_no_change=2, max_iter=400
+    )
+    grid = {"learning_rate": ["constant", "adaptive"], "early_stopping": [False, True]}
+    OURS.GridSearchCV(network, grid, cv=3, n_jobs=2, refit=False).fit(*small_iris())
+    jobs, kernel = np.vstack([each.jobs for each in made]), family.kernel
+    left = jobs[:, kernel.CHUNKS] - jobs[:, kernel.NEXT_CHUNK]
+    assert left.max() > 0
+    np.testing.assert_array_equal(jobs[:, kernel.LEFT], left)
 
 
 def test_what_is_done_is_told_while_others_are_prepared(in_families, monkeypatch):

@@ -233,6 +233,7 @@ def test_in_a_pipeline_the_validation_set_is_transformed_too():
     [
         ({}, {"X_val": X}, "X_val and y_val must be given together"),
         ({}, {"y_val": Y}, "X_val and y_val must be given together"),
+        ({}, {"sample_weight_val": np.ones(len(Y))}, "sample_weight_val with both"),
         ({"early_stopping": False}, {"X_val": X, "y_val": Y}, "early_stopping=True"),
         ({"solver": "lbfgs"}, {"X_val": X, "y_val": Y}, "solver='lbfgs'"),
         ({}, {"X_val": X[:, :2], "y_val": Y}, "2 features"),

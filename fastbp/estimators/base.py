@@ -221,7 +221,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         if X is None and y is None and sample_weight is None:
             return None
         if X is None or y is None:
-            raise ValueError("X_val and y_val must be given together.")
+            raise ValueError("X_val and y_val must be given together, sample_weight_val with both.")
         if not self.early_stopping or self.solver == "lbfgs":
             raise ValueError(
                 "X_val and y_val are for early_stopping=True and a stochastic solver; with "
@@ -486,6 +486,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         self, samples: Samples, rows: Array, random_state: np.random.RandomState
     ) -> tuple[Array, Array]:
         """Return row numbers to train on and to validate with, drawn as scikit-learn draws them."""
+        if self.validation_fraction == 0:
+            raise ValueError("validation_fraction must be more than 0 for early_stopping=True.")
         labels, splitter = None, ShuffleSplit
         if samples.targets is not None and hasattr(self, "classes_") and self.n_outputs_ == 1:
             # The words that scikit-learn makes of each row of a column, one by one.
@@ -714,10 +716,14 @@ def _start_from(
     ):
         if given is None:
             continue
-        if len(given) != len(views):
-            raise ValueError(f"{name} must hold {len(views)} arrays, got {len(given)}.")
+        n_given = len(given) if hasattr(given, "__len__") else repr(given)
+        if n_given != len(views):
+            raise ValueError(f"{name} must hold {len(views)} arrays, got {n_given}.")
         for i, (values, view) in enumerate(zip(given, views, strict=True)):
-            array = np.asarray(values, dtype=np.float64)
+            try:
+                array = np.asarray(values, dtype=np.float64)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{name}[{i}] must be an array of numbers.") from error
             if array.shape != view.shape:
                 raise ValueError(f"{name}[{i}] must have shape {view.shape}, got {array.shape}.")
             if not np.isfinite(array).all():

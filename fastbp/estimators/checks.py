@@ -54,7 +54,8 @@ def check_activation(activation: Any, n_hidden: int) -> tuple[str, ...]:
     """Return the activation of each hidden layer."""
     if isinstance(activation, str):
         return (activation,) * n_hidden
-    if np.ndim(activation) == 0:
+    activation = activation.tolist() if isinstance(activation, np.ndarray) else activation
+    if isinstance(activation, str) or not hasattr(activation, "__iter__"):
         raise ValueError(f"activation must be a name, or several of them, got {activation!r}.")
     names = tuple(activation)
     if len(names) != n_hidden:
@@ -63,7 +64,7 @@ def check_activation(activation: Any, n_hidden: int) -> tuple[str, ...]:
             f"got {len(names)}: {list(names)}."
         )
     for name in names:
-        if name not in HIDDEN_ACTIVATIONS:
+        if not isinstance(name, str) or name not in HIDDEN_ACTIVATIONS:
             raise ValueError(
                 f"activation must be among {sorted(HIDDEN_ACTIVATIONS)}, got {name!r}."
             )

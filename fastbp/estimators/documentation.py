@@ -16,7 +16,7 @@ solver : {'adam', 'sgd', 'lbfgs', 'adamw', 'adagrad', 'rmsprop'}, default='adam'
     The rule of the update; formulas and sources are in `fastbp.training.solvers`.
 
     - 'adam', 'sgd', 'lbfgs' are scikit-learn's
-    - 'adamw' shrinks weights by ``learning_rate_init * alpha`` a step, in place of the penalty
+    - 'adamw' shrinks weights by the learning rate times `alpha` a step, in place of the penalty
     - 'adagrad' divides by the root of the sum of all squared gradients
     - 'rmsprop' divides by the root of their running mean, which `beta_2` decays
 

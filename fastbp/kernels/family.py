@@ -85,16 +85,10 @@ WAITING, HELD, DONE = range(3)  # a network's states
 
 # The entries of a network's `watches` after those of `Run.watch`: where it is validated, training
 # halts when the score has not reached the best one so far and the tolerance for more epochs.
-BEST_SCORE = N_WATCH
-SCORE_WAITED = 7
-SCORE_TOLERANCE = 8
-SCORE_PATIENCE = 9
+BEST_SCORE, SCORE_WAITED, SCORE_TOLERANCE, SCORE_PATIENCE = range(N_WATCH, N_WATCH + 4)
 # Where the divisor is not 0, training goes on after a halt, with the rate times the factor, over
-# the divisor, unless the rate is the least already.
-RATE_FACTOR = 10
-RATE_DIVISOR = 11
-LEAST_RATE = 12
-STEPS = 13  # where `Solver.steps` begins then, of one row
+# the divisor, unless the rate is the least already. Then `Solver.steps` begins, of one row.
+RATE_FACTOR, RATE_DIVISOR, LEAST_RATE, STEPS = range(N_WATCH + 4, N_WATCH + 8)
 WATCH_ROW = 16  # numbers from one network's to the next one's
 
 # What is counted of a job's outputs: the rows of test and of train that are decided rightly, and
@@ -234,6 +228,7 @@ def _lower_rate(job, watch):
         watch[STEPS + RATE] = rate * watch[RATE_FACTOR] / watch[RATE_DIVISOR]
         watch[HALTED] = watch[WAITED] = watch[SCORE_WAITED] = 0
         job[NEXT_CHUNK] = np.int64(watch[ENDED]) * job[EPOCH_CHUNKS]
+        job[LEFT] = job[CHUNKS] - job[NEXT_CHUNK]
 
 
 def _begin(plan, totals):

@@ -279,7 +279,7 @@ def _take_step(
             for i in range(right.size):
                 g = (factor * right[i] + penalty * w[r, i]) * scale
                 norm += g * g
-    else:
+    elif code == LBFGS:
         for i in range(right.size):
             right[i] = (right[i] + penalty * w[0, i]) * scale
     if total_place != 0:

@@ -33,7 +33,8 @@ def reason_against_search(estimator: Any) -> str:
     """Say why fits of an estimator cannot be shared; empty where they can."""
     network = find_network(estimator)
     if network is None:
-        return f"{type(estimator).__name__} is neither a network of fastbp nor a Pipeline to one"
+        name = type(estimator).__name__
+        return f"{name} is no network of fastbp's, nor a Pipeline whose last step is one"
     if isinstance(estimator, Pipeline) and getattr(estimator, "transform_input", None):
         return "the Pipeline has transform_input"
     if getattr(estimator, "_skl_callbacks", None) or getattr(network, "_skl_callbacks", None):

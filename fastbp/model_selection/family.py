@@ -96,10 +96,12 @@ class Family:
     def work(self, begins: Callable[[], object]) -> None:
         """Train and judge networks until none is left; several threads may do so at once.
 
-        `begins` is called before the compiled call, after which Python is free for others.
+        `begins` is called before the compiled call, after which Python is free for others, or where
+        there is none.
         """
         tables = self._tables
         if not self.has_left or tables is None:
+            begins()
             return
         with self._borrowed_plans() as (engine, *predictions):
             plans = engine.plan, *(prediction.plan for prediction in predictions)

@@ -42,7 +42,7 @@ MOST_TRANSFORMED, STEPS_SECONDS = 1 << 20, 0.1
 MOST_SCORED = 1 << 14  # rows that one is judged by, where Python does it, on one thread
 FEWEST_SCORED = 2  # samples held out: R² of one is none
 MOST_STEPS = 20_000  # of a network: what they go by is made ahead
-EVALUATIONS = 64  # by L-BFGS at a time: each has a place for its loss
+EVALUATIONS_AT_A_TIME = 64  # by L-BFGS: each has a place for its loss
 SCHEDULES = ("constant", "invscaling", *BY_STEPS)  # of the learning rate, whatever the losses
 
 
@@ -226,7 +226,7 @@ class _Recruiter:
                 number_labels(fit, fold, part)  # an error leaves the fit to scikit-learn
         n_epochs = int(network.max_iter) - (fit.kept.n_iter if fit.kept else 0)
         if candidate.by_lbfgs:
-            n_epochs = EVALUATIONS
+            n_epochs = EVALUATIONS_AT_A_TIME
         member = Member(number, fit, candidate, fold, form, fit.kept, n_epochs)
         return member if 0 < member.n_steps <= MOST_STEPS else None
 

@@ -17,23 +17,25 @@ from fastbp.model_selection.row_numbers import PackingSplitter
 DIFFERENCE = """
 fastbp's networks, alone or at the end of a Pipeline, are trained side by side on threads of this
 process: X is there once, the steps before them are fitted once for each fold and setting, and
-`n_jobs=None` is all processors. In a halving search with `resource="max_iter"` they go on from the
-round before. Inside ``joblib.parallel_config`` with a backend of processes or of a cluster the fits
-are shared out in batches, for each of which the steps are fitted. Ctrl-C leaves in `cv_results_`
-what is finished. One more FitFailedWarning than scikit-learn's names the candidates that fail, and
-how. A `verbose` of 2 or more tells no more than 1: how many fits are done, and what is left to
-scikit-learn, as any other estimator is. The rest of this text is scikit-learn's.
+`n_jobs=None` is all processors. Inside ``joblib.parallel_config`` with a backend of processes or of
+a cluster the fits are shared out in batches, for each of which the steps are fitted. One more
+FitFailedWarning than scikit-learn's names the candidates that fail, and how. A `verbose` of 2 or
+more tells no more than 1: how many fits are done, and what is left to scikit-learn, as any other
+estimator is.{more} The rest of this text is scikit-learn's.
 """
+OF_SEARCHES = """
+In a halving search with `resource="max_iter"` networks go on from the round before. Ctrl-C leaves
+in `cv_results_` what is finished."""
 
 
-def _enter(
+def _use_side_by_side(
     contexts: ExitStack,
     estimator: Any,
     n_jobs: int | None,
     verbose: int,
     resource: str | None = None,
 ) -> SideBySide | None:
-    """Have the fits of a search done by `SideBySide`, where the estimator allows it."""
+    """Have fits done by `SideBySide` until the contexts end, where the estimator allows it."""
     reason = reason_against_search(estimator)
     if reason:
         if verbose:
@@ -57,7 +59,7 @@ class _Search:
         self._finished = None
         with ExitStack() as self._contexts:
             resource = getattr(self, "resource", None)
-            self._backend = _enter(
+            self._backend = _use_side_by_side(
                 self._contexts, self.estimator, self.n_jobs, self.verbose, resource
             )
             try:
@@ -70,6 +72,8 @@ class _Search:
                 if self._backend is not None:
                     self._backend.forget()
                 del self._backend, self._contexts, self._finished
+
+    fit.__doc__ = stock.GridSearchCV.fit.__doc__
 
     def _run_search(self, evaluate_candidates: Callable[..., Any], *, callback_ctx: Any) -> None:
         def evaluate(candidates: Any, cv: Any = None, **kwargs: Any) -> Any:
@@ -87,10 +91,11 @@ class _Search:
             self._backend.forget()
 
 
-def _describe(search: type) -> str:
-    """Return the docstring of a search of scikit-learn's, with what differs."""
-    summary, rest = inspect.cleandoc(search.__doc__ or "").split("\n", 1)
-    return f"{summary}\n\n{DIFFERENCE}\n{rest}"
+def _describe(what: Any, more: str = OF_SEARCHES) -> str:
+    """Return a docstring of scikit-learn's, with what differs."""
+    summary, rest = inspect.cleandoc(what.__doc__ or "").split("\n", 1)
+    rest = rest.replace("``None`` means 1 unless in", "``None`` means all processors unless in")
+    return f"{summary}\n\n{DIFFERENCE.format(more=more)}\n{rest}"
 
 
 class GridSearchCV(_Search, stock.GridSearchCV):  # type: ignore[misc]  # noqa: D101
@@ -114,7 +119,7 @@ def cross_validate(  # noqa: D103
     estimator: Any, *args: Any, n_jobs: int | None = None, verbose: int = 0, **kwargs: Any
 ) -> Any:
     with ExitStack() as contexts:
-        backend = _enter(contexts, estimator, n_jobs, verbose)
+        backend = _use_side_by_side(contexts, estimator, n_jobs, verbose)
         try:
             results = stock.cross_validate(
                 estimator, *args, n_jobs=n_jobs, verbose=verbose, **kwargs
@@ -125,3 +130,7 @@ def cross_validate(  # noqa: D103
         if backend is not None:
             backend.raise_if_interrupted()
         return results
+
+
+cross_validate.__doc__ = _describe(stock.cross_validate, more="")
+cross_validate.__module__ = __name__  # for pickle

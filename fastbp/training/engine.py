@@ -252,7 +252,8 @@ class Engine:
             end_batch = -(-(first + n_units) // self.chunks_per_batch)
             self.plan.set("solver", **optimizer.next_steps(end_batch - first_batch))
             with drawing:
-                first = self._run(first, first + n_units, n_threads, optimizer.steps_taken)
+                span = first, first + n_units, per_epoch
+                first = self._run(*span, n_threads, optimizer.steps_taken)
             optimizer.steps_taken += first // self.chunks_per_batch - first_batch
             ended = first // per_epoch
             if ended > given:
@@ -283,7 +284,7 @@ class Engine:
     def sum_squares(self, total: float) -> None:
         self.workspace.totals[SQUARES] = total
 
-    def _run(self, first: int, last: int, n_threads: int, first_step: int) -> int:
+    def _run(self, first: int, last: int, per_epoch: int, n_threads: int, first_step: int) -> int:
         """Train on chunks first..last, or to a halt, in one call; return where it ended."""
         raise_if_cancelled()
         self.plan.set("run", first=first, last=last, first_step=first_step)
@@ -292,10 +293,9 @@ class Engine:
             began = perf_counter()
             n_threads = run_on_threads(self.address, self.plan, n_threads, worth_it)
             seconds = perf_counter() - began
-        run, data = self.plan.run, self.plan.data
-        if run.watch[HALTED]:
-            per_epoch = -(-len(data.order) // self.batch_size) * self.chunks_per_batch
-            last = int(run.watch[ENDED]) * per_epoch
+        watch = self.plan.run.watch
+        if watch[HALTED]:
+            last = int(watch[ENDED]) * per_epoch
         self.compile_what_is_wanted()
         self.pace.record(n_threads, last - first, seconds)
         self.seconds += seconds

@@ -12,7 +12,7 @@ from fastbp.training.stochastic import EpochListener, State, limit_of_time, warn
 
 __all__ = ["minimize"]
 
-MOST_EVALUATIONS = 1000  # asked of the engine at a time
+EVALUATIONS_AT_A_TIME = 1000  # asked of the engine
 
 
 def minimize(
@@ -76,7 +76,7 @@ def minimize(
     try:
         goes_on = True
         while goes_on and not memory.has_ended:
-            for _ in engine.train(state.order, MOST_EVALUATIONS, memory):
+            for _ in engine.train(state.order, EVALUATIONS_AT_A_TIME, memory):
                 pass
             if memory.is_at_iterate:
                 goes_on = tell()

@@ -112,12 +112,12 @@ def take_note(
 
 
 def limit_of_epochs(max_iter: int) -> str:
-    """Name the limit."""
+    """Return what the warning calls `max_iter`."""
     return f"Maximum iterations ({max_iter})"
 
 
 def limit_of_time(max_time: float | None) -> str:
-    """Name the limit."""
+    """Return what the warning calls `max_time`."""
     return f"Maximum time ({max_time} s)"
 
 
