@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.problems import ALPHA, PROBLEMS, SEED, Array
+from fastbp.blas_limit import single_threaded_blas
 from fastbp.compiler.jit import call, kernel
 from fastbp.compiler.memory import address
 from fastbp.kernels import activations
@@ -34,7 +35,6 @@ from fastbp.matmul.product import (
 from fastbp.matmul.subsets import GROUP, subset_addresses
 from fastbp.network import Weights, aligned_zeros
 from fastbp.prediction import Predictor
-from fastbp.threads import single_threaded_blas
 from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
 
 BEYOND_THE_LADDER = (256, 1024, 1024)  # large enough for BLAS

@@ -8,13 +8,14 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from fastbp.blas_limit import single_threaded_blas
 from fastbp.kernels import epoch
 from fastbp.kernels.arrays import NOT_FINITE, Bundles, no_run, no_solver
 from fastbp.kernels.plan import Plan
 from fastbp.network import Weights, make_network
 from fastbp.pool import Pool
 from fastbp.samples import Samples, as_rows, number_rows
-from fastbp.threads import choose_threads, run_on_threads, single_threaded_blas
+from fastbp.threads import choose_threads, run_on_threads
 from fastbp.workspace import count_weights, make_workspace
 
 __all__ = ["Prediction", "Predictor"]

@@ -35,13 +35,13 @@ from sklearn.utils import check_random_state
 from threadpoolctl import threadpool_info
 
 import fastbp.model_selection
-from fastbp import BPClassifier, prediction, show_config, threads
+from fastbp import BPClassifier, blas_limit, cancellation, pace, prediction, show_config, threads
 from fastbp.kernels.team import run_team
 from fastbp.training import engine
 
 warnings.simplefilter("ignore")
 threads.LEAST_WORK, engine.ASKED_PATIENCE = 0, 0.0
-threads.Pace.CALL_SECONDS, threads.Pace.LEAST_SECONDS = 1e-3, 0.0
+pace.Pace.CALL_SECONDS, pace.Pace.LEAST_SECONDS = 1e-3, 0.0
 
 rng = np.random.default_rng(0)
 X, y = rng.normal(size=(600, 30)), rng.integers(0, 3, 600)
@@ -153,10 +153,10 @@ def fork_after_threads():
 def fork_amid_fits():
     """By the default random_state, which is NumPy's: its lock is held for whole calls."""
     expected = fit(2)
-    threads.Pace.CALL_SECONDS = 0.1
+    pace.Pace.CALL_SECONDS = 0.1
 
     def fit_on(stop):
-        with threads.cancelled_by(stop), suppress(threads.Cancelled):
+        with cancellation.cancelled_by(stop), suppress(cancellation.Cancelled):
             endless.fit(X, y)
 
     endless = network(max_iter=10**6, n_iter_no_change=np.inf, random_state=None, n_jobs=2)
@@ -180,7 +180,7 @@ def fork_amid_locks():
         engine._pool._lock,
         prediction._pool._lock,
         threads._one_at_a_time,
-        threads._blas_lock,
+        blas_limit._lock,
         global_compiler_lock,
     ):
         held = threading.Event()
@@ -198,7 +198,7 @@ def fork_amid_blas():
     before = count_blas_threads()
 
     def limit(stop):
-        with threads.single_threaded_blas():
+        with blas_limit.single_threaded_blas():
             inside.set()
             stop.wait()
 
@@ -211,7 +211,7 @@ def fork_amid_blas():
 
 
 def use_blas():
-    with threads.single_threaded_blas():
+    with blas_limit.single_threaded_blas():
         return set(count_blas_threads()) == {1}
 
 

@@ -25,11 +25,11 @@ from sklearn.preprocessing import StandardScaler
 
 import fastbp
 import fastbp.model_selection
-from fastbp import BPClassifier, BPRegressor, files, samples
+from fastbp import BPClassifier, BPRegressor, callbacks, files, samples
 from fastbp.callbacks import Checkpoint, EarlyStopping, LogEvery, StopOnNaN, TimeLimit
 from fastbp.estimators import stored
 from fastbp.kernels import lbfgs as kernel
-from fastbp.threads import Pace
+from fastbp.pace import Pace
 from fastbp.training.engine import Engine
 from fastbp.training.solvers import STOCHASTIC_SOLVERS
 
@@ -199,9 +199,36 @@ def test_early_stopping_by_the_validation_loss():
         fit(BPClassifier(max_iter=5), EarlyStopping("validation_score"))
 
 
-def test_time_limit():
-    model = fit(BPClassifier(max_iter=10**6, tol=0), TimeLimit(0.2))
-    assert model.n_iter_ < 10**6
+def test_time_limit(monkeypatch):
+    clock = iter([100.0, 100.5, 101.0, 101.5, 102.0, 103.0])  # a second has passed, but not more
+    monkeypatch.setattr(callbacks, "perf_counter", lambda: next(clock))
+    assert fit(BPClassifier(max_iter=5), TimeLimit(1.0)).n_iter_ == 3
+
+
+@pytest.mark.parametrize(
+    ("monitor", "best"),
+    [
+        ("loss", np.argmin),
+        ("validation_loss", np.argmin),
+        ("gradient_norm", np.argmin),
+        ("validation_score", np.argmax),
+    ],
+)
+def test_the_best_of_every_monitor(monitor, best):
+    """The first of several."""
+    stopping = EarlyStopping(monitor, patience=np.inf)
+    settings = {"early_stopping": True, "validation_fraction": 0.5, "n_iter_no_change": np.inf}
+    model = fit(BPClassifier(max_iter=40, random_state=0, **settings), stopping)
+    values = model.history_[monitor]
+    assert stopping.best_epoch_ == 1 + best(values)
+    assert stopping.best_ == values[best(values)]
+
+
+def test_a_checkpoint_at_the_end_of_patience():
+    numbers = {"monitor": "loss", "value": 1.0, "epoch": 1, "waited": 2, "seen": 3}
+    stopping, model = EarlyStopping(patience=2), BPClassifier()
+    assert not stopping.restore_run(model, dict(numbers), None)
+    assert stopping.restore_run(model, numbers | {"waited": 3}, None)
 
 
 def test_log_every(capsys, caplog):
@@ -233,6 +260,16 @@ def test_stop_on_nan():
         assert stopper.stopped_
         assert all(np.isfinite(w).all() for w in diverging.coefs_)
         assert np.isfinite(diverging._weights.flat).all()
+    fit(BPRegressor(max_iter=2, random_state=0), stopper)
+    assert not stopper.stopped_
+
+
+def test_stop_on_a_loss_that_is_not_finite():
+    """Though the weights are."""
+    stopper = StopOnNaN()
+    with np.errstate(all="ignore"):
+        model = BPRegressor(max_iter=5, random_state=0).set_callbacks(stopper).fit(X, 1e200 * Y)
+    assert (stopper.stopped_, model.n_iter_) == (True, 1)
 
 
 @pytest.mark.parametrize(

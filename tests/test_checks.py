@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_X_y
 
 from fastbp import BPClassifier, BPRegressor
 from fastbp.estimators import base
-from fastbp.estimators.checks import are_plain, fit_binarizer
+from fastbp.estimators.checks import are_plain, check_layers, fit_binarizer
 
 N = 40
 K = np.arange(N)
@@ -138,3 +138,8 @@ def test_parameters_are_checked_once(monkeypatch):
     assert len(base._valid) == 3
     BPClassifier(alpha=0.3, activation=["relu"])._validate_params()  # a list may change
     assert len(base._valid) == 3
+
+
+def test_a_layer_of_no_units():
+    with pytest.raises(ValueError, match="must be of layers"):
+        check_layers([np.ones((3, 0)), np.ones((0, 1))], [np.ones(0), np.ones(1)], 3, 1)

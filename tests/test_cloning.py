@@ -48,6 +48,13 @@ def test_a_clone_is_scikit_learns(name):
         assert (mine is getattr(estimator, attribute)) == is_shared or type(mine) is tuple
 
 
+def test_what_can_change_is_copied():
+    model = BPClassifier(alpha=np.float64(0.1), class_weight={0: 1.0, 1: 2.0})
+    assert clone(model).class_weight is not model.class_weight
+    array = np.array(3)
+    assert clone_parameters({"sizes": (array, 4)})["sizes"][0] is not array
+
+
 def test_a_constructor_that_changes_a_parameter_is_refused():
     class Doubling(BPClassifier):
         def __init__(self, alpha=0.1):

@@ -8,7 +8,7 @@ from sklearn.metrics import log_loss
 from test_threads import run_in_threads
 from trainings import assert_same_bits
 
-from fastbp.threads import Pace
+from fastbp.pace import Pace
 from fastbp.training import engine as engine_module
 from fastbp.training.solvers import STOCHASTIC_SOLVERS
 

@@ -32,6 +32,7 @@ from sklearn.preprocessing import StandardScaler
 
 from fastbp import BPClassifier, BPRegressor
 from fastbp.callbacks import TimeLimit
+from fastbp.cancellation import cancelled_by
 from fastbp.compiler import jit
 from fastbp.compiler.memory import memory_view
 from fastbp.kernels.arrays import HALTED, N_WATCH
@@ -46,7 +47,6 @@ from fastbp.model_selection import (
 )
 from fastbp.model_selection.fits import Kept, put_training_state_back, take_apart
 from fastbp.model_selection.survivors import Survivor
-from fastbp.threads import cancelled_by
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
@@ -1081,6 +1081,25 @@ def test_warnings_that_are_errors_fail_the_fit():
         warnings.simplefilter("error", ConvergenceWarning)
         with pytest.raises(ValueError, match=r"(?s)All the 4 fits failed.*ConvergenceWarning"):
             search.fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "grid"),
+    [
+        (CLASSIFIER, {"shuffle": [True, "True"]}),
+        (CLASSIFIER, {"shuffle": [True, 1]}),
+        (CLASSIFIER, {"alpha": [0.1, np.array(0.2)]}),
+        (
+            Pipeline([("scale", StandardScaler()), ("network", CLASSIFIER)]),
+            {"network": [CLASSIFIER, clone(CLASSIFIER).set_params(alpha=-1.0)]},
+        ),
+    ],
+    ids=["a word", "a number", "an array", "a network"],
+)
+def test_what_only_looks_like_a_valid_candidate_fails(estimator, grid):
+    with pytest.warns(FitFailedWarning):
+        search = OURS.GridSearchCV(estimator, grid, cv=2, refit=False).fit(*small_iris())
+    assert np.isnan(search.cv_results_["mean_test_score"]).tolist() == [False, True]
 
 
 @pytest.mark.filterwarnings("ignore:(?s).*fits failed", "ignore:Failed candidates")

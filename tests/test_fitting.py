@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from fastbp import BPClassifier, BPRegressor, keep_training_state
 from fastbp.callbacks import TimeLimit
-from fastbp.threads import Pace
+from fastbp.pace import Pace
 from fastbp.training import engine, lbfgs, stochastic
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -55,10 +55,10 @@ from sklearn.random_projection import GaussianRandomProjection
 
 from fastbp import BPClassifier, BPRegressor, baton, threads
 from fastbp.callbacks import EarlyStopping, TimeLimit
+from fastbp.cancellation import Cancelled, cancelled_by
 from fastbp.model_selection import backend, evaluation, family, judging, workers
 from fastbp.model_selection.folds import transform_fold
 from fastbp.samples import Rows
-from fastbp.threads import Cancelled, cancelled_by
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),

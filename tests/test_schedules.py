@@ -113,6 +113,28 @@ def make_scheduler(name, warmup_epochs):
 # Beside formulas and PyTorch --------------------------------------------------------------------
 
 
+def test_a_warmup_is_rounded_to_steps():
+    schedule = Schedule("constant", 0.1, 10, 0.29, steps_per_epoch=100, n_epochs=5)
+    np.testing.assert_allclose(schedule.of_steps(np.array([28, 29])), [29 / 30, 1])
+
+
+def test_a_long_step_falls_at_its_end():
+    schedule = Schedule("step", 0.5, 100, 0, steps_per_epoch=50, n_epochs=200)
+    np.testing.assert_array_equal(schedule.of_steps(np.array([4999, 5000])), [1, 0.5])
+
+
+def test_a_function_is_called_once_for_a_warmup_and_may_return_0():
+    calls = []
+
+    def function(*arguments):
+        calls.append(arguments)
+        return 0
+
+    schedule = Schedule(function, 0.1, 10, 2, steps_per_epoch=5, n_epochs=4)
+    assert not schedule.of_steps(np.arange(10)).any()
+    assert calls == [(0, 10)]
+
+
 def make_schedule(name, warmup_epochs):
     parameters = {"decay_rate": 0.1, "decay_epochs": 10} | parameters_of(name, warmup_epochs)
     function = parameters.pop("learning_rate")

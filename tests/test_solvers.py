@@ -9,7 +9,7 @@ from networks import make_case, make_optimizer
 from fastbp import BPRegressor
 from fastbp.network import Weights
 from fastbp.samples import number_rows
-from fastbp.training.solvers import STOCHASTIC_SOLVERS
+from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
 
 
 def train(solver, n_steps, **parameters):
@@ -59,6 +59,34 @@ def test_state_is_kept_for_the_same_weights_only():
     optimizer.begin(Weights((3, 5, 1), np.float64))
     assert optimizer.first is not first
     assert not optimizer.first.flat.any()
+    optimizer.begin(Weights((3, 5, 1), np.float32))
+    assert optimizer.first.dtype == np.float32
+
+
+@pytest.mark.parametrize(("solver", "most"), [("adam", 5), ("sgd", 1)])
+def test_what_steps_go_by_is_made_ahead(solver, most, monkeypatch):
+    made, make = [], Optimizer._make_steps
+
+    def note(self, *arguments):
+        made.append(arguments)
+        return make(self, *arguments)
+
+    monkeypatch.setattr(Optimizer, "_make_steps", note)
+    optimizer = make_optimizer(solver)
+    optimizer.begin(Weights((3, 4, 1), np.float64))
+    for t in range(1500):
+        optimizer.steps_taken = t
+        ahead = optimizer.next_steps(1)
+        if solver == "adam":
+            (expected,) = make(optimizer, t, 1, optimizer.learning_rate)
+            np.testing.assert_allclose(ahead["steps"][t - ahead["steps_from"]], expected)
+    assert len(made) <= most
+
+
+@pytest.mark.parametrize(("rate", "goes_on"), [(0.9e-6, False), (1e-6, False), (1.01e-6, True)])
+def test_the_least_rate(rate, goes_on):
+    optimizer = make_optimizer("sgd", schedule="adaptive", learning_rate_init=rate)
+    assert optimizer.react_to_halt()[0] is goes_on
 
 
 @pytest.mark.parametrize("schedule", ["constant", "invscaling", "adaptive"])

@@ -16,8 +16,9 @@ from fastbp.kernels.scheduler import affinity_addresses
 from fastbp.kernels.team import make_team, run_team
 from fastbp.matmul import product
 from fastbp.matmul.subsets import GROUP, MOST_GROUPS, MOST_UNITS
+from fastbp.pace import Pace
 from fastbp.samples import as_rows, number_rows
-from fastbp.threads import Pace, choose_threads
+from fastbp.threads import choose_threads
 from fastbp.training import engine as engine_module
 
 CASES = [

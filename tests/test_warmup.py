@@ -7,7 +7,7 @@ CODE = """
 import numpy as np
 import scipy.sparse
 import fastbp
-from fastbp import threads
+from fastbp import pace, threads
 from fastbp.compiler import jit
 from fastbp.kernels import activations
 from fastbp.kernels.team import run_team
@@ -15,7 +15,7 @@ from fastbp.model_selection import GridSearchCV
 from fastbp.training import engine
 
 threads.LEAST_WORK, engine.ASKED_PATIENCE = 0, 0.0
-threads.Pace.CALL_SECONDS, threads.Pace.LEAST_SECONDS = 1e-4, 0.0
+pace.Pace.CALL_SECONDS, pace.Pace.LEAST_SECONDS = 1e-4, 0.0
 fastbp.warmup(["float32"])
 before = len(jit._c_functions), len(run_team.overloads)
 assert before[0] > 20 and before[1] == 1, before

@@ -9,10 +9,10 @@ from typing import Any
 
 from sklearn import config_context
 
+from fastbp.cancellation import Cancelled, raise_if_cancelled
 from fastbp.model_selection.evaluation import Evaluator
 from fastbp.model_selection.families import do_in_families
 from fastbp.model_selection.fits import Fit, Kept, add_training_state, group_by_data, receive
-from fastbp.threads import Cancelled, raise_if_cancelled
 
 __all__ = ["BatchError", "Results", "cut", "evaluate_batch", "raise_failed"]
 

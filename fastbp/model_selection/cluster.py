@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from fastbp.threads import Cancelled, cancelled_by
+from fastbp.cancellation import Cancelled, cancelled_by
 
 __all__ = ["find_cluster"]
 

@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from fastbp.cancellation import raise_if_cancelled
 from fastbp.compiler.jit import DISABLED
 from fastbp.model_selection.evaluation import Evaluator
 from fastbp.model_selection.family import Family
 from fastbp.model_selection.fits import Fit
 from fastbp.model_selection.members import Member, recruit
-from fastbp.threads import raise_if_cancelled
 
 __all__ = ["GRACE", "do_in_families", "is_there"]
 

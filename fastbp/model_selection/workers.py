@@ -9,11 +9,11 @@ from queue import SimpleQueue
 from sklearn import config_context, get_config
 
 from fastbp.baton import ENOUGH, Baton, others_suffice
+from fastbp.cancellation import Cancelled, cancelled_by
 from fastbp.model_selection.evaluation import Evaluator
 from fastbp.model_selection.families import GRACE, is_there
 from fastbp.model_selection.fits import Fit, group_by_data
 from fastbp.model_selection.folds import FoldData
-from fastbp.threads import Cancelled, cancelled_by
 
 __all__ = ["run_on_workers"]
 

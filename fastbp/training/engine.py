@@ -15,6 +15,8 @@ import scipy.sparse
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
+from fastbp.blas_limit import single_threaded_blas
+from fastbp.cancellation import raise_if_cancelled
 from fastbp.forks import Holding
 from fastbp.kernels import epoch, losses
 from fastbp.kernels.arrays import (
@@ -39,15 +41,10 @@ from fastbp.kernels.update import LBFGS, SGD
 from fastbp.matmul.nonzeros import nonzeros_address
 from fastbp.matmul.product import NONZEROS
 from fastbp.network import Weights, aligned_zeros, make_network, transpose_weights
+from fastbp.pace import Pace
 from fastbp.pool import Pool
 from fastbp.samples import NO_ADDRESSES, Samples, row_type
-from fastbp.threads import (
-    Pace,
-    choose_threads,
-    raise_if_cancelled,
-    run_on_threads,
-    single_threaded_blas,
-)
+from fastbp.threads import choose_threads, run_on_threads
 from fastbp.workspace import count_weights, make_workspace
 
 __all__ = ["CHUNK_ROWS", "SLOWEST", "Engine", "Epochs", "make_halt", "sum_squares"]
