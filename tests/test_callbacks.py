@@ -27,7 +27,7 @@ import fastbp
 import fastbp.model_selection
 from fastbp import BPClassifier, BPRegressor, callbacks, files, samples
 from fastbp.callbacks import Checkpoint, EarlyStopping, LogEvery, StopOnNaN, TimeLimit
-from fastbp.estimators import stored
+from fastbp.estimators import resuming
 from fastbp.kernels import lbfgs as kernel
 from fastbp.pace import Pace
 from fastbp.training.engine import Engine
@@ -696,7 +696,7 @@ def test_there_is_no_digest_without_a_checkpoint(monkeypatch, tmp_path):
     def refuse(array):
         raise AssertionError
 
-    monkeypatch.setattr(stored, "digest_rows", refuse)
+    monkeypatch.setattr(resuming, "digest_rows", refuse)
     model = BPClassifier(max_iter=2, random_state=0)
     model.fit(X, Y)
     fit(model, Recorder())

@@ -31,7 +31,7 @@ from fastbp.estimators.cloning import are_constant
 from fastbp.estimators.judging import Judge
 from fastbp.estimators.pickling import OF_TRAINING, keep_training_state, keeps_training_state
 from fastbp.estimators.predicting import PredictingMixin
-from fastbp.estimators.stored import digest_data, restore_training
+from fastbp.estimators.resuming import digest_data, restore_training
 from fastbp.estimators.watching import Watch
 from fastbp.files import read
 from fastbp.network import INITS, Weights, draw_weights

@@ -1,11 +1,7 @@
-"""Estimators as contents and arrays of a file, and back."""
+"""Models as contents and arrays of a file, and back."""
 
 import warnings
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import fields
-from itertools import pairwise
 from types import NoneType
 from typing import Any
 
@@ -13,25 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import LabelBinarizer
 
-from fastbp.estimators.checks import check_layers, check_weights
+from fastbp.estimators.checks import check_layers
 from fastbp.files import from_json, to_json
 from fastbp.kernels import activations
 from fastbp.network import Weights
-from fastbp.samples import Samples, as_rows, digest_rows, number_rows
 from fastbp.training.history import History
-from fastbp.training.limited_memory import LimitedMemory
-from fastbp.training.schedules import needs_length
 from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
-from fastbp.training.stochastic import State
 
 __all__ = [
     "MALFORMED",
+    "check_elements",
+    "check_types",
     "describe",
-    "describe_training",
-    "digest_data",
+    "describe_parameter",
+    "is_function",
+    "name_weights",
+    "read_array",
     "read_parameters",
     "restore",
-    "restore_training",
 ]
 
 Array = NDArray[Any]
@@ -49,21 +44,6 @@ _CURVES = ("loss_curve_", "validation_scores_")  # arrays too, where there are a
 _ARRAYS = ("classes_", "feature_names_in_")  # of numbers, or of text
 _MOMENTS = ("first", "second")
 _HISTORY = "history."
-# Of a training that goes on: plain values with their types, and row numbers.
-_STATE = {
-    "n_iter": (int,),
-    "seconds": (float,),
-    "goes_on": (bool,),
-    "dropout_seed": (int,),
-    "random_state": (np.random.RandomState,),
-    "sum_squares": (float, NoneType),
-    "n_val": (int, NoneType),
-}
-_STATE_ROWS = ("order", "held_out")
-_MEMORY = "lbfgs."
-_CALLBACKS = "callbacks."
-_WEIGHTS = ("coefs.", "intercepts.")
-_MAY_CHANGE = ("max_iter", "max_fun", "max_time", "n_jobs", "verbose")  # while it goes on
 
 
 def describe(
@@ -74,7 +54,7 @@ def describe(
     Of parameters that are functions there is at most the name.
     """
     weights = model._current_weights()
-    arrays = _name_weights(weights.coefs, weights.intercepts)
+    arrays = name_weights(weights.coefs, weights.intercepts)
     curves = {
         name: np.array(getattr(model, name)) for name in _CURVES if getattr(model, name, None)
     }
@@ -82,7 +62,7 @@ def describe(
     contents: dict[str, Any] = {
         "estimator": type(model).__name__,
         "parameters": {
-            name: _parameter(name, value, with_functions)
+            name: describe_parameter(name, value, with_functions)
             for name, value in model.get_params(deep=False).items()
         },
         "attributes": {
@@ -120,7 +100,8 @@ def describe(
     return contents, arrays
 
 
-def _name_weights(coefs: Any, intercepts: Any) -> dict[str, Array]:
+def name_weights(coefs: Any, intercepts: Any) -> dict[str, Array]:
+    """Return the weights and biases of each layer by their names in a file."""
     named = {}
     for i, (w, b) in enumerate(zip(coefs, intercepts, strict=True)):
         named[f"coefs.{i}"] = np.ascontiguousarray(w)
@@ -128,13 +109,15 @@ def _name_weights(coefs: Any, intercepts: Any) -> dict[str, Array]:
     return named
 
 
-def _parameter(name: str, value: Any, with_functions: bool) -> Any:
+def describe_parameter(name: str, value: Any, with_functions: bool) -> Any:
+    """Return a parameter as JSON has it, of a function at most the name."""
     if with_functions and callable(value):
         return {"function": getattr(value, "__qualname__", type(value).__qualname__)}
     return to_json(f"the parameter {name}", value)
 
 
-def _is_function(value: Any) -> bool:
+def is_function(value: Any) -> bool:
+    """Tell whether a described parameter is a function."""
     return isinstance(value, dict) and "function" in value
 
 
@@ -142,7 +125,7 @@ def read_parameters(contents: dict[str, Any]) -> dict[str, Any]:
     """Return an estimator's parameters, without those that are functions."""
     kept = {}
     for name, value in contents["parameters"].items():
-        if _is_function(value):
+        if is_function(value):
             warnings.warn(
                 f"The file has of the parameter {name} only the name, {value['function']}: it is "
                 "left at its default.",
@@ -153,7 +136,8 @@ def read_parameters(contents: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _read_array(name: str, contents: dict[str, Any], arrays: dict[str, Array]) -> Array:
+def read_array(name: str, contents: dict[str, Any], arrays: dict[str, Array]) -> Array:
+    """Return an attribute that was described as an array, or as text."""
     if name in arrays:
         return arrays[name]
     kind = object if name == "feature_names_in_" else None
@@ -192,7 +176,7 @@ def _restore_attributes(model: Any, contents: dict[str, Any], arrays: dict[str, 
     unknown = set(attributes) - set(_ATTRIBUTES)
     if unknown:
         raise ValueError(f"there are no attributes {sorted(unknown)}.")
-    _check_types(attributes, _ATTRIBUTES)
+    check_types(attributes, _ATTRIBUTES)
     for name in _CURVES:
         if any(type(value) is not float for value in attributes.get(name) or ()):
             raise ValueError(f"{name} must be of floats.")
@@ -201,7 +185,7 @@ def _restore_attributes(model: Any, contents: dict[str, Any], arrays: dict[str, 
         raise ValueError(f"there is no activation {model.out_activation_!r}.")
     for name in _ARRAYS:
         if name in arrays or name in contents:
-            setattr(model, name, _read_array(name, contents, arrays))
+            setattr(model, name, read_array(name, contents, arrays))
     if hasattr(model, "feature_names_in_") and len(model.feature_names_in_) != model.n_features_in_:
         raise ValueError("feature_names_in_ must name each feature.")
 
@@ -261,79 +245,7 @@ def _read_optimizer(model: Any, contents: dict[str, Any], arrays: dict[str, Arra
     return restored
 
 
-def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return `describe`'s with the state of the training that the estimator is in."""
-    contents, arrays = describe(model, with_state=True, with_functions=True)
-    state, weights = model._state, model._weights
-    if state.best is not None and not (state.one_epoch and state.goes_on):
-        arrays |= _name_weights(*weights.split(state.best))  # who loads the model gets the best
-    if state.one_epoch:  # partial_fit goes on from the model itself
-        return contents, arrays
-    if state.best is not None:
-        arrays["training.latest"] = weights.without_padding(weights.flat)
-    contents["training"] = {name: to_json(name, getattr(state, name)) for name in _STATE}
-    contents["training"]["n_samples"] = state.n_samples
-    contents["training"]["data"] = state.data
-    for name in _STATE_ROWS:
-        if model.solver != "lbfgs" and getattr(state, name) is not None:
-            arrays[f"training.{name}"] = getattr(state, name).copy()
-    if state.memory is not None:
-        described = state.memory.describe()
-        arrays |= {_MEMORY + name: array for name, array in described.items()}
-    contents["training"]["callbacks"] = {}
-    for name, callback in _callbacks_with_state(model):
-        numbers, best = callback.describe_run(model)
-        contents["training"]["callbacks"][name] = to_json(name, numbers)
-        if best is not None:
-            arrays[_CALLBACKS + name] = np.concatenate([w.ravel() for w in best])
-    return contents, arrays
-
-
-def digest_data(
-    samples: Samples, sample_weight: Any, validation: Samples | None, sample_weight_val: Any
-) -> dict[str, str | None]:
-    """Return digests of the data of a fit, by the names of its arguments; None where not given."""
-    data = {}
-    for end, part, weight in (
-        ("", samples, sample_weight),
-        ("_val", validation, sample_weight_val),
-    ):
-        X, y = None, None
-        if part is not None:
-            X, y = part.X, part.labels if part.targets is None else part.targets
-        for name, array in (("X", X), ("y", y), ("sample_weight", check_weights(weight, X))):
-            data[name + end] = digest_rows(array)
-    return data
-
-
-def _callbacks_with_state(model: Any) -> Iterator[tuple[str, Any]]:
-    """Yield those whose state a checkpoint holds, by class and number among its class."""
-    numbers: Counter[str] = Counter()
-    for callback in getattr(model, "_skl_callbacks", ()):
-        if hasattr(callback, "describe_run"):
-            kind = type(callback).__name__
-            yield f"{kind}.{numbers[kind]}", callback
-            numbers[kind] += 1
-
-
-def _restore_callbacks(model: Any, kept: dict[str, Any], arrays: dict[str, Array]) -> bool:
-    """Let callbacks go on from what was described of them; true where one had asked to stop."""
-    weights, stop = model._weights, False
-    for name, callback in _callbacks_with_state(model):
-        if name in kept:
-            best, elements = None, arrays.get(_CALLBACKS + name)
-            if elements is not None:
-                _check_elements(f"resume_from must hold {_CALLBACKS}{name}", elements, weights)
-                coefs, intercepts = weights.split(weights.with_padding(elements))
-                best = [*coefs, *intercepts]
-            try:
-                stop |= callback.restore_run(model, kept[name], best)
-            except (KeyError, TypeError) as error:
-                raise ValueError(f"resume_from must hold the state of {name}.") from error
-    return stop
-
-
-def _check_types(values: dict[str, Any], types: dict[str, tuple[type, ...]]) -> None:
+def check_types(values: dict[str, Any], types: dict[str, tuple[type, ...]]) -> None:
     """Refuse values of other types than these, and integers that count nothing."""
     for name, value in values.items():
         if type(value) not in types[name]:
@@ -343,7 +255,7 @@ def _check_types(values: dict[str, Any], types: dict[str, tuple[type, ...]]) -> 
             raise ValueError(f"{name} must be 0 or more, and of 64 bits, got {value:.9g}.")
 
 
-def _check_elements(what: str, elements: Array, weights: Weights) -> None:
+def check_elements(what: str, elements: Array, weights: Weights) -> None:
     """Refuse what is not one number for each weight."""
     n = weights.without_padding(weights.flat).size
     if (elements.shape, elements.dtype) != ((n,), weights.dtype):
@@ -354,165 +266,6 @@ def _take_elements(what: str, elements: Array, weights: Weights) -> Weights:
     """Return a number for each weight, in its own dtype: users may have changed the weights'."""
     dtype = elements.dtype if elements.dtype in (np.float32, np.float64) else weights.dtype
     taken = Weights(weights.units, dtype)
-    _check_elements(what, elements, taken)
+    check_elements(what, elements, taken)
     taken.flat[...] = taken.with_padding(elements)
     return taken
-
-
-def restore_training(
-    model: Any,
-    contents: dict[str, Any],
-    arrays: dict[str, Array],
-    samples: Samples,
-    validation: Samples | None,
-    data: dict[str, str | None],
-) -> State:
-    """Make of an estimator what was described, and return the state to go on from.
-
-    `data` are the digests of what it is to learn from, by `digest_data`.
-
-    Raises
-    ------
-    ValueError
-        Where the file holds no training, or one of other parameters or other data.
-    """
-    with _refuse(*MALFORMED):
-        training = contents.get("training")
-        if training is None:
-            raise ValueError("resume_from holds a model, but no training that could go on.")
-        _check_training(model, contents, arrays, samples, validation)
-        _check_data(training["data"], data)
-        memory = None
-        if model.solver == "lbfgs":
-            units = _units_of(model, samples)
-            described = {name.removeprefix(_MEMORY): array for name, array in arrays.items()}
-            memory = LimitedMemory.of(units, described)
-        with _refuse(ValueError):
-            restore(model, contents, arrays)
-            kept = {name: from_json(training[name]) for name in _STATE}
-            _check_types(kept, _STATE)
-            _check_record(model)
-            of_callbacks = {n: from_json(value) for n, value in training["callbacks"].items()}
-        n_samples = samples.X.shape[0]
-        rows: dict[str, Any] = {
-            name: as_rows(arrays[f"training.{name}"], n_samples)
-            for name in _STATE_ROWS
-            if f"training.{name}" in arrays
-        }
-        rows.setdefault("order", number_rows(n_samples))
-        state = State(memory=memory, data=data, **kept, **rows)
-        if "training.latest" in arrays:
-            latest = arrays["training.latest"]
-            _check_elements("resume_from must hold training.latest", latest, model._weights)
-            state.best = model._weights.flat.copy()
-            state.latest = model._weights.with_padding(latest)
-        if _restore_callbacks(model, of_callbacks, arrays):
-            state.goes_on = False
-    return state
-
-
-@contextmanager
-def _refuse(*errors: type[Exception]) -> Iterator[None]:
-    """Tell of these errors as of contents that resume_from cannot have."""
-    try:
-        yield
-    except errors as error:
-        raise ValueError(
-            f"resume_from holds no training that this fastbp knows: {error!r}."
-        ) from error
-
-
-def _check_record(model: Any) -> None:
-    """Refuse a training by a stochastic solver that lacks something, or with another optimizer."""
-    if model.solver == "lbfgs":
-        return
-    fresh, kept = model._make_optimizer(), model._optimizer
-    for setting in fields(Optimizer):
-        before, now = getattr(kept, setting.name), getattr(fresh, setting.name)
-        if setting.init and before != now:
-            raise ValueError(f"optimizer must have {setting.name}={now!r}, got {before!r:.50}.")
-    _check_types(
-        {"learning_rate": kept.learning_rate, "steps_taken": kept.steps_taken},
-        {"learning_rate": (float,), "steps_taken": (int,)},
-    )
-    decides = ["validation_scores_", "best_validation_score_"]
-    decides = decides if model.early_stopping else ["best_loss_"]
-    needed = ["loss_curve_", "_no_improvement_count", "t_", "_history", *decides]
-    missing = [name for name in needed if vars(model).get(name) is None]
-    if missing:
-        raise ValueError(f"there are no {missing}.")
-
-
-def _units_of(model: Any, samples: Samples) -> tuple[int, ...]:
-    return samples.X.shape[1], *model._check_network()[0], model.n_outputs_
-
-
-def _check_data(before: dict[str, Any], now: dict[str, str | None]) -> None:
-    """Refuse data that are others than a checkpoint was made with; see `digest_data`."""
-    for name, digest in now.items():
-        if before[name] != digest:
-            how = (
-                "without" if before[name] is None else "with a" if digest is None else "on another"
-            )
-            raise ValueError(f"resume_from holds a training {how} {name}.")
-
-
-def _check_training(
-    model: Any,
-    contents: dict[str, Any],
-    arrays: dict[str, Array],
-    samples: Samples,
-    validation: Samples | None,
-) -> None:
-    """Refuse what is no training of this model on these samples."""
-    if contents["estimator"] != type(model).__name__:
-        raise ValueError(f"resume_from holds a training of a {contents['estimator']}.")
-    _check_parameters(model, contents["parameters"])
-    n_iter, n_val = contents["training"]["n_iter"], contents["training"]["n_val"]
-    if n_iter > model.max_iter:
-        raise ValueError(f"resume_from holds a training of {n_iter} epochs: max_iter is less.")
-    if n_val != (None if validation is None else validation.X.shape[0]):
-        samples_val = "no X_val" if n_val is None else f"an X_val of {n_val} samples"
-        raise ValueError(f"resume_from holds a training with {samples_val}.")
-    shape = contents["training"]["n_samples"], contents["attributes"]["n_features_in_"]
-    if shape != samples.X.shape:
-        raise ValueError(f"resume_from holds a training on X of shape {shape}.")
-    for name, what in (("classes_", "classes"), ("feature_names_in_", "features")):
-        if hasattr(model, name) and (name == "classes_" or name in contents):
-            before = _read_array(name, contents, arrays)
-            if not np.array_equal(before, getattr(model, name)):
-                raise ValueError(f"resume_from holds a training with the {what} {before}.")
-    _check_arrays(model, arrays, samples)
-
-
-def _check_parameters(model: Any, described: dict[str, Any]) -> None:
-    """Refuse others than the model's, where they decide how training goes on."""
-    follows_max_iter = model.solver != "lbfgs" and needs_length(model.learning_rate)
-    for name, value in model.get_params(deep=False).items():
-        before: Any = described.get(name)
-        now = _parameter(name, value, True)
-        generators = [isinstance(v, dict) and "RandomState" in v for v in (before, now)]
-        may_change = name in _MAY_CHANGE and not (name == "max_iter" and follows_max_iter)
-        if before != now and not (may_change or all(generators)):
-            before, now = (v["function"] if _is_function(v) else v for v in (before, now))
-            why = ", on which learning_rate depends" if name == "max_iter" else ""
-            raise ValueError(f"resume_from holds a training with {name}={before}, not {now}{why}.")
-
-
-def _check_arrays(model: Any, arrays: dict[str, Array], samples: Samples) -> None:
-    """Refuse weights of another dtype or shape, and what are no rows of the samples."""
-    dtypes = arrays["coefs.0"].dtype, model._choose_dtype(samples.X, True)
-    if dtypes[0] != dtypes[1]:
-        raise ValueError(f"resume_from holds a training in {dtypes[0]}, not in {dtypes[1]}.")
-    units = _units_of(model, samples)
-    shapes = {name: a.shape for name, a in arrays.items() if name.startswith(_WEIGHTS)}
-    expected: dict[str, tuple[int, ...]] = {}
-    for i, (n_in, n_out) in enumerate(pairwise(units)):
-        expected |= {f"coefs.{i}": (n_in, n_out), f"intercepts.{i}": (n_out,)}
-    if shapes != expected:
-        raise ValueError(f"resume_from holds no training of units {units}.")
-    for name in _STATE_ROWS:
-        rows = arrays.get(f"training.{name}", np.arange(1))
-        are_numbers = rows.ndim == 1 and rows.dtype.kind == "i" and rows.size > 0
-        if not (are_numbers and rows.min() >= 0 and rows.max() < samples.X.shape[0]):
-            raise ValueError(f"resume_from must hold rows of X as training.{name}.")
