@@ -45,7 +45,8 @@ from fastbp.model_selection import (
     members,
     tables,
 )
-from fastbp.model_selection.fits import Kept, put_training_state_back, take_apart
+from fastbp.model_selection.fits import put_training_state_back, take_apart
+from fastbp.model_selection.standing import Kept
 from fastbp.model_selection.survivors import Survivor
 
 pytestmark = [
@@ -299,9 +300,11 @@ def test_whose_turn_it_is(monkeypatch):
     n_first = [number for number, _ in turns].index(2)
     assert turns[:n_first] == sorted(turns[:n_first], key=lambda turn: turn[0])
     left = dict(enumerate(n_epochs[2:], 2))
+    last = turns[n_first][0]
     for number, n_left in turns[n_first:]:
         assert left[number] == max(left.values())
-        left[number] = n_left
+        assert last == number or left[last] in (0, *range(left[number]))  # or there is no change
+        left[number], last = n_left, number
 
 
 def test_networks_that_run_off_leave_nothing_to_the_next(in_families):

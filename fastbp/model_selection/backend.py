@@ -25,8 +25,9 @@ from fastbp.model_selection.batches import BatchError, Results, cut, evaluate_ba
 from fastbp.model_selection.cluster import find_cluster
 from fastbp.model_selection.evaluation import Evaluator
 from fastbp.model_selection.families import do_in_families
-from fastbp.model_selection.fits import Fit, Kept, put_training_state_back, take_apart
+from fastbp.model_selection.fits import Fit, put_training_state_back, take_apart
 from fastbp.model_selection.progress import Progress
+from fastbp.model_selection.standing import Kept
 from fastbp.model_selection.workers import run_on_workers
 from fastbp.threads import count_workers
 

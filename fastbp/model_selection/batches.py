@@ -12,7 +12,8 @@ from sklearn import config_context
 from fastbp.cancellation import Cancelled, raise_if_cancelled
 from fastbp.model_selection.evaluation import Evaluator
 from fastbp.model_selection.families import do_in_families
-from fastbp.model_selection.fits import Fit, Kept, add_training_state, group_by_data, receive
+from fastbp.model_selection.fits import Fit, add_training_state, group_by_data, receive
+from fastbp.model_selection.standing import Kept
 
 __all__ = ["BatchError", "Results", "cut", "evaluate_batch", "raise_failed"]
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _PassthroughScorer
+from sklearn.metrics._scorer import _PassthroughScorer
 from sklearn.model_selection._validation import _score
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
@@ -21,7 +21,13 @@ from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.scoring import as_columns
 from fastbp.model_selection.fits import Fit
 from fastbp.model_selection.folds import Fold, Judged
-from fastbp.model_selection.metrics import ACCURACY, count_classes, find_metric, is_scorer
+from fastbp.model_selection.metrics import (
+    ACCURACY,
+    asks_for_predictions_only,
+    count_classes,
+    find_metric,
+    is_scorer,
+)
 
 __all__ = [
     "accuracies",
@@ -57,7 +63,7 @@ def number_labels(fit: Fit, fold: Fold, part: str) -> Judged:
     """
     judged = fold.judged(part)
     if judged.labels is None:
-        y = fit.y[np.asarray(fit.asked[part])]
+        y = fit.y[fit.rows(part)]
         labels = _number(y, fold.attributes["classes_"])
         if y.dtype.kind in "fO" and labels.min() < 0:
             raise ValueError(f"{part} has labels that were not learnt")
@@ -111,21 +117,21 @@ def judge(fit: Fit, network: BaseBP, fold: Fold, part: str, n_jobs: int | None) 
     scorer, judged = fit.asked["scorer"], fold.judged(part)
     params = fit.asked.get("score_params") or {}
     if judged.y is None:
-        judged.y = _safe_indexing(fit.y, np.asarray(fit.asked[part]))
+        judged.y = _safe_indexing(fit.y, fit.rows(part))
     if params:
-        params = _check_method_params(fit.X, params, indices=np.asarray(fit.asked[part]))
+        params = _check_method_params(fit.X, params, indices=fit.rows(part))
     scores = None if params else _judge_by_metric(fit, network, fold, part)
     if scores is not None:
         return scores
     error_score = fit.asked["error_score"]
     # A Pipeline's own score hands parameters on as its steps ask for them.
     is_routed = fold.steps and params and isinstance(scorer, _PassthroughScorer)
-    if _asks_for_predictions_only(scorer) and not is_routed:
+    if asks_for_predictions_only(scorer) and not is_routed:
         return _score(network, judged.rows, judged.y, scorer, params, error_score)
     network.n_jobs = n_jobs
     estimator = Pipeline([*fold.steps, ("network", network)]) if fold.steps else network
-    numbers = np.asarray(fit.asked[part])
-    train = None if part == "train" else np.asarray(fit.asked["train"])
+    numbers = fit.rows(part)
+    train = None if part == "train" else fit.rows("train")
     X, _ = _safe_split(estimator, fit.X, None, numbers, train)
     with laid_down():
         return _score(estimator, X, judged.y, scorer, params, error_score)
@@ -160,10 +166,3 @@ def _number(y: Any, classes: Any) -> Any:
     places = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
     places[classes[places] != y] = -1
     return places.astype(np.min_scalar_type(-len(classes)))
-
-
-def _asks_for_predictions_only(scorer: Any) -> bool:
-    """Tell whether a scorer hands X on to the estimator, and does nothing else with it."""
-    if isinstance(scorer, _MultimetricScorer):
-        return all(map(_asks_for_predictions_only, scorer._scorers.values()))
-    return isinstance(scorer, (_BaseScorer, _PassthroughScorer))

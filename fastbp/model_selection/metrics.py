@@ -15,7 +15,14 @@ from sklearn.metrics._scorer import _BaseScorer, _MultimetricScorer, _Passthroug
 
 from fastbp.estimators.scoring import r2
 
-__all__ = ["ACCURACY", "asks_for_metrics", "count_classes", "find_metric", "is_scorer"]
+__all__ = [
+    "ACCURACY",
+    "asks_for_metrics",
+    "asks_for_predictions_only",
+    "count_classes",
+    "find_metric",
+    "is_scorer",
+]
 
 Array = NDArray[Any]
 
@@ -100,6 +107,13 @@ _CLASSES, _NUMBERS = (  # copies of the scorers, as each is that is asked for
 def is_scorer(scorer: Any, known: _BaseScorer) -> bool:
     """Tell whether a scorer is this one of scikit-learn's."""
     return isinstance(scorer, _BaseScorer) and vars(scorer) == vars(known)
+
+
+def asks_for_predictions_only(scorer: Any) -> bool:
+    """Tell whether a scorer hands X on to the estimator, and does nothing else with it."""
+    if isinstance(scorer, _MultimetricScorer):
+        return all(map(asks_for_predictions_only, scorer._scorers.values()))
+    return isinstance(scorer, (_BaseScorer, _PassthroughScorer))
 
 
 def asks_for_metrics(scorer: Any) -> bool:

@@ -5,7 +5,8 @@ from typing import Any
 
 from fastbp.estimators.base import BaseBP
 from fastbp.model_selection.evaluation import set_parameters
-from fastbp.model_selection.fits import Kept, Standing, find_network
+from fastbp.model_selection.fits import find_network
+from fastbp.model_selection.standing import Kept, Standing
 from fastbp.model_selection.tables import Tables
 from fastbp.network import Weights
 from fastbp.randomness import make_random_state, words_of

@@ -32,8 +32,8 @@ from fastbp.kernels.plan import Plan, address_of
 from fastbp.kernels.scores import N_NANS
 from fastbp.kernels.shuffle import generator_addresses
 from fastbp.kernels.update import LBFGS
-from fastbp.model_selection.fits import Standing, Validation
 from fastbp.model_selection.members import Member
+from fastbp.model_selection.standing import Standing, Validation
 from fastbp.network import Weights, aligned_rows
 from fastbp.randomness import WORDS, borrowed_random_state, words_of
 from fastbp.samples import Samples, row_type
