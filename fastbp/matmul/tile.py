@@ -202,8 +202,8 @@ def multiply_and_sum_tile(
 ) -> Any:
     """``C := start + A @ B`` likewise, and ``sums := the sums of B's columns``, or these added.
 
-    That takes no load more. `rows` is one of the first two of ROW_CHOICES; `sums` is a pointer, and
-    `afresh` 1 where what is there does not count.
+    That takes no load more. `rows` is SUM_ROWS or the second of ROW_CHOICES; `sums` is a pointer,
+    and `afresh` 1 where what is there does not count.
     """
     element = a.dtype
     i = types.int64
@@ -211,7 +211,7 @@ def multiply_and_sum_tile(
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         rows, width, *operands, k, sums, afresh = arguments
-        shapes = shapes_of(element, 2)
+        shapes = [shape for shape in shapes_of(element, 2) if shape[0] <= SUM_ROWS]
 
         def emit(n_rows: int, n_columns: int) -> None:
             _emit_tile(builder, element, n_rows, n_columns, [*operands, k], (sums, afresh))
