@@ -208,6 +208,15 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         ValueError
             Where data or parameters are unfit, or others than those of `resume_from`, or weights
             have become infinite or NaN.
+        TypeError
+            Where a parameter, or y, is of a wrong kind.
+        OSError
+            Where the file of `resume_from` cannot be read.
+
+        Warns
+        -----
+        ConvergenceWarning
+            Where training ends at `max_iter` or `max_time`.
         """
         return self._fit(
             X,
@@ -288,6 +297,13 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            Where X is unfit, or has another number of features than in `fit`.
         """
         outputs = self._predict_outputs(X)
         if self._multilabel:  # sparse where y was
@@ -306,6 +322,13 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         -------
         ndarray of shape (n_samples, n_classes)
             In the order of `classes_`.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            Where X is unfit, or has another number of features than in `fit`.
         """
         outputs = self._predict_outputs(X)
         return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
@@ -321,6 +344,13 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         -------
         ndarray of shape (n_samples, n_classes)
             In the order of `classes_`.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            Where X is unfit, or has another number of features than in `fit`.
         """
         probabilities = self.predict_proba(X)
         return np.log(probabilities, out=probabilities)
@@ -337,6 +367,13 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         Returns
         -------
         float
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            Where X, y or the weights are unfit.
         """
         predicted = self.predict(X)
         share = accuracy(y, predicted) if sample_weight is None else None

@@ -44,8 +44,12 @@ class _HiddenLayers:
 
         Raises
         ------
+        NotFittedError
+            Before `fit`.
+        TypeError
+            Where `layer` is no integer.
         ValueError
-            Where there is no such hidden layer.
+            Where X is unfit, or there is no such hidden layer.
         """
         check_is_fitted(self)
         data = self._check_data(X, reset=False)
@@ -138,6 +142,13 @@ class PredictingMixin(_HiddenLayers, ClassNamePrefixFeaturesOutMixin, Transforme
         -------
         ndarray of shape (n_samples, n_features) or (n_samples, n_features, n_outputs)
             ``[i, j]`` is the derivative of sample i's output by its feature j.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            Where X is unfit, or has another number of features than in `fit`.
         """
         check_is_fitted(self)
         X = self._check_data(X, reset=False)

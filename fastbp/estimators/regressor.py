@@ -218,6 +218,15 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         ValueError
             Where data or parameters are unfit, or others than those of `resume_from`, or weights
             have become infinite or NaN.
+        TypeError
+            Where a parameter, or y, is of a wrong kind.
+        OSError
+            Where the file of `resume_from` cannot be read.
+
+        Warns
+        -----
+        ConvergenceWarning
+            Where training ends at `max_iter` or `max_time`.
         """
         return self._fit(
             X,
@@ -286,6 +295,13 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            Where X is unfit, or has another number of features than in `fit`.
         """
         return _drop_single_column(self._predict_outputs(X))
 
@@ -301,6 +317,13 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         Returns
         -------
         float
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        ValueError
+            Where X, y or the weights are unfit.
         """
         predicted, share = self.predict(X), None
         is_plain = type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iuf"
