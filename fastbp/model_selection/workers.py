@@ -17,6 +17,7 @@ from fastbp.model_selection.folds import FoldData
 
 __all__ = ["run_on_workers"]
 
+HEARING_SECONDS = 0.5  # of a wait
 AHEAD = 2  # fits per worker that are left when the data of the next fold are made
 
 
@@ -103,7 +104,10 @@ def run_on_workers(
     try:
         for _ in range(n_workers):
             threading.Thread(target=copy_context().run, args=(work,)).start()
-        all_ended.get()  # which Ctrl-C leaves whole, as it does not an Event or `Thread.join`
+        # Which Ctrl-C leaves whole, as it does not an Event or `Thread.join`. One that comes just
+        # before a wait is heard after it.
+        while not is_there(all_ended, HEARING_SECONDS):
+            pass
     except KeyboardInterrupt:
         stop.set()
         with lock:
