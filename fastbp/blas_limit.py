@@ -1,6 +1,5 @@
 """BLAS kept to one thread, in calls that have threads of their own."""
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +7,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from fastbp.forks import hold_at_forks
+from fastbp.forks import call_in_child, hold_at_forks
 
 __all__ = ["single_threaded_blas"]
 
@@ -18,13 +17,10 @@ _limit: Any = None
 hold_at_forks(_lock)
 
 
+@call_in_child
 def _after_fork() -> None:
     global _users
     _users = 0
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 @contextmanager

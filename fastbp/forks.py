@@ -1,9 +1,10 @@
 """Locks where a process forks: one that another thread holds then is never freed in the child."""
 
 import os
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Holding", "hold_at_forks"]
+__all__ = ["Holding", "call_in_child", "hold_at_forks"]
 
 _held: list[Any] = []
 
@@ -17,6 +18,13 @@ def hold_at_forks(lock: Any) -> None:
         os.register_at_fork(
             before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
         )
+
+
+def call_in_child(function: Callable[[], None]) -> Callable[[], None]:
+    """Have a function called in each process that is forked; it decorates one."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=function)
+    return function
 
 
 class Holding:
@@ -38,11 +46,8 @@ class Holding:
         _held.remove(self._lock)
 
 
+@call_in_child
 def _free_held() -> None:
     for lock in _held:
         lock._at_fork_reinit()  # as the standard library does with its own
     _held.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_free_held)

@@ -6,7 +6,6 @@ run on one.
 """
 
 import multiprocessing
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from numba import prange
 
 from fastbp.baton import run_apart
 from fastbp.compiler.jit import DISABLED, is_ready, parallel_kernel
+from fastbp.forks import call_in_child
 from fastbp.kernels.plan import Plan
 from fastbp.kernels.scheduler import affinity_addresses, yield_address
 from fastbp.kernels.team import run_team
@@ -39,14 +39,11 @@ _forked = False  # ... or in the process that this one was forked from
 _one_at_a_time = threading.Lock()
 
 
+@call_in_child
 def _after_fork() -> None:
     global _forked, _one_at_a_time
     _forked = _forked or _used or _layer() is not None
     _one_at_a_time = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def choose_threads(n_jobs: int | None, work: float) -> int:

@@ -130,7 +130,7 @@ class Family:
     def has_left(self) -> bool:
         """Whether there are networks that no thread has taken."""
         tables = self._tables
-        return tables is not None and not tables.jobs[:, kernel.STATE].all()
+        return tables is not None and bool((tables.jobs[:, kernel.STATE] == kernel.WAITING).any())
 
     @property
     def is_told(self) -> bool:
