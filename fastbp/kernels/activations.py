@@ -288,10 +288,14 @@ def tanh(x):
     return np.tanh(x)
 
 
-def softplus(x):
-    """``log(1 + exp(x))`` and its slope `logistic`, or 0 where that is not a normal number."""
-    with np.errstate(invalid="ignore"):
-        return np.logaddexp(type(x)(0), x), expit(x)
+def exp_minus(x):
+    """``exp(-abs(x))``, or 0 where that is not a normal number."""
+    return exp(-abs(x))
+
+
+def softplus(x, e):
+    """``log(1 + exp(x))`` and its slope `logistic`, of x and ``e = exp_minus(x)``."""
+    return np.maximum(x, 0) + np.log1p(e), expit(x)
 
 
 def gelu(x):
@@ -474,28 +478,40 @@ def _tanh(x):
     return short if x == types.float32 else long
 
 
-@overload(softplus, jit_options=EXACT_INLINE)
-def _softplus(x):
+@overload(exp_minus, jit_options=EXACT_INLINE)
+def _exp_minus(x):
     T = np.dtype(x.name).type
-    zero, one, nothing, highest = T(0), T(1), T(-0.0), -_cast(x, _LOWEST)
-    log1p = tuple(map(T, _LOG1P))
+    nothing, highest = T(-0.0), -_cast(x, _LOWEST)
 
     def short(x):
         y = abs(x)
         p, t = _expm1_parts(highest if y > highest else y, -2, True)
         s = _power_of_two(t)
-        e = s - p * s  # exp(-y)
-        a = e * _polynomial(e, log1p) + (zero if x <= zero else x)
-        return a, (e if x <= zero else one) / (e + one)
+        return s - p * s
 
     def long(x):
         y = abs(x)
         c, r, t = _exp_parts(highest if y > highest else y, nothing, -2)
-        u, v = _power_of_two(t) * (c + r), c - r  # exp(-y) is u / v
-        s = u / (u + v + v)  # log1p(u / v) = 2 atanh(s)
+        return _power_of_two(t) * (c + r) / (c - r)
+
+    return short if x == types.float32 else long
+
+
+@overload(softplus, jit_options=EXACT_INLINE)
+def _softplus(x, e):
+    T = np.dtype(x.name).type
+    zero, one, two = T(0), T(1), T(2)
+    log1p = tuple(map(T, _LOG1P))
+
+    def short(x, e):
+        a = e * _polynomial(e, log1p) + (zero if x <= zero else x)
+        return a, (e if x <= zero else one) / (e + one)
+
+    def long(x, e):
+        s = e / (e + two)  # log1p(e) = 2 atanh(s)
         z = s * s
         a = s * z * _polynomial(z, _ATANH) + (s + s + (zero if x <= zero else x))
-        return a, (u if x <= zero else v) / (u + v)
+        return a, (e if x <= zero else one) / (e + one)
 
     return short if x == types.float32 else long
 
@@ -633,8 +649,10 @@ def _apply_selu(z, slope, size, n, row):
 
 def _apply_softplus(z, slope, size, n, row):
     z, slope = array_at(z, (size,)), array_at(slope, (size,))
+    for i in range(z.size):  # a loop of its own: processors do not look ahead over both
+        slope[i] = exp_minus(z[i])
     for i in range(z.size):
-        z[i], slope[i] = softplus(z[i])
+        z[i], slope[i] = softplus(z[i], slope[i])
 
 
 def _apply_gelu(z, slope, size, n, row):
