@@ -32,9 +32,9 @@ def single_threaded_blas() -> Iterator[None]:
     """
     global _users, _limit
     with _lock:
-        _users += 1
         if _limit is None:
             _limit = threadpool_limits(limits=1, user_api="blas")
+        _users += 1
     try:
         yield
     finally:

@@ -59,7 +59,6 @@ class Prediction:
     def __call__(self) -> Array:
         """Return the outputs of the weights as they are now."""
         plan = self.plan
-        plan.workspace.team[:] = 0  # nobody has taken a piece
         totals = plan.workspace.totals
         totals[NOT_FINITE] = 0
         with single_threaded_blas() if self._uses_blas else nullcontext():

@@ -120,15 +120,15 @@ def run_on_threads(function: int, plan: Plan, n_threads: int, compile_it: bool) 
     int
         ``n_threads``, or 1 where it ran on the calling thread.
     """
+    team = plan.workspace.team
+    team[:] = 0  # a call that Ctrl-C fell in has left its marks
     if n_threads > 1:
-        team = plan.workspace.team
         system = yield_address(), affinity_addresses()
         arguments = function, plan.address, team, n_threads, *system
         if is_ready(run_team, arguments, compile_it):
             with parallel_region(n_threads) as parallel:
                 if parallel:
                     run_team(*arguments)
-                    team[:] = 0
                     return n_threads
     run_apart(function, plan)
     return 1

@@ -179,3 +179,20 @@ def need_blas():
         built = importlib.util.find_spec("fastbp.matmul.blas")
         assert built is None, f"{built} does not load"
         pytest.skip("the extension was not built: there was no C compiler")
+
+
+class Interrupted:
+    """A function, at the end of one of whose calls Ctrl-C is heard."""
+
+    def __init__(self, function, call):
+        self.function, self.call, self.calls = function, call, 0
+
+    def __getattr__(self, name):
+        return getattr(self.function, name)
+
+    def __call__(self, *arguments):
+        result = self.function(*arguments)
+        self.calls += 1
+        if self.calls == self.call:
+            raise KeyboardInterrupt
+        return result

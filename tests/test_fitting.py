@@ -13,10 +13,11 @@ import joblib
 import numpy as np
 import pytest
 import scipy.sparse
-from common import run_python, wait_until
+from common import Interrupted, run_python, wait_until
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
+from trainings import assert_same_bits
 
 from fastbp import BPClassifier, BPRegressor, keep_training_state
 from fastbp.callbacks import TimeLimit
@@ -132,6 +133,22 @@ def test_ctrl_c_leaves_a_usable_model(solver, batch_size):
     assert model.predict(X).shape == (20_000,)
     assert np.isfinite(model.predict_proba(X)).all()
     assert model.n_iter_ < 100_000
+
+
+@pytest.mark.parametrize("steps", [4, 20, 24])
+def test_what_is_done_before_ctrl_c_counts(steps, monkeypatch):
+    """Ten steps are an epoch; Ctrl-C is heard at the end of a compiled call of two."""
+    X, y = np.random.default_rng(0).normal(size=(100, 3)), np.arange(100) % 2
+    model = BPClassifier((5,), batch_size=10, max_iter=2, dropout=0.1, random_state=0)
+    expected = clone(model).fit(X, y)
+    monkeypatch.setattr(Pace, "plan", lambda pace, remaining: (1, min(2, remaining)))
+    monkeypatch.setattr(engine, "run_on_threads", Interrupted(engine.run_on_threads, steps // 2))
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        model.set_params(max_iter=5).fit(X, y)
+    assert model._optimizer.steps_taken == steps
+    assert model.loss_curve_ == expected.loss_curve_[: steps // 10]
+    if steps == 20:
+        assert_same_bits(model.partial_fit(X, y), expected.partial_fit(X, y))
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ from itertools import chain
 import numba
 import numpy as np
 import pytest
-from common import need_blas
+from common import Interrupted, need_blas
 from networks import make_case, make_optimizer
+from sklearn.exceptions import ConvergenceWarning
 
 from fastbp import BPClassifier, prediction, threads
 from fastbp.compiler.jit import is_ready
@@ -41,6 +42,7 @@ def eager_threads(monkeypatch):
 
 def run_in_threads(function, plan, n_threads, compile_it):
     """`run_on_threads`, by as many threads of Python's, however many processors there are."""
+    plan.workspace.team[:] = 0
     pool = [
         threading.Thread(target=run, args=(function, plan, member, n_threads, 0))
         for member in range(n_threads)
@@ -70,6 +72,24 @@ def train(
     return losses, engine.weights.flat.copy(), outputs
 
 
+@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
+def test_a_fit_after_one_that_was_interrupted_on_threads(monkeypatch):
+    monkeypatch.setattr(Pace, "plan", lambda pace, remaining: (2, min(20, remaining)))
+    X, y = np.random.default_rng(0).normal(size=(2000, 50)), np.arange(2000) % 2
+    model = BPClassifier((100,), n_jobs=2, max_iter=8, random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        expected = model.fit(X, y).coefs_
+    interrupted = Interrupted(threads.run_team, 1)
+    monkeypatch.setattr(threads, "run_team", interrupted)
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        model.fit(X, y)
+    with pytest.warns(ConvergenceWarning):
+        model.fit(X, y)
+    assert interrupted.calls > 1
+    for actual, weights in zip(model.coefs_, expected, strict=True):
+        np.testing.assert_array_equal(actual, weights)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("batch_size", [1, 32, 61])
 @pytest.mark.parametrize("weighted", [False, True])
@@ -92,6 +112,7 @@ def test_any_thread_of_a_team_can_make_all_predictions(n_samples, monkeypatch):
     """As where the others sleep: none has to come."""
 
     def run_the_last(function, plan, n_threads, compile_it):
+        plan.workspace.team[:] = 0
         run(function, plan, n_threads - 1, n_threads, 0)
         return n_threads
 
@@ -172,7 +193,6 @@ def test_a_team_is_started(eager_threads, monkeypatch):
     list(engine.train(number_rows(203), 2, optimizer))
     assert is_ready(run_team, (0, 0, make_team(), 2, 0, affinity_addresses()), compile_it=False)
     assert asked == [2]
-    assert not engine.workspace.team.any()  # for the next call
 
 
 def test_the_same_bits_through_blas(monkeypatch):

@@ -193,7 +193,8 @@ SQUARES = 3  # sum of the squared weights
 LOSS_PARAMETER = 4  # of a loss that has one; see losses.py
 DIVISOR = 5  # what gradients are divided by for a step where they are clipped, in place of WEIGHT
 NOT_FINITE = 6  # 1 once a prediction has come across an input that is not
-N_TOTALS = 7
+REACHED = 7  # the chunk before which the last call has ended, counted as `Run.first` is
+N_TOTALS = 8
 
 # The entries of `Run.watch`: training halts when the loss has not fallen below the best one so far,
 # less the tolerance, for more than so many epochs, or is not finite.

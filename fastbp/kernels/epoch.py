@@ -45,6 +45,7 @@ from fastbp.kernels.arrays import (
     PATIENCE,
     PENALTY,
     PRODUCT,
+    REACHED,
     SORT,
     SQUARES,
     STEP,
@@ -202,6 +203,7 @@ def train(plan, member, size, place):
     shared = workspace.bounds, workspace.partials, workspace.parts, workspace.by_rows
     mine = choose_shares(*shared, member, size)
     float_mode = flush_subnormals()
+    reached = b.run.last
     for index in range(b.run.first + place, b.run.last):
         chunk = Chunk(*_place(index, b.run.first, n_samples, batch_size, workspace.rows))
         if chunk.rows <= 0:
@@ -211,6 +213,7 @@ def train(plan, member, size, place):
                 _begin_epoch(data, workspace)
             wait(workspace.team, size, addresses[YIELD])  # for the order
             if b.run.watch[HALTED] != 0:
+                reached = index
                 break
         if leads:
             if data.indptr.size > 0 and mine.by_rows == 0:
@@ -264,6 +267,8 @@ def train(plan, member, size, place):
             size = admit(workspace.team, member, size, index + 1 - b.run.first)
             if size != before:
                 mine = choose_shares(*shared, member, size)
+    if leads:
+        workspace.totals[REACHED] = reached
     set_float_mode(float_mode)
 
 

@@ -28,7 +28,7 @@ from fastbp.model_selection.standing import Kept
 from fastbp.network import Weights
 from fastbp.randomness import make_random_state
 from fastbp.samples import Rows, Samples, as_rows, number_rows
-from fastbp.training.engine import CHUNK_ROWS
+from fastbp.training.engine import count_chunks
 from fastbp.training.schedules import BY_STEPS
 from fastbp.training.solvers import Optimizer
 from fastbp.workspace import count_weights
@@ -125,8 +125,8 @@ class Member:
 
     @property
     def chunks_per_batch(self) -> int:
-        """Parts of a mini-batch that are trained on at once."""
-        return -(-self.form.batch_size // CHUNK_ROWS)
+        """Chunks that a mini-batch is divided into."""
+        return count_chunks(self.form.batch_size)
 
     @property
     def chunks_per_epoch(self) -> int:

@@ -26,6 +26,7 @@ from fastbp.kernels.arrays import (
     LOSS_PARAMETER,
     N_WATCH,
     PATIENCE,
+    REACHED,
     SQUARES,
     TOLERANCE,
     WAITED,
@@ -47,7 +48,7 @@ from fastbp.samples import NO_ADDRESSES, Samples, row_type
 from fastbp.threads import choose_threads, run_on_threads
 from fastbp.workspace import count_weights, make_workspace
 
-__all__ = ["CHUNK_ROWS", "SLOWEST", "Engine", "Epochs", "make_halt", "sum_squares"]
+__all__ = ["SLOWEST", "Engine", "Epochs", "count_chunks", "make_halt", "sum_squares"]
 
 Array = NDArray[Any]
 
@@ -128,7 +129,7 @@ class Engine:
         self.loss = loss
         self.samples = samples
         self.batch_size = batch_size
-        self.chunks_per_batch = -(-batch_size // CHUNK_ROWS)
+        self.chunks_per_batch = count_chunks(batch_size)
         rows = -(-batch_size // self.chunks_per_batch)
         self.work = 3.0 * rows * count_weights(weights)
         self.n_jobs = n_jobs
@@ -218,7 +219,7 @@ class Engine:
         ------
         Epochs
             Those that have ended, after each compiled call that ends some. KeyboardInterrupt comes
-            through between two calls, after a whole number of steps.
+            through between two calls, after it has been told what the last has done.
         """
         addresses = generator_addresses(generator) if generator else NO_ADDRESSES
         losses, norms = (aligned_zeros(n_epochs, np.float64) for _ in range(2))
@@ -248,9 +249,13 @@ class Engine:
             first_batch = first // self.chunks_per_batch
             end_batch = -(-(first + n_units) // self.chunks_per_batch)
             self.plan.set("solver", **optimizer.next_steps(end_batch - first_batch))
-            with drawing:
-                span = first, first + n_units, per_epoch
-                first = self._run(*span, n_threads, optimizer.steps_taken)
+            interrupt = None
+            try:
+                with drawing:
+                    self._run(first, first + n_units, n_threads, optimizer.steps_taken)
+            except KeyboardInterrupt as error:  # most often at the end of the compiled call
+                interrupt = error
+            first = int(totals[REACHED])
             optimizer.steps_taken += first // self.chunks_per_batch - first_batch
             ended = first // per_epoch
             if ended > given:
@@ -261,6 +266,8 @@ class Engine:
                     (self.seconds - seconds) / (ended - given),
                 )
                 given, seconds = ended, self.seconds
+            if interrupt:
+                raise interrupt
 
     def leave_iterate(self, memory: Rule) -> None:
         """Go on from an iterate of L-BFGS that `train` has halted at."""
@@ -281,22 +288,26 @@ class Engine:
     def sum_squares(self, total: float) -> None:
         self.workspace.totals[SQUARES] = total
 
-    def _run(self, first: int, last: int, per_epoch: int, n_threads: int, first_step: int) -> int:
-        """Train on chunks first..last, or to a halt, in one call; return where it ended."""
+    def _run(self, first: int, last: int, n_threads: int, first_step: int) -> None:
+        """Train on chunks first..last, or to a halt, in one call, which notes where it ended."""
+        self.workspace.totals[REACHED] = first
         raise_if_cancelled()
         self.plan.set("run", first=first, last=last, first_step=first_step)
         with single_threaded_blas() if self._uses_blas else nullcontext():
             worth_it = self.n_jobs is not None or self.seconds > COMPILE_PATIENCE
             began = perf_counter()
-            n_threads = run_on_threads(self.address, self.plan, n_threads, worth_it)
-            seconds = perf_counter() - began
-        watch = self.plan.run.watch
-        if watch[HALTED]:
-            last = int(watch[ENDED]) * per_epoch
+            try:
+                n_threads = run_on_threads(self.address, self.plan, n_threads, worth_it)
+            finally:
+                seconds = perf_counter() - began
+                self.seconds += seconds
         self.compile_what_is_wanted()
-        self.pace.record(n_threads, last - first, seconds)
-        self.seconds += seconds
-        return last
+        self.pace.record(n_threads, int(self.workspace.totals[REACHED]) - first, seconds)
+
+
+def count_chunks(batch_size: int) -> int:
+    """Return into how many chunks a mini-batch is divided, which are trained on in turn."""
+    return -(-batch_size // CHUNK_ROWS)
 
 
 def sum_squares(weights: Weights) -> float:
