@@ -11,13 +11,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral, Real
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from fastbp.estimators.base import BaseBP
+from fastbp.files import check_path
 from fastbp.persistence import save_training
 
 __all__ = ["Checkpoint", "EarlyStopping", "LogEvery", "StopOnNaN", "TimeLimit"]
@@ -153,6 +153,8 @@ class EarlyStopping(_HistoryCallback):
         if patience != math.inf:
             _check("patience", patience, Integral, "an integer, 0 or more", 0)
         _check("tol", tol, Real, "a number, 0 or more", 0)
+        if not isinstance(restore_best, bool | np.bool_):
+            raise ValueError(f"restore_best must be True or False, got {restore_best!r}.")
         super().__init__()
         self.monitor, self.patience, self.tol = monitor, patience, tol
         self.restore_best = restore_best
@@ -256,13 +258,7 @@ class Checkpoint(_Callback):
         self.path, self.every = path, every
 
     def _begin(self, estimator: Any) -> None:
-        folder = Path(self.path).absolute().parent
-        if not folder.is_dir():  # said now, not after the first epochs
-            raise FileNotFoundError(f"Checkpoint: there is no folder {folder}.")
-        if Path(self.path).is_dir():
-            raise IsADirectoryError(
-                f"Checkpoint: path must be a file, but {self.path} is a folder."
-            )
+        check_path(self.path)  # now, not after the first epochs
 
     def _after_epoch(self, estimator: Any, run: None) -> bool:
         is_lbfgs = estimator.solver == "lbfgs"

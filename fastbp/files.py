@@ -19,13 +19,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["from_json", "read", "to_json", "write"]
+__all__ = ["check_path", "from_json", "read", "to_json", "write"]
 
 Array = NDArray[Any]
 
 FORMAT = "1"
 UNFINISHED = ".tmp"
 LEFT_AFTER = 3600.0  # seconds: nobody writes for as long
+
+
+def check_path(path: str | os.PathLike[str]) -> None:
+    """Refuse a path at which no file can be written.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file's folder does not exist.
+    IsADirectoryError
+        If the path is a folder.
+    """
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise FileNotFoundError(f"path: there is no folder {folder}.")
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"path must be a file, but {path} is a folder.")
 
 
 def write(path: str | os.PathLike[str], contents: dict[str, Any], arrays: dict[str, Array]) -> None:
@@ -44,6 +61,7 @@ def write(path: str | os.PathLike[str], contents: dict[str, Any], arrays: dict[s
     """
     from safetensors.numpy import save as to_bytes
 
+    check_path(path)
     text = json.dumps(contents)
     metadata = {"fastbp": FORMAT, "contents": text, "digest": _digest(text, arrays)}
     path = Path(os.path.realpath(path))  # what a link leads to, not the link

@@ -32,7 +32,7 @@ _UNITS = (2, 3, 2)
 _NAMES = ("relu", "softmax")
 
 
-def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
+def warmup(dtypes: str | Sequence[str] = ("float32", "float64")) -> None:
     """Compile the kernels, or load them from the cache, before they are needed.
 
     Both dtypes take up to a minute the first time, with a second processor some 40 seconds; later
@@ -42,14 +42,23 @@ def warmup(dtypes: Sequence[str] = ("float32", "float64")) -> None:
 
     Parameters
     ----------
-    dtypes : sequence of {"float32", "float64"}, default=("float32", "float64")
+    dtypes : {"float32", "float64"} or sequence of these, default=("float32", "float64")
         Of the training; X may be of either.
+
+    Raises
+    ------
+    ValueError
+        If a dtype is another.
 
     Examples
     --------
     >>> import fastbp
     >>> fastbp.warmup(["float32"])
     """
+    dtypes = [dtypes] if isinstance(dtypes, str) else list(dtypes)
+    for dtype in dtypes:
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"dtypes must be of 'float32' and 'float64', got {dtype!r}.")
     tasks: list[Callable[[], Any]] = [partial(largest_function, dtype) for dtype in dtypes]
     for kept in sorted({*dtypes, "float64"}):  # L-BFGS is in float64 whatever X is
         tasks += [

@@ -283,6 +283,7 @@ def test_stop_on_a_loss_that_is_not_finite():
         *[(lambda v=v: Checkpoint(v), "path") for v in (None, 3)],
         *[(lambda v=v: TimeLimit(v), "seconds") for v in (0, np.nan, "a", None)],
         *[(lambda v=v: LogEvery(v), "n must be") for v in (0, 1.5, "a")],
+        *[(lambda v=v: EarlyStopping(restore_best=v), "restore_best") for v in ("x", 1, None)],
         (lambda: LogEvery(log=3), "log must be callable"),
     ],
 )

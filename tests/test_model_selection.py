@@ -614,6 +614,26 @@ def test_cross_validate(fits):
     assert OURS.cross_validate.__doc__.startswith("Evaluate metric")
 
 
+@pytest.mark.parametrize(
+    ("name", "asked", "n_fits"),
+    [
+        ("cross_val_score", {"scoring": "f1_macro"}, 3),
+        ("learning_curve", {"train_sizes": [0.3, 1.0], "shuffle": True, "random_state": 0}, 6),
+        ("learning_curve", {"exploit_incremental_learning": True}, 0),
+        ("validation_curve", {"param_name": "alpha", "param_range": [1e-4, 1.0]}, 6),
+    ],
+)
+def test_scores_and_curves(name, asked, n_fits, fits):
+    X, y = small_iris()
+    stock, ours = (
+        getattr(module, name)(CLASSIFIER, X, y, cv=3, n_jobs=1, **asked) for module in (STOCK, OURS)
+    )
+    assert type(ours) is type(stock)
+    for mine, theirs in zip(ours, stock, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert len(fits) == n_fits
+
+
 def test_what_has_failed_is_left_as_it_was_given():
     X, y = small_iris()
     network = clone(CLASSIFIER).set_params(early_stopping=True)

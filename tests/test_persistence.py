@@ -256,6 +256,14 @@ def test_a_folder_is_named(tmp_path):
         fastbp.load(tmp_path)
 
 
+def test_where_no_file_can_be_written(tmp_path):
+    model = BPClassifier(**SETTINGS).fit(X, Y)
+    with pytest.raises(FileNotFoundError, match=re.escape(f"there is no folder {tmp_path}/none.")):
+        fastbp.save(model, tmp_path / "none" / "model")
+    with pytest.raises(IsADirectoryError, match="path must be a file"):
+        fastbp.save(model, tmp_path)
+
+
 def test_what_cannot_be_saved_leaves_the_file_that_was_there(tmp_path, monkeypatch):
     path = tmp_path / "model"
     model = BPClassifier(**SETTINGS).fit(X, Y)

@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+import fastbp
+
 CODE = """
 import numpy as np
 import scipy.sparse
@@ -48,3 +52,9 @@ assert (len(jit._c_functions), len(run_team.overloads)) == before
 
 def test_nothing_is_left_to_compile():
     subprocess.run([sys.executable, "-W", "ignore", "-c", CODE], check=True)
+
+
+@pytest.mark.parametrize("dtypes", ["float16", ["float32", "int8"], [None]])
+def test_an_unknown_dtype(dtypes):
+    with pytest.raises(ValueError, match="dtypes must be of 'float32' and 'float64'"):
+        fastbp.warmup(dtypes)

@@ -8,7 +8,10 @@ from fastbp.model_selection.searches import (
     HalvingGridSearchCV,
     HalvingRandomSearchCV,
     RandomizedSearchCV,
+    cross_val_score,
     cross_validate,
+    learning_curve,
+    validation_curve,
 )
 
 __all__ = [
@@ -16,5 +19,8 @@ __all__ = [
     "HalvingGridSearchCV",
     "HalvingRandomSearchCV",
     "RandomizedSearchCV",
+    "cross_val_score",
     "cross_validate",
+    "learning_curve",
+    "validation_curve",
 ]

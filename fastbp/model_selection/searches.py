@@ -1,4 +1,4 @@
-"""The searches and `cross_validate`, as scikit-learn has them."""
+"""The searches and the functions of cross-validation, as scikit-learn has them."""
 
 import inspect
 from collections.abc import Callable
@@ -34,9 +34,12 @@ def _use_side_by_side(
     n_jobs: int | None,
     verbose: int,
     resource: str | None = None,
+    incremental: bool = False,
 ) -> SideBySide | None:
     """Have fits done by `SideBySide` until the contexts end, where the estimator allows it."""
     reason = reason_against_search(estimator)
+    if incremental:
+        reason = "exploit_incremental_learning trains one network, step by step"
     if reason:
         if verbose:
             print(f"fastbp leaves this to scikit-learn: {reason}.")
@@ -114,23 +117,33 @@ class HalvingRandomSearchCV(_Search, stock.HalvingRandomSearchCV):  # type: igno
     __doc__ = _describe(stock.HalvingRandomSearchCV)
 
 
-@wraps(stock.cross_validate)
-def cross_validate(  # noqa: D103
-    estimator: Any, *args: Any, n_jobs: int | None = None, verbose: int = 0, **kwargs: Any
-) -> Any:
-    with ExitStack() as contexts:
-        backend = _use_side_by_side(contexts, estimator, n_jobs, verbose)
-        try:
-            results = stock.cross_validate(
-                estimator, *args, n_jobs=n_jobs, verbose=verbose, **kwargs
+def _side_by_side(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of scikit-learn's whose fits are done side by side."""
+
+    @wraps(function)
+    def validate(
+        estimator: Any, *args: Any, n_jobs: int | None = None, verbose: int = 0, **kwargs: Any
+    ) -> Any:
+        with ExitStack() as contexts:
+            incremental = kwargs.get("exploit_incremental_learning", False)
+            backend = _use_side_by_side(
+                contexts, estimator, n_jobs, verbose, incremental=incremental
             )
-        finally:
+            try:
+                results = function(estimator, *args, n_jobs=n_jobs, verbose=verbose, **kwargs)
+            finally:
+                if backend is not None:
+                    backend.forget()
             if backend is not None:
-                backend.forget()
-        if backend is not None:
-            backend.raise_if_interrupted()
-        return results
+                backend.raise_if_interrupted()
+            return results
+
+    validate.__doc__ = _describe(function, more="")
+    validate.__module__ = __name__  # for pickle
+    return validate
 
 
-cross_validate.__doc__ = _describe(stock.cross_validate, more="")
-cross_validate.__module__ = __name__  # for pickle
+cross_validate = _side_by_side(stock.cross_validate)
+cross_val_score = _side_by_side(stock.cross_val_score)
+learning_curve = _side_by_side(stock.learning_curve)
+validation_curve = _side_by_side(stock.validation_curve)
