@@ -10,7 +10,9 @@ import sys
 import threading
 import time
 import tracemalloc
+import weakref
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,7 @@ import pytest
 import scipy.sparse
 from common import print_to_a_terminal, run_python, wait_until
 from joblib import parallel_config
+from joblib.parallel import get_active_backend
 from scipy.stats import loguniform
 from searches import (
     CANDIDATES,
@@ -43,6 +46,7 @@ from sklearn.feature_extraction import FeatureHasher
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import GroupKFold, KFold, PredefinedSplit
+from sklearn.model_selection._search import BaseSearchCV
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -58,6 +62,7 @@ from fastbp.callbacks import EarlyStopping, TimeLimit
 from fastbp.cancellation import Cancelled, cancelled_by
 from fastbp.model_selection import backend, evaluation, family, judging, workers
 from fastbp.model_selection.folds import transform_fold
+from fastbp.model_selection.interrupts import Deferring, defer
 from fastbp.samples import Rows
 
 pytestmark = [
@@ -1120,6 +1125,69 @@ def test_ctrl_c_in_a_terminal_leaves_it_in_order():
     assert termios.tcgetattr(inside) == settings
     os.close(terminal)
     os.close(inside)
+
+
+def drop_what_presses():
+    """Let go of what presses Ctrl-C as it ends: Python drops what is raised there."""
+    thing = threading.Event()
+    reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+    del thing
+    assert reference() is None
+
+
+PRESS = partial(signal.raise_signal, signal.SIGINT)
+# Whose call is preceded by it, the how manieth, and how many fits are done then.
+PRESSED_AT = {
+    "joblib hears of a result": (backend.SideBySide, "retrieve_result_callback", 3, 4, PRESS),
+    "joblib hands out a fit": (backend.SideBySide, "submit", 6, 4, PRESS),
+    "a weak reference ends": (backend, "run_on_workers", 2, 4, drop_what_presses),
+    "the table is made": (BaseSearchCV, "_format_results", 1, 12, PRESS),
+    "joblib is left": (parallel_config, "unregister", 1, 12, PRESS),
+}
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "time", "n_done", "press"), PRESSED_AT.values(), ids=PRESSED_AT
+)
+def test_ctrl_c_where_others_would_lose_it(owner, name, time, n_done, press, monkeypatch):
+    """It is put off; what the fits have come to is kept, and joblib is as it was."""
+    original, times = getattr(owner, name), itertools.count(1)
+
+    def pressed(*arguments, **named):
+        if next(times) == time:
+            press()
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(owner, name, pressed)
+    search = OURS.GridSearchCV(LONER, {"alpha": np.logspace(-5, 1, 6)}, cv=2, pre_dispatch=4)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(*small_iris())
+    scores = [search.cv_results_[f"split{fold}_test_score"] for fold in range(2)]
+    assert n_done <= np.isfinite(scores).sum() <= n_done + 4 * (press is drop_what_presses)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert not isinstance(get_active_backend()[0], backend.SideBySide)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks on Windows")
+def test_what_forks_while_ctrl_c_is_put_off_hears_it():
+    with Deferring():
+        defer()
+        child = os.fork()
+        if child == 0:
+            os._exit(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
+def test_ctrl_c_is_left_to_who_handles_it():
+    pressed = []
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(1))
+    try:
+        with Deferring():
+            defer()
+            PRESS()
+            assert pressed == [1]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def interrupt_at(time, monkeypatch):

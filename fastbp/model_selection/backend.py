@@ -26,6 +26,7 @@ from fastbp.model_selection.cluster import find_cluster
 from fastbp.model_selection.evaluation import Evaluator
 from fastbp.model_selection.families import do_in_families
 from fastbp.model_selection.fits import Fit, put_training_state_back, take_apart
+from fastbp.model_selection.interrupts import Listening, defer, has_come
 from fastbp.model_selection.progress import Progress
 from fastbp.model_selection.standing import Kept
 from fastbp.model_selection.workers import run_on_workers
@@ -112,7 +113,7 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
 
     def raise_if_interrupted(self, where: str = "") -> None:
         """Raise the Ctrl-C that came in between, after scikit-learn has collected the results."""
-        if self.interrupted:
+        if self.interrupted or has_come():
             raise KeyboardInterrupt(f"{self.n_done} of {self.n_asked} fits were done{where}")
 
     def forget(self) -> None:
@@ -121,6 +122,7 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         self._kept.clear()
 
     def _do(self, taken: list[tuple[Any, Callable[[Any], None]]]) -> None:
+        defer()
         fits, callbacks = self._take_up(taken)
         n_before = self.n_done
         failed: dict[str, str] = {}  # errors of candidates
@@ -210,7 +212,8 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         lost: Exception | None = None
         for _ in range(ATTEMPTS):
             try:
-                with closing(self._share_out(list(left), fits, sent, shared)) as batches:
+                batches = self._share_out(list(left), fits, sent, shared)
+                with Listening(), closing(batches):
                     for results, reasons in batches:
                         self._evaluator.left += reasons
                         for index, result, kept in results:

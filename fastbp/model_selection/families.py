@@ -22,6 +22,7 @@ from fastbp.compiler.jit import DISABLED
 from fastbp.model_selection.evaluation import Evaluator
 from fastbp.model_selection.family import Family
 from fastbp.model_selection.fits import Fit
+from fastbp.model_selection.interrupts import Listening
 from fastbp.model_selection.members import Member, recruit
 
 __all__ = ["GRACE", "do_in_families", "is_there"]
@@ -49,7 +50,8 @@ def do_in_families(
     is_interrupted : bool
         Whether Ctrl-C came in between: then some others are not done either.
     """
-    families, others = find_families(evaluator, fits)
+    with Listening():
+        families, others = find_families(evaluator, fits)
     again, is_interrupted = run_families(families, n_workers, done)
     return sorted(others + again), is_interrupted
 
@@ -153,7 +155,7 @@ class _Crew:
         """Do no more, and tell of what has ended within the grace."""
         self.give_up()
         until = monotonic() + GRACE
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt), Listening():
             while self._n_running and (left := until - monotonic()) > 0:
                 self._n_running -= is_there(self._ended, left)
         self._tell(in_time=False)
@@ -180,7 +182,9 @@ class _Crew:
     def _wait(self, seconds: float) -> None:
         """Wait for a thread to end, and tell of results."""
         raise_if_cancelled()
-        self._n_running -= is_there(self._ended, seconds)
+        with Listening():
+            has_ended = is_there(self._ended, seconds)
+        self._n_running -= has_ended
         self._tell()
 
     def _tell(self, in_time: bool = True) -> None:

@@ -12,6 +12,7 @@ from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 
 from fastbp.model_selection.backend import SideBySide
 from fastbp.model_selection.evaluation import reason_against_search
+from fastbp.model_selection.interrupts import Deferring, defer
 from fastbp.model_selection.row_numbers import PackingSplitter
 
 DIFFERENCE = """
@@ -45,7 +46,9 @@ def _use_side_by_side(
             print(f"fastbp leaves this to scikit-learn: {reason}.")
         return None
     backend = SideBySide(n_jobs, resource, verbose)
-    contexts.enter_context(parallel_config(backend=backend))
+    with Deferring():
+        defer()  # half set, it would stay set
+        contexts.enter_context(parallel_config(backend=backend))
     return backend
 
 
@@ -59,13 +62,13 @@ class _Search:
     _finished: Any  # results of all rounds so far
 
     def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
-        self._finished = None
+        self._finished = self._backend = None
         with ExitStack() as self._contexts:
             resource = getattr(self, "resource", None)
-            self._backend = _use_side_by_side(
-                self._contexts, self.estimator, self.n_jobs, self.verbose, resource
-            )
             try:
+                self._backend = _use_side_by_side(
+                    self._contexts, self.estimator, self.n_jobs, self.verbose, resource
+                )
                 return super().fit(X, y, **params)  # type: ignore[misc,no-any-return]
             except KeyboardInterrupt:
                 if self._finished is not None:
@@ -83,13 +86,16 @@ class _Search:
             cv = cv or self._checked_cv_orig
             if self._backend is not None:
                 cv = PackingSplitter(cv)
-            self._finished = evaluate_candidates(candidates, cv, **kwargs)
-            if self._backend is not None:
-                self._backend.raise_if_interrupted("; they are in cv_results_")
+            with Deferring():
+                self._finished = evaluate_candidates(candidates, cv, **kwargs)
+                if self._backend is not None:
+                    self._backend.raise_if_interrupted("; they are in cv_results_")
             return self._finished
 
         super()._run_search(evaluate, callback_ctx=callback_ctx)  # type: ignore[misc]
-        self._contexts.close()  # what comes now is the last fit, which is not shared
+        with Deferring():
+            defer()
+            self._contexts.close()  # what comes now is the last fit, which is not shared
         if self._backend is not None:
             self._backend.forget()
 
@@ -124,7 +130,7 @@ def _side_by_side(function: Callable[..., Any]) -> Callable[..., Any]:
     def validate(
         estimator: Any, *args: Any, n_jobs: int | None = None, verbose: int = 0, **kwargs: Any
     ) -> Any:
-        with ExitStack() as contexts:
+        with Deferring(), ExitStack() as contexts:
             incremental = kwargs.get("exploit_incremental_learning", False)
             backend = _use_side_by_side(
                 contexts, estimator, n_jobs, verbose, incremental=incremental

@@ -14,10 +14,11 @@ from fastbp.model_selection.evaluation import Evaluator
 from fastbp.model_selection.families import GRACE, is_there
 from fastbp.model_selection.fits import Fit, group_by_data
 from fastbp.model_selection.folds import FoldData
+from fastbp.model_selection.interrupts import Listening
 
 __all__ = ["run_on_workers"]
 
-HEARING_SECONDS = 0.5  # of a wait
+HEARING_SECONDS = 0.2  # of a wait
 AHEAD = 2  # fits per worker that are left when the data of the next fold are made
 
 
@@ -106,15 +107,16 @@ def run_on_workers(
             threading.Thread(target=copy_context().run, args=(work,)).start()
         # Which Ctrl-C leaves whole, as it does not an Event or `Thread.join`. One that comes just
         # before a wait is heard after it.
-        while not is_there(all_ended, HEARING_SECONDS):
-            pass
+        with Listening():
+            while not is_there(all_ended, HEARING_SECONDS):
+                pass
     except KeyboardInterrupt:
         stop.set()
         with lock:
             if n_running == 0:  # it came before they had begun
                 all_ended.put(None)
         # A step or a scorer of the user's does not hear of it: it may end when nobody listens.
-        with suppress(KeyboardInterrupt):
+        with suppress(KeyboardInterrupt), Listening():
             is_there(all_ended, GRACE)
         with lock:
             is_heard = False
