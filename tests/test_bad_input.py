@@ -353,6 +353,28 @@ def test_a_fit_with_a_bad_parameter_loses_nothing(estimator, name, value):
     assert_unharmed(model.set_params(**twin.get_params()), twin)
 
 
+@pytest.mark.parametrize("name", ["alpha", "activation", "batch_size", "tol", "verbose", "solver"])
+@pytest.mark.parametrize("estimator", [BPClassifier, BPRegressor])
+def test_partial_fit_looks_at_the_parameters_each_time(estimator, name):
+    model, twin = (estimator(**SMALL).fit(X, Y["binary"]) for _ in range(2))
+    with pytest.raises(ValueError, match=f"'{name}' parameter"):
+        model.set_params(**{name: "x"}).partial_fit(X, Y["binary"])
+    assert_unharmed(model.set_params(**twin.get_params()), twin)
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_a_first_call_that_fails_leaves_nothing(method):
+    model, given = BPClassifier(**SMALL), {"classes": [0, 1]} if method == "partial_fit" else {}
+    with pytest.raises(ValueError, match="sample_weight"):
+        getattr(model, method)(X, Y["binary"], sample_weight=[1.0], **given)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+    with pytest.raises(ValueError, match="'alpha' parameter"):
+        model.set_params(alpha=-1).partial_fit(X, Y["multiclass"], classes=range(6))
+    model.set_params(alpha=0).partial_fit(X, Y["multiclass"], classes=range(6))
+    assert model.n_outputs_ == 6
+
+
 FOR_STOCHASTIC_SOLVERS = [
     ("dropout", 0.1),
     ("dropout", (0.1, 0.0)),
@@ -438,9 +460,11 @@ def test_numbers_of_numpy(name, value):
 )
 @pytest.mark.parametrize("kind", ["binary", "regression"])
 def test_bad_initial_weights(kind, given, match):
-    ours, _ = pair_of(kind, hidden_layer_sizes=4)
+    ours, _ = pair_of(kind, hidden_layer_sizes=4, warm_start=True)
+    expected = ours.fit(X, Y[kind]).predict(X)
     with pytest.raises(ValueError, match=match):
         ours.fit(X, Y[kind], **given)
+    np.testing.assert_array_equal(ours.predict(X), expected)
 
 
 @pytest.mark.parametrize("name", ["batch_size", "max_iter"])

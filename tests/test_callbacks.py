@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from copy import copy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -380,6 +381,17 @@ def test_going_on_with_early_stopping_by_a_callback(
         other.fit(X, Y, resume_from=tmp_path / "1")
 
 
+def test_one_of_two_that_had_asked_to_stop_is_enough(tmp_path):
+    def make():
+        return EarlyStopping(patience=2), EarlyStopping(patience=1000)
+
+    model = BPClassifier(learning_rate_init=0.3, random_state=0)
+    fit(model, *make(), Checkpoint(tmp_path / "run"))
+    assert model.n_iter_ < model.max_iter
+    resumed = clone(model).set_callbacks()
+    same_model(fit(resumed, *make(), resume_from=tmp_path / "run"), model)
+
+
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
 def test_a_checkpoint_of_partial_fit(solver, tmp_path):
     """Epochs are counted over the calls, and partial_fit goes on from the file to the same end."""
@@ -650,7 +662,7 @@ def test_the_same_data_may_lie_otherwise_in_memory(tmp_path):
     model = BPClassifier(max_iter=3, random_state=0)
     fit(clone(model), Checkpoint(tmp_path / "run"))
     whole = clone(model).set_params(max_iter=6).fit(X, Y)
-    for same in (np.asfortranarray(X), X.tolist(), pd.DataFrame(X), X.astype(">f8")):
+    for same in (np.asfortranarray(X), X.tolist(), FRAME, X.astype(">f8")):
         resumed = clone(model).set_params(max_iter=6)
         same_model(resumed.fit(same, Y.tolist(), resume_from=tmp_path / "run"), whole)
     clone(model).set_callbacks(Checkpoint(tmp_path / "run")).fit(csr_array(X), Y)
@@ -660,7 +672,9 @@ def test_the_same_data_may_lie_otherwise_in_memory(tmp_path):
         backwards.indices[part] = backwards.indices[part][::-1]
         backwards.data[part] = backwards.data[part][::-1]
     backwards.has_sorted_indices = False
-    for same in (csc_array(X), backwards):
+    wide = csr_array(X)
+    wide.indices, wide.indptr = wide.indices.astype(np.int64), wide.indptr.astype(np.int64)
+    for same in (csc_array(X), backwards, wide):
         clone(model).fit(same, Y, resume_from=tmp_path / "run")
 
 
@@ -690,6 +704,8 @@ def test_a_digest_reads_some_rows_from_the_first_to_the_last(monkeypatch):
             other[row] += 1
             assert (samples.digest_rows(other) != before) == (row in rows)
     assert samples.digest_rows(csr_array((9, 4))) != samples.digest_rows(csr_array((4, 9)))
+    others = np.zeros((2, 3)), np.zeros((3, 2)), np.zeros((2, 3), int)
+    assert len({samples.digest_rows(array) for array in others}) == 3
     assert samples.digest_rows(None) is None
 
 
@@ -706,17 +722,18 @@ def test_there_is_no_digest_without_a_checkpoint(monkeypatch, tmp_path):
         fit(model, Checkpoint(tmp_path / "run"))
 
 
-def test_functions_are_kept_by_name(tmp_path):
+@pytest.mark.parametrize(("wrap", "name"), [(lambda f: f, ".*falling"), (partial, "partial")])
+def test_functions_are_kept_by_name(wrap, name, tmp_path):
     def falling(step, n_steps):
         return 1 - step / n_steps
 
     path = tmp_path / "run"
-    model = BPClassifier(learning_rate=falling, max_iter=3, random_state=0)
+    model = BPClassifier(learning_rate=wrap(falling), max_iter=3, random_state=0)
     model.set_callbacks(Checkpoint(path)).fit(X, Y)
-    with pytest.warns(UserWarning, match=r"only the name, .*falling: it is left at its default"):
+    with pytest.warns(UserWarning, match=f"only the name, {name}: it is left at its default"):
         loaded = fastbp.load(path)
     np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
-    with pytest.raises(ValueError, match=r"with learning_rate=.*falling, not cosine"):
+    with pytest.raises(ValueError, match=f"with learning_rate={name}, not cosine"):
         BPClassifier(learning_rate="cosine", random_state=0).fit(X, Y, resume_from=path)
 
 

@@ -854,7 +854,13 @@ def test_one_that_has_halted_is_judged_again(in_families):
 
 
 @pytest.mark.parametrize(
-    "make", [changing_halving, partial(changing_halving, n_iter_no_change=8), plain_halving]
+    "make",
+    [
+        changing_halving,
+        partial(changing_halving, n_iter_no_change=8),
+        plain_halving,
+        partial(plain_halving, n_iter_no_change=6, tol=10.0),
+    ],
 )
 @pytest.mark.parametrize("in_turn", [0, 1])
 def test_rounds_are_in_families_or_not(in_turn, make, in_families, monkeypatch):
@@ -990,7 +996,7 @@ def test_what_is_left_goes_to_another_process_as_any_other():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backend.SideBySide, "_do", keep)
-        halving_search(OURS, "").fit(*small_iris())
+        changing_halving().fit(*small_iris())
     left = [one for one in kept[0].values() if isinstance(one, Survivor)]
     assert len(left) == 36
     for mine in left:
@@ -1002,7 +1008,9 @@ def test_what_is_left_goes_to_another_process_as_any_other():
             if a is not None:
                 np.testing.assert_array_equal(a.flat, b.flat)
         np.testing.assert_array_equal(mine.network._weights.flat, theirs.network._weights.flat)
-        np.testing.assert_array_equal(mine.state.order, theirs.state.order)
+        for name in ("order", "best", "latest"):
+            a, b = (getattr(one.state, name) for one in (mine, theirs))
+            np.testing.assert_array_equal(a, b)
         assert mine.state.random_state.randint(99) == theirs.state.random_state.randint(99)
 
 

@@ -7,6 +7,7 @@ import signal
 import textwrap
 import threading
 import time
+import warnings
 from contextlib import suppress
 
 import joblib
@@ -14,13 +15,15 @@ import numpy as np
 import pytest
 import scipy.sparse
 from common import Interrupted, run_python, wait_until
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.exceptions import ConvergenceWarning
 from trainings import assert_same_bits
 
+import fastbp
 from fastbp import BPClassifier, BPRegressor, keep_training_state
-from fastbp.callbacks import TimeLimit
+from fastbp.callbacks import Checkpoint, TimeLimit
 from fastbp.pace import Pace
 from fastbp.training import engine, lbfgs, stochastic
 
@@ -151,6 +154,22 @@ def test_what_is_done_before_ctrl_c_counts(steps, monkeypatch):
         assert_same_bits(model.partial_fit(X, y), expected.partial_fit(X, y))
 
 
+@pytest.mark.parametrize("warm_start", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_lbfgs_has_done_before_an_error_is_kept(dtype, warm_start):
+    """As a warning that is one."""
+    model = BPClassifier((5,), solver="lbfgs", max_iter=4, random_state=0, dtype=dtype)
+    model.set_params(warm_start=warm_start)
+    expected = clone(model).fit(X, Y)
+    if warm_start:
+        model.fit(X, Y)
+        expected.fit(X, Y)
+    with warnings.catch_warnings(action="error"), pytest.raises(ConvergenceWarning):
+        model.fit(X, Y)
+    np.testing.assert_array_equal(model.predict_proba(X), expected.predict_proba(X))
+    assert (model.n_iter_, model.loss_) == (expected.n_iter_, expected.loss_)
+
+
 @pytest.fixture
 def slow_clock(monkeypatch):
     """A clock that moves on a second at each look, of which there are some in each batch."""
@@ -184,6 +203,15 @@ def test_max_time_that_ends_within_the_first_epoch(slow_clock):
     assert np.isfinite(model.predict_proba(X)).all()
 
 
+def test_max_time_goes_on_from_a_checkpoint(slow_clock, tmp_path):
+    path = tmp_path / "run"
+    model = BPClassifier((5,), max_time=200, batch_size=10, random_state=0)
+    model.set_callbacks(Checkpoint(path)).fit(X, Y)
+    before = fastbp.load(path).n_iter_
+    model.fit(X, Y, resume_from=path)
+    assert 1 < before <= model.n_iter_ <= before + 1
+
+
 def test_max_time_is_not_for_partial_fit(slow_clock):
     model, plain = (BPRegressor(random_state=0, max_time=time) for time in (1e-9, None))
     for each in (model, plain):
@@ -215,17 +243,11 @@ def test_pickles_and_copies_of_weights_of_any_dtype(dtype, layers):
         np.testing.assert_array_equal(twin.predict_proba(X), expected)
 
 
-@pytest.mark.parametrize("method", ["partial_fit", "fit"])
-def test_mini_batches_have_a_sample_at_least(method):
-    """A second `partial_fit` does not look at the parameters again, as in scikit-learn."""
+def test_mini_batches_have_a_sample_at_least():
     model = BPClassifier((5,), max_iter=1, batch_size=1, random_state=0).fit(X, Y)
-    model.set_params(batch_size=0)
-    if method == "partial_fit":
-        model.partial_fit(X, Y)
-        assert model.t_ == 300
-    else:
-        with pytest.raises(ValueError, match="batch_size"):
-            model.fit(X, Y)
+    with config_context(skip_parameter_validation=True):
+        model.set_params(batch_size=0).partial_fit(X, Y)
+    assert model.t_ == 300
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

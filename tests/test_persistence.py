@@ -4,10 +4,14 @@ import json
 import os
 import pickle
 import re
+import time
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
+from scipy.sparse import csr_array, issparse
 from sklearn.datasets import load_iris, make_multilabel_classification
 
 import fastbp
@@ -54,6 +58,34 @@ def test_a_model_comes_back(number, state, tmp_path):
             np.testing.assert_array_equal(loaded.history_[name], column)
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"hidden_layer_sizes": np.array([8, 3]), "activation": np.array(["relu", "tanh"])},
+        {"activation": np.array(["relu", "tanh"], object)},
+        {"hidden_layer_sizes": (np.int64(8), 3), "alpha": np.float32(0.5)},
+        {"class_weight": dict(zip(np.unique(Y), [1.0, 2.0, 3.0], strict=True))},
+    ],
+    ids=str,
+)
+def test_parameters_of_numpy_come_back(parameters, tmp_path):
+    model = BPClassifier(**{**SETTINGS, **parameters}, random_state=0).fit(X, Y)
+    fastbp.save(model, tmp_path / "model")
+    loaded = fastbp.load(tmp_path / "model")
+    for name, value in parameters.items():
+        np.testing.assert_equal(getattr(loaded, name), value)
+    np.testing.assert_array_equal(loaded.fit(X, Y).predict_proba(X), model.predict_proba(X))
+
+
+def test_predictions_stay_sparse_where_the_targets_were(tmp_path):
+    data, targets = make_multilabel_classification(60, 4, random_state=0)
+    model = BPClassifier(**SETTINGS).fit(data, csr_array(targets))
+    fastbp.save(model, tmp_path / "model")
+    predicted = fastbp.load(tmp_path / "model").predict(data)
+    assert issparse(predicted)
+    np.testing.assert_array_equal(predicted.toarray(), model.predict(data).toarray())
+
+
 @pytest.mark.parametrize("solver", ["adam", "sgd", "adagrad"])
 def test_partial_fit_goes_on_with_the_state(solver, tmp_path):
     model = BPClassifier(**SETTINGS, solver=solver, random_state=np.random.RandomState(0))
@@ -69,8 +101,8 @@ def test_partial_fit_goes_on_with_the_state(solver, tmp_path):
 def test_the_size_is_that_of_the_weights(tmp_path):
     model = BPClassifier((300,), max_iter=1).fit(np.tile(X, 40).astype("f4"), Y)
     n_bytes = sum(w.nbytes for w in model.coefs_ + model.intercepts_)
-    for state, most in ((False, 1.05), (True, 3.1)):
-        fastbp.save(model, tmp_path / "model", state=state)
+    for given, most in (({}, 1.05), ({"state": True}, 3.1)):
+        fastbp.save(model, tmp_path / "model", **given)
         assert n_bytes < (tmp_path / "model").stat().st_size < most * n_bytes
 
 
@@ -89,6 +121,17 @@ def test_every_flipped_bit_and_every_cut_is_found(tmp_path):
     for length in range(0, len(contents), 11):
         path.write_bytes(contents[:length])
         with pytest.raises(ValueError, match="model"):
+            fastbp.load(path)
+
+
+def test_names_types_and_shapes_of_arrays_are_part_of_the_digest(tmp_path):
+    path = tmp_path / "model"
+    fastbp.save(BPClassifier((3,), max_iter=1).fit(X, Y), path)
+    contents = path.read_bytes()
+    for before, after in ((b'"coefs.0"', b'"coefs.7"'), (b'"I64"', b'"F64"'), (b"[4,3]", b"[3,4]")):
+        assert contents.count(before) == 1
+        path.write_bytes(contents.replace(before, after))
+        with pytest.raises(ValueError, match="was altered"):
             fastbp.load(path)
 
 
@@ -152,6 +195,9 @@ UNFIT = {
     "an epoch less in the history": lambda c, a: a.update({"history.loss": np.zeros(4)}),
     "an array wider than the file": lambda c, a: c["parameters"].update(
         hidden_layer_sizes={"array": {"list": ["a"]}, "dtype": "S1000000000"}
+    ),
+    "a number of more than 64 bits": lambda c, a: c["parameters"].update(
+        hidden_layer_sizes={"array": {"list": [2**70]}, "dtype": "<i8"}
     ),
     "a list": lambda c, a: "[]",
     "no JSON": lambda c, a: "{",
@@ -230,13 +276,18 @@ def test_permissions_and_links_stay(tmp_path):
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
-    names = ".model.00c0ffee.tmp", ".model.11c0ffee.tmp", ".other.00c0ffee.tmp"
-    for name in names:
+    """An hour later, of this very name."""
+    left, written = ".model[1].00c0ffee.tmp", ".model[1].11c0ffee.tmp"
+    others = ".model1.00c0ffee.tmp", ".model[1].notes.tmp"
+    for name in (left, written, *others):
         (tmp_path / name).touch()
-        os.utime(tmp_path / name, (0, 0))
-    os.utime(tmp_path / names[1])  # somebody is still writing
-    fastbp.save(BPClassifier(**SETTINGS).fit(X, Y), tmp_path / "model")
-    assert sorted(os.listdir(tmp_path)) == [names[1], names[2], "model"]
+        os.utime(tmp_path / name, (0, time.time() - 3700))
+    os.utime(tmp_path / written, (0, time.time() - 3500))  # somebody may still be writing
+    folder = tmp_path / ".model[1].22c0ffee.tmp"  # which cannot be removed so
+    folder.mkdir()
+    os.utime(folder, (0, 0))
+    fastbp.save(BPClassifier(**SETTINGS).fit(X, Y), tmp_path / "model[1]")
+    assert set(os.listdir(tmp_path)) == {"model[1]", written, *others, folder.name}
 
 
 def test_many_epochs_do_not_fill_the_header(tmp_path):
@@ -273,9 +324,12 @@ def test_what_cannot_be_saved_leaves_the_file_that_was_there(tmp_path, monkeypat
         fastbp.save(model.set_params(scoring=lambda *a: 0.0), path)
     with pytest.raises(Exception, match="not fitted"):
         fastbp.save(BPClassifier(), path)
-    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        fastbp.save(BPClassifier(**SETTINGS).fit(X, Y), path)
+    with pytest.raises(ValueError, match="must be a BPClassifier or BPRegressor, got Other"):
+        fastbp.save(type("Other", (BPClassifier,), {})(**SETTINGS).fit(X, Y), path)
+    for error in (OSError("disk full"), KeyboardInterrupt("disk full")):
+        monkeypatch.setattr(os, "fsync", Mock(side_effect=error))
+        with pytest.raises(type(error), match="disk full"):
+            fastbp.save(BPClassifier(**SETTINGS).fit(X, Y), path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["model"]
 
@@ -286,4 +340,7 @@ def test_the_header_is_text_that_says_what_it_is(tmp_path):
     header = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
     contents = json.loads(header["__metadata__"]["contents"])
     assert contents["estimator"] == "BPClassifier"
-    assert contents["versions"]["fastbp"] == fastbp.__version__
+    assert contents["versions"] == {
+        "fastbp": fastbp.__version__,
+        "scikit-learn": sklearn.__version__,
+    }

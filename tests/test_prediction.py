@@ -100,6 +100,7 @@ def test_numbers_too_large_for_the_network(model):
         for given in (x, scipy.sparse.csr_matrix(x)) if activation == "relu" else (x,):
             with pytest.raises(ValueError, match="Input X contains a value too large for dtype"):
                 model.predict(given)
+            model.predict(X[:3])  # which is none the worse for it
 
 
 def test_outputs_too_large_for_the_network_are_not_the_fault_of_x():

@@ -367,6 +367,13 @@ def test_pace_begins_no_trial_that_would_be_cut_short():
     assert [n for n, _ in follow(pace, 30, seconds, remaining=10)][-1] == 2
 
 
+def test_pace_ends_a_trial_that_is_cut_short():
+    pace = Pace(2, 0.0, 1e-3)
+    follow(pace, 1, {1: 1e-3}, remaining=20)
+    assert pace.plan(20)[0] == 2
+    assert pace.plan(2) == (1, 2)
+
+
 def test_a_call_is_short_enough_to_hear_ctrl_c():
     for seconds in (1e-5, 1e-3, 0.05, 3.0):
         chosen = follow(Pace(1, 0.0, 1e-3), 10, {1: seconds}, remaining=10**6)

@@ -204,6 +204,12 @@ def test_time_that_is_not_used_up_changes_nothing():
     np.testing.assert_array_equal(a.coefs_[0], b.coefs_[0])
 
 
+@unconverged
+def test_a_score_that_stays_is_as_good_as_a_tol_of_0_asks_for():
+    settings = {"early_stopping": True, "tol": 0, "n_iter_no_change": 2, "max_iter": 9}
+    assert BPClassifier(**settings, scoring=lambda *_: 0.5).fit(X, Y).n_iter_ == 9
+
+
 # partial_fit with early stopping ------------------------------------------------------------------
 
 

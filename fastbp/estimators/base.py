@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.metrics import get_scorer_names
@@ -154,6 +155,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         resume_from: Any = None,
         incremental: bool = False,
     ) -> Self:
+        if incremental and not get_config()["skip_parameter_validation"]:
+            self._validate_params()  # scikit-learn validates the first call's only
         if incremental and self.early_stopping and validation[0] is None:
             raise ValueError(
                 "partial_fit does not support early_stopping=True without X_val and y_val."
@@ -371,8 +374,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             )
         finally:
             del self._state
+            publish()
             engine.close()
-        publish()
 
     def _fit_stochastic(
         self,
@@ -694,7 +697,11 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "coefs_")  # a fit that failed leaves other attributes
 
 
 @cache
@@ -709,7 +716,8 @@ def _start_from(
     coef_init: Sequence[ArrayLike] | None,
     intercept_init: Sequence[ArrayLike] | None,
 ) -> None:
-    """Overwrite the weights with those that are given."""
+    """Overwrite the weights with those that are given, if all of them are right."""
+    checked = []
     for name, given, views in (
         ("coef_init", coef_init, weights.coefs),
         ("intercept_init", intercept_init, weights.intercepts),
@@ -728,4 +736,6 @@ def _start_from(
                 raise ValueError(f"{name}[{i}] must have shape {view.shape}, got {array.shape}.")
             if not np.isfinite(array).all():
                 raise ValueError(f"{name}[{i}] contains NaN or infinity.")
-            view[...] = array
+            checked.append((view, array))
+    for view, array in checked:
+        view[...] = array

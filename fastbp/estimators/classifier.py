@@ -229,7 +229,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         )
 
     @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]
     def partial_fit(
         self,
         X: Any,
@@ -280,6 +280,8 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
                 f"class_weight={self.class_weight!r} needs all the classes' numbers of samples, "
                 "which partial_fit does not know; give a dict."
             )
+        if not hasattr(self, "coefs_"):
+            vars(self).pop("classes_", None)  # a first call that failed has left them
         if _check_partial_fit_first_call(self, classes):
             self._label_binarizer = LabelBinarizer()
             labels = y if type_of_target(y).startswith("multilabel") else classes

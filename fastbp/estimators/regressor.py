@@ -239,7 +239,7 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         )
 
     @available_if(lambda self: self._check_solver())  # type: ignore[untyped-decorator]
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=False)  # type: ignore[untyped-decorator]
     def partial_fit(
         self,
         X: Any,

@@ -89,5 +89,5 @@ def minimize(
     finally:
         if reporter:
             reporter.close()
-    memory.go_back()
-    state.n_iter, state.loss = memory.n_iter, memory.loss
+        memory.go_back()
+        state.n_iter, state.loss = memory.n_iter, memory.loss
