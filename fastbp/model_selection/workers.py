@@ -107,9 +107,10 @@ def run_on_workers(
             threading.Thread(target=copy_context().run, args=(work,)).start()
         # Which Ctrl-C leaves whole, as it does not an Event or `Thread.join`. One that comes just
         # before a wait is heard after it.
-        with Listening():
-            while not is_there(all_ended, HEARING_SECONDS):
-                pass
+        have_ended = False
+        while not have_ended:
+            with Listening():
+                have_ended = is_there(all_ended, HEARING_SECONDS)
     except KeyboardInterrupt:
         stop.set()
         with lock:
