@@ -1,4 +1,4 @@
-"""Models in files: what comes back, what is refused, and that a file is whole."""
+"""Models in files: what is restored, what is refused, and that files are complete."""
 
 import json
 import os
@@ -161,7 +161,7 @@ UNFIT = {
 
 @pytest.mark.parametrize("kind", UNFIT)
 def test_contents_that_make_no_model(kind, tmp_path):
-    """Whoever wrote them: the digest is right."""
+    """Malformed files with a correct digest are refused, too."""
     from safetensors.numpy import save_file
 
     path = tmp_path / "model"
@@ -234,13 +234,13 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     for name in names:
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (0, 0))
-    os.utime(tmp_path / names[1])  # somebody is still writing
+    os.utime(tmp_path / names[1])  # as if another process were still writing
     fastbp.save(BPClassifier(**SETTINGS).fit(X, Y), tmp_path / "model")
     assert sorted(os.listdir(tmp_path)) == [names[1], names[2], "model"]
 
 
 def test_many_epochs_do_not_fill_the_header(tmp_path):
-    """Of which safetensors takes no more than 100 MB."""
+    """safetensors allows no more than 100 MB for it."""
     model = BPClassifier((2,), max_iter=1, early_stopping=True).fit(X, Y)
     sizes = []
     for n in (10, 10_000):
