@@ -756,7 +756,7 @@ def test_early_stopping_keeps_weights_from_before(kind, solver):
 
 @pytest.mark.filterwarnings("default::sklearn.exceptions.ConvergenceWarning")
 def test_early_stopping_without_a_score_says_so_where_the_weights_run_off():
-    """There was no warning once, since the loss had not improved for long enough."""
+    """It once stopped silently, since the loss had not improved for long enough."""
     ours, _ = pair_of("regression", solver="sgd", learning_rate_init=1e100, max_iter=30)
     ours.set_params(early_stopping=True, n_iter_no_change=3)
     with np.errstate(all="ignore"), pytest.warns(ConvergenceWarning, match="have run off"):

@@ -128,8 +128,7 @@ def asks_for_metrics(scorer: Any) -> bool:
 def find_metric(scorer: Any, of_classes: bool) -> Callable[[Array, Any], Any] | None:
     """Return a function that computes what a scorer returns; None if the scorer is unknown.
 
-    For several metrics it returns a dict by name. It returns None to leave the score to
-    scikit-learn.
+    For several metrics that function returns a dict by name; None leaves the score to scikit-learn.
     """
     if isinstance(scorer, _MultimetricScorer):
         found = {name: find_metric(one, of_classes) for name, one in scorer._scorers.items()}

@@ -31,10 +31,10 @@ def run_on_workers(
 
     ``done(index, result, error)`` is called for each.
 
-    Folds and settings are taken one after another, so that the transformed data of at most as many
-    as there are workers are in memory. One worker makes the data of the next while the others train
-    the last networks of those before. After the last fold, workers leave that would only wait for
-    others to run Python.
+    Folds and settings are taken one after another, so that transformed data are in memory for no
+    more of them than there are workers. One worker makes the data of the next while the others
+    train the last networks of those before. After the last fold, workers leave that would only wait
+    for others to run Python.
 
     Returns
     -------
