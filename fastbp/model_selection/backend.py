@@ -263,7 +263,7 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
 def _warn_of_failed(failed: dict[str, str], all_failed: bool) -> None:
     """Name the candidates that have failed, with their errors."""
     lines = [f"{who}: {_first_line(error)}" for who, error in failed.items()]
-    # If all have failed, scikit-learn raises its own error, which a warning filter must not replace.
+    # If all have failed, scikit-learn raises its own error; a warning filter must not replace it.
     with suppress(FitFailedWarning) if all_failed else nullcontext():
         message = "\n".join(["Failed candidates:", *lines])
         warnings.warn(message, FitFailedWarning, stacklevel=3)
