@@ -1,1 +1,1 @@
-"""What fastbp costs beside scikit-learn, PyTorch, JAX and the processor: see README.md."""
+"""What fastbp costs, compared with scikit-learn, PyTorch, JAX and the floor: see README.md."""

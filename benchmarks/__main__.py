@@ -39,7 +39,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one section, or all; the exit status is 1 where a result is not what it must be."""
+    """Run one section, or all; return the exit status, 1 if a result is wrong."""
     chosen, options, folder = _parse(arguments)
     complaints = []
     for name in chosen:
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(name: str, options: Options, folder: Path) -> list[str]:
-    """Run a section: write its results, print them, draw them; return its complaints."""
+    """Run a section: write, print and draw its results; return its complaints."""
     results = SECTIONS[name].run(options)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.json").write_text(json.dumps(results, indent=1))
@@ -110,7 +110,7 @@ def _list(text: str) -> list[str]:
 
 
 def _list_of(choices: Iterable[str]) -> Callable[[str], list[str]]:
-    """Return a parser of comma-separated names, which keeps the order of the choices."""
+    """Return a parser of comma-separated names that puts them in the order of the choices."""
 
     def parse(text: str) -> list[str]:
         given = _list(text)

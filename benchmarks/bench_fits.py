@@ -18,7 +18,7 @@ FITS = [(name, PROBLEMS[name].solver) for name in ("small", "medium", "digits", 
 def test_fit(
     benchmark: Any, measure: Any, name: str, solver: str, contender: str, dtype: str
 ) -> None:
-    """A whole fit, validation and set-up included; of a tenth of the ladder's epochs."""
+    """A whole fit with a tenth of the ladder's epochs, including validation and set-up."""
     problem = replace(PROBLEMS[name].shortened(), solver=solver)
     benchmark.group = f"fit of {name} by {solver} in {dtype}, {problem.epochs} epochs"
     losses = measure(load(contender)(problem, dtype, threads=1).fit, problem.epochs)
@@ -27,7 +27,7 @@ def test_fit(
 
 @pytest.mark.parametrize("rows", [1, 10_000])
 def test_predict(benchmark: Any, measure: Any, rows: int, contender: str, dtype: str) -> None:
-    """`predict` of `medium`: its network and its samples."""
+    """`predict` with the network and the samples of `medium`."""
     benchmark.group = f"predict {rows} rows in {dtype}"
     trained = load(contender)(PROBLEMS["medium"], dtype, threads=1)
     estimator = trained.fitted(epochs=1)

@@ -1,6 +1,6 @@
 """Kernels under pytest-benchmark, each on one thread: products, activations, steps, prediction.
 
-What only kernels call gets a wrapper here that Python can call.
+Functions that only kernels call have wrappers here that Python can call.
 """
 
 from contextlib import nullcontext
@@ -46,7 +46,7 @@ LAYERS = sorted(
     }
     | {BEYOND_THE_LADDER}
 )
-# Those whose rows are whole vectors in memory, in either dtype: others never skip zeros.
+# Layers whose rows are whole vectors in memory, in either dtype: others never skip zeros.
 OF_WHOLE_VECTORS = [
     layer
     for layer in LAYERS
@@ -104,12 +104,12 @@ def take_step(addresses, solver, parameters, one, gradient, weight, squares):
 
 @pytest.fixture
 def addresses(dtype: str) -> Array:
-    """What the kernels find in `Workspace.addresses`."""
+    """Return the function addresses that kernels read from `Workspace.addresses`."""
     return np.array([*product_addresses(dtype), nonzeros_address(dtype), step_address(dtype)])
 
 
 def draw(rows: int, columns: int, dtype: str) -> Array:
-    """Return a random matrix whose rows are padded as the kernels' are, with zeros."""
+    """Return a random matrix whose rows are padded with zeros, as the kernels' are."""
     row = padded(columns, dtype)
     matrix = aligned_zeros(rows * row, dtype).reshape(rows, row)
     matrix[:, :columns] = np.random.default_rng(SEED).standard_normal((rows, columns))
@@ -156,7 +156,7 @@ def test_product(
 
 @pytest.mark.parametrize("problem", ["small", "batch32", "medium"])
 def test_gradient_below_one_output(benchmark: Any, measure: Any, dtype: str, problem: str) -> None:
-    """``X.T @ delta`` of the last hidden layer, by sums over subsets, and that of its biases."""
+    """``X.T @ delta`` of the last hidden layer, by sums over subsets, and its biases' gradient."""
     batch, (n_in, n_out) = PROBLEMS[problem].batch_size, PROBLEMS[problem].units[-3:-1]
     benchmark.group = f"gradient {batch}x{n_in}x{n_out}"
     rows = -(-batch // GROUP) * GROUP
@@ -222,7 +222,7 @@ def test_step(
 @pytest.mark.parametrize("name", ["small", "mnist"])
 @pytest.mark.parametrize("rows", [1, 512])
 def test_predict(benchmark: Any, measure: Any, dtype: str, rows: int, name: str) -> None:
-    """The forward pass of a network, with the arrays it needs, but no validation of X."""
+    """The forward pass of a network, including the arrays it needs, without validation of X."""
     problem = PROBLEMS[name]
     benchmark.group = f"predict of {name} in {dtype}"
     weights = Weights(problem.units, dtype)

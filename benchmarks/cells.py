@@ -1,4 +1,4 @@
-"""Cells: what a race gave for one row of a table, beside the floor, with the losses compared."""
+"""Cells: the results of a race for one row of a table, with the floor and compared losses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ from benchmarks.race import Race, Turns
 
 LOSS_TOLERANCE = {"float32": 1e-2, "float64": 1e-6}  # relative, fastbp to scikit-learn
 
-# About what scikit-learn takes on one thread, from which it follows how many epochs are timed.
+# Estimates of scikit-learn's speed on one thread, which determine how many epochs are timed.
 BATCH_SECONDS, OPERATIONS_PER_SECOND = 3e-4, 2e10
 TIMED_SECONDS, MOST_EPOCHS = 0.25, 50
 
@@ -24,7 +24,7 @@ Result = dict[str, Any]  # what JSON can express
 
 
 def paced(problem: Problem) -> Problem:
-    """Return the same with as many epochs as take scikit-learn about a quarter of a second."""
+    """Return the problem with as many epochs as take scikit-learn about a quarter of a second."""
     batch = BATCH_SECONDS + operations_per_batch(problem) / OPERATIONS_PER_SECOND
     epochs = round(TIMED_SECONDS / (problem.batches * batch))
     return replace(problem, epochs=max(1, min(MOST_EPOCHS, epochs)))
@@ -38,7 +38,7 @@ def measure(
     turns: Turns,
     beside: Mapping[str, Problem] | None = None,
 ) -> Result:
-    """Let these entrants train on a problem, and others, beside them, on theirs."""
+    """Time these entrants on a problem and, in the same race, others on problems of their own."""
     problems = {**dict.fromkeys(names, problem), **(beside or {})}
     timed = race.fits(problems, dtype, turns)
     operations = operations_per_batch(problem)
@@ -56,9 +56,9 @@ def measure(
 
 
 def compare(losses: Mapping[str, Sequence[float]], dtype: str) -> Result:
-    """Say how far each contender's losses are from scikit-learn's, of the fits that were timed.
+    """Return how far each contender's losses in the timed fits are from scikit-learn's.
 
-    Only fastbp promises the same; the others are for information.
+    Only fastbp promises equal losses; the others are for information.
     """
     if BASELINE not in losses:
         return {}
@@ -76,7 +76,7 @@ def compare(losses: Mapping[str, Sequence[float]], dtype: str) -> Result:
 
 
 def summarise(samples: Mapping[str, list[float]], floors: list[float]) -> Result:
-    """Medians: of seconds, and of ratios within a turn to scikit-learn and to the floor."""
+    """Return medians of seconds, and of ratios to scikit-learn and the floor within a turn."""
     summary: Result = {"floor": {"seconds": median(floors)}}
     for name, seconds in samples.items():
         summary[name] = {
@@ -94,7 +94,7 @@ def median_ratio(numerators: list[float], denominators: list[float]) -> float:
 
 
 def gather(options: Options, cells: list[Result], given: Mapping[str, str]) -> Result:
-    """Return a section's result: its cells, where they come from, and what is wrong with them."""
+    """Return a section's result: its cells, their origin, and complaints about them."""
     different = [name_of(cell) for cell in cells if not _agrees(cell)]
     return {
         "machine": machine.describe(ENTRIES[name].distribution for name in given),
@@ -106,7 +106,7 @@ def gather(options: Options, cells: list[Result], given: Mapping[str, str]) -> R
 
 
 def _agrees(cell: Result) -> bool:
-    """Tell whether fastbp trained the same network as scikit-learn, where both trained."""
+    """Return whether fastbp trained the same network as scikit-learn, if both trained."""
     agrees: bool = cell.get("agreement", {}).get("fastbp", {"agrees": True})["agrees"]
     return agrees
 

@@ -1,6 +1,6 @@
-"""Child processes on so many processors: for one call, or to stay alive and be asked in turn.
+"""Child processes on a given number of processors, for one call or for repeated requests.
 
-How many threads a library starts is decided when it is imported: NumPy's BLAS, Numba, PyTorch and
+A library decides how many threads to start when it is imported: NumPy's BLAS, Numba, PyTorch and
 JAX all ask which processors they may run on. So a child restricts itself to some processors before
 it imports any of them, which treats all alike. A child that waits for its next request is blocked
 reading: its libraries' threads, once they have stopped spinning, leave the processors to others.
@@ -25,25 +25,25 @@ def count_processors() -> int:
 
 
 def doubled(most: int) -> list[int]:
-    """Return 1, 2, 4, ... up to the most, which is the last."""
+    """Return 1, 2, 4, ... up to `most`, which is always the last."""
     return sorted({1 << i for i in range(most.bit_length())} | {most})
 
 
 class Child:
-    """An object in a process of its own; its methods are called over a pipe, a line each.
+    """An object in a process of its own; its methods are called over a pipe, one line per call.
 
     The constructor returns at once, so that several children can import at the same time.
 
     Parameters
     ----------
     function : str
-        ``"module:name"``, what makes the object. What the child prints goes to the standard error.
+        ``"module:name"`` of the function that makes the object. The child prints to standard error.
     threads : int, default=None
         How many processors the child may use; None for all of this process's.
     environment : dict, default=None
-        Variables to set in addition.
+        Additional environment variables.
     **arguments
-        For the function; they, like all arguments and results, must be what JSON can express.
+        For the function. JSON must be able to express these and all other arguments and results.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Child:
         return self._receive()
 
     def made(self) -> Any:
-        """Return the object itself, where it is what JSON can express."""
+        """Return the object itself, if JSON can express it."""
         self._send(method=None)
         return self._receive()
 
@@ -97,7 +97,7 @@ class Child:
     def __exit__(self, kind: Any, *_: Any) -> None:
         if kind is not None:
             self._process.kill()
-        self._process.communicate()  # the end of its input is the end of the child
+        self._process.communicate()  # closes the child's input, at whose end it exits
 
 
 def run(function: str, **options: Any) -> Any:
@@ -107,7 +107,7 @@ def run(function: str, **options: Any) -> Any:
 
 
 def _limits(threads: int) -> dict[str, str]:
-    """For systems on which a process cannot choose its processors."""
+    """Return environment variables for systems where a process cannot choose its processors."""
     names = "OMP", "OPENBLAS", "MKL", "NUMBA"
     limits = {f"{name}_NUM_THREADS": str(threads) for name in names}
     if threads == 1:
@@ -116,9 +116,9 @@ def _limits(threads: int) -> dict[str, str]:
 
 
 def _be_the_child() -> None:
-    """Make the object that the first line asks for; answer each further line with one."""
+    """Make the object that the first line asks for; answer each further line with a line."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # prints, of libraries too, are no replies
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # keeps prints out of the replies
     task = json.loads(sys.stdin.readline())
     if task["threads"] is not None and CAN_CHOOSE_PROCESSORS:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: task["threads"]])

@@ -1,4 +1,4 @@
-"""What both bench files share."""
+"""Fixtures that both bench files share."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ def dtype(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def measure(benchmark: Any) -> Callable[..., Any]:
-    """Call a function once, so that its kernels are compiled, and then benchmark it."""
+    """Benchmark a function after one call that compiles its kernels."""
 
     def call(function: Callable[..., Any], *arguments: Any) -> Any:
         function(*arguments)

@@ -1,4 +1,4 @@
-"""Features: what a regulariser, a schedule or a callback costs, beside `medium` without it."""
+"""Features: the cost of a regulariser, a schedule or a callback, against `medium` without it."""
 
 import sys
 import warnings
@@ -35,7 +35,7 @@ ROWS = tuple(PARAMETERS)
 
 
 def run(options: Options) -> Result:
-    """Measure each in a process of its own, on one thread."""
+    """Measure each feature in a process of its own, on one thread."""
     cells = []
     for dtype in options.choose_dtypes():
         for name in options.choose_rows(ROWS):
@@ -52,7 +52,7 @@ def run(options: Options) -> Result:
 
 
 def measure(name: str, dtype: str, limits: Result, quick: bool) -> Result:
-    """Return the seconds of mini-batches with a feature and without, in turn."""
+    """Return the seconds of a mini-batch with a feature and without it, measured in turn."""
     import tempfile
 
     import numpy as np

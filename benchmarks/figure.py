@@ -1,4 +1,4 @@
-"""Draws what the sections measured: one function for each that has a figure, of the same name."""
+"""Draws the sections' results: a function for each section with a figure, of the same name."""
 
 import textwrap
 from itertools import product
@@ -16,8 +16,8 @@ from benchmarks.cells import count_threads
 from benchmarks.contenders import ENTRIES
 from benchmarks.problems import PROBLEMS
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; shapes for print. Each contender
-# has a height of its own within a row, so that equal times do not hide each other.
+# Okabe and Ito's colours, which colour-blind readers can distinguish; markers differ for print in
+# black and white. Each contender has its own height in a row, so that equal times do not overlap.
 STYLES = {
     "fastbp": ("#D55E00", "o", -0.21),
     "jax": ("#CC79A7", "D", -0.07),
@@ -38,7 +38,7 @@ Result = dict[str, Any]
 
 
 def ladder(results: Result, path: Path) -> None:
-    """Draw times over the floor, a panel for each dtype (down) and number of threads (across)."""
+    """Draw times over the floor, with a row of panels per dtype, a column per thread count."""
     cells = results["cells"]
     dtypes, threads, rows = (_different(cells, key) for key in ("dtype", "threads", "row"))
     width = 1.2 + PANEL_INCHES * len(threads)
@@ -59,7 +59,7 @@ def ladder(results: Result, path: Path) -> None:
 
 
 def threads(results: Result, path: Path) -> None:
-    """Draw how many times faster more threads are, a panel for each dtype and row."""
+    """Draw the speed-up by threads, with a panel for each dtype and row."""
     cells = results["cells"]
     dtypes, rows = (_different(cells, key) for key in ("dtype", "row"))
     panels = list(product(dtypes, rows))
@@ -83,7 +83,7 @@ def threads(results: Result, path: Path) -> None:
 
 
 def scale(results: Result, path: Path) -> None:
-    """Draw the cost of a sample against data, width, depth and batch, a panel for each."""
+    """Draw the cost of a sample against data, width, depth and batch, with a panel for each."""
     cells = results["cells"]
     dtypes, groups = (_different(cells, key) for key in ("dtype", "group"))
     names = [name for name in STYLES if name in results["given"]]
@@ -100,7 +100,7 @@ def scale(results: Result, path: Path) -> None:
 
 
 def _draw_rows(axis: Any, cells: list[Any], rows: list[str], names: list[str]) -> None:
-    """Draw one line of marks for each contender, one row below another."""
+    """Draw a line of markers for each contender, with the rows from top to bottom."""
     places = [rows.index(cell["row"]) for cell in cells]
     for name in names:
         colour, marker, height = STYLES[name]
@@ -132,7 +132,7 @@ def _draw_scaling(axis: Any, cell: Result) -> None:
 
 
 def _draw_costs(axis: Any, cells: list[Result], name: str) -> None:
-    """Draw a contender's time of a sample, or the floor's, against the size."""
+    """Draw a contender's time per sample, or the floor's, against the size."""
     there = [cell for cell in cells if name in cell["summary"]]
     sizes = [cell["size"] for cell in there]
     costs = [c["summary"][name]["seconds"] * 1e6 / c["problem"]["batch_size"] for c in there]
@@ -158,7 +158,7 @@ def _small_panels(down: int, across: int) -> tuple[Any, Any]:
 
 
 def _finish(figure: Any, axis: Any, results: Result, path: Path) -> None:
-    """Add the legend of an axis and what it was measured on; write the file."""
+    """Add an axis's legend and a description of the machine; write the file."""
     handles, labels = axis.get_legend_handles_labels()
     columns = min(len(labels), max(2, round(figure.get_figwidth() / 1.5)))
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False)

@@ -1,7 +1,7 @@
 """The arithmetic floor: the multiply-adds of a mini-batch, at the rate of a large matrix product.
 
-No library that does them all, in this precision, can be faster, whatever it fuses. The
-rate is measured in `benchmarks.processors`.
+A library that does all of them in this precision cannot be faster, whatever it fuses. The rate is
+measured in `benchmarks.processors`.
 """
 
 from itertools import pairwise
@@ -10,22 +10,22 @@ from benchmarks.problems import Problem
 
 
 def operations_per_sample(units: tuple[int, ...], density: float) -> float:
-    """Count the floating-point operations that training takes for a sample, two a multiply-add.
+    """Return the floating-point operations of training on a sample, two per multiply-add.
 
     A layer takes ``2 * n_in * n_out`` forward, as many for its gradient and as many for the delta
-    of the layer below. The first layer has no layer below, and of sparse inputs it multiplies only
-    those that are stored.
+    of the layer below. The first layer has no layer below, and multiplies only the stored elements
+    of sparse inputs.
     """
     first, *others = (2 * n_in * n_out for n_in, n_out in pairwise(units))
     return 2 * density * first + 3 * sum(others)
 
 
 def forward_operations_per_sample(units: tuple[int, ...]) -> int:
-    """Count the floating-point operations that prediction takes for a sample."""
+    """Return the floating-point operations of prediction for a sample."""
     return sum(2 * n_in * n_out for n_in, n_out in pairwise(units))
 
 
 def operations_per_batch(problem: Problem) -> float:
-    """Count the operations of a mini-batch, of the mean size where the last one is short."""
+    """Return the operations of a mini-batch, of the mean size if the last one is short."""
     per_sample = operations_per_sample(problem.units, problem.density)
     return per_sample * problem.n_samples / problem.batches

@@ -12,7 +12,7 @@ ROWS = PROBLEMS
 
 
 def run(options: Options) -> cells.Result:
-    """Measure; for each number of threads, all contenders in children of their own."""
+    """Measure all contenders, each in a child of its own for each number of threads."""
     names, turns = options.choose_contenders(), options.turns(BUDGET)
     measured, given, libraries = [], {}, {}
     for n_threads in options.choose_threads():

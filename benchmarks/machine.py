@@ -1,4 +1,4 @@
-"""Names what a measurement was made on."""
+"""Describes the machine and the software of a measurement."""
 
 import datetime
 import platform
@@ -27,7 +27,7 @@ def describe(libraries: Iterable[str]) -> dict[str, str]:
 
 
 def _processor() -> str:
-    """Return the model's name, as far as the system tells it."""
+    """Return the processor's model name, if the system reveals it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Memory: what a fit needs at its peak beyond the training set, as a fraction of it."""
+"""Memory: the peak that a fit needs beyond the training set, as a fraction of that set."""
 
 import sys
 from pathlib import Path
@@ -40,9 +40,9 @@ def run(options: Options) -> dict[str, Any]:
 
 
 def measure(name: str, dtype: str, n_samples: int, n_inputs: int) -> float:
-    """Return the peak beyond what was resident before a fit of two epochs, over the bytes of X.
+    """Return the growth of resident memory at the peak of a fit of two epochs, over X's bytes.
 
-    A fit of few samples, but many epochs, comes first: code and threads are then there.
+    A fit of few samples but many epochs comes first, to load the code and start the threads.
     """
     few = Problem("few", 400, n_inputs, (100,), n_classes=10, batch_size=200, epochs=500)
     contender = load(name)(few, dtype, children.count_processors())
@@ -57,7 +57,7 @@ def measure(name: str, dtype: str, n_samples: int, n_inputs: int) -> float:
 
 
 def _forget_peak() -> None:
-    """Set the peak to what is resident now, where the system can (Linux)."""
+    """Reset the peak to the current resident memory, if the system can (Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -65,7 +65,7 @@ def _forget_peak() -> None:
 
 
 def _peak() -> int:
-    """Return the largest number of bytes that were resident since the peak was reset."""
+    """Return the most bytes that have been resident since the peak was reset."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

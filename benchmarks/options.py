@@ -1,4 +1,4 @@
-"""What the user chose for the sections, and what each makes of it."""
+"""The user's choices, and how sections apply them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ DTYPES = ("float32", "float64")
 
 @dataclass(frozen=True)
 class Options:
-    """Choices; None leaves them to the section.
+    """Choices on the command line; None means the section's default.
 
     Parameters
     ----------
@@ -22,11 +22,11 @@ class Options:
     dtypes : sequence of str, default=None
     threads : sequence of int, default=None
     contenders : sequence of str, default=None
-        Those installed by default.
+        By default, those that are installed.
     budget : float, default=None
         Seconds for the turns of each row, dtype and number of threads.
     quick : bool, default=False
-        A tenth of the epochs and two turns: to see that everything runs, not for its figures.
+        Whether to run a tenth of the epochs and two turns, only to check that everything runs.
     """
 
     rows: Sequence[str] | None = None
@@ -38,20 +38,20 @@ class Options:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What JSON can express."""
+        """The choices in a form that JSON can express."""
         return asdict(self)
 
     def choose_rows(self, names: Iterable[str]) -> list[str]:
-        """Return the chosen ones among these, in their order."""
+        """Return the chosen names among these, in their order."""
         return [name for name in names if self.rows is None or name in self.rows]
 
     def choose_problems(self, problems: Iterable[Problem]) -> list[Problem]:
-        """Return the chosen ones among these, shortened for a quick run."""
+        """Return the chosen problems among these, shortened for a quick run."""
         chosen = [p for p in problems if self.rows is None or p.name in self.rows]
         return [problem.shortened() for problem in chosen] if self.quick else chosen
 
     def choose_contenders(self, names: Iterable[str] = ENTRIES) -> list[str]:
-        """Return the chosen ones, or those installed, among these."""
+        """Return the chosen contenders among these, or those installed if none were chosen."""
         return [
             name
             for name in names
@@ -59,13 +59,13 @@ class Options:
         ]
 
     def choose_dtypes(self, usual: Sequence[str] = ("float32",)) -> Sequence[str]:
-        """Return the chosen ones, or the usual."""
+        """Return the chosen dtypes, or the usual ones."""
         return self.dtypes or usual
 
     def choose_threads(self) -> Sequence[int]:
-        """Return the chosen numbers, or one and all."""
+        """Return the chosen numbers of threads, or one and the number of processors."""
         return self.threads or sorted({1, count_processors()})
 
     def turns(self, budget: float) -> Turns:
-        """Return how many turns to take, where a section's usual budget is so many seconds."""
+        """Return how many turns to take, given a section's usual budget in seconds."""
         return QUICK if self.quick else Turns(budget if self.budget is None else self.budget)

@@ -17,7 +17,7 @@ MEDIUM = PROBLEMS["medium"]
 
 
 def run(options: Options) -> cells.Result:
-    """Measure, on one thread and on all, or on those chosen."""
+    """Measure on one thread and on all, or on the chosen numbers of threads."""
     names, turns = options.choose_contenders(CONTENDERS), options.turns(BUDGET)
     measured, given = [], {}
     for n_threads in options.choose_threads():

@@ -1,4 +1,4 @@
-"""What networks are trained on: the eight problems of the ladder, and how others are made."""
+"""The problems that networks are trained on: the ladder's eight, and how to make others."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -28,18 +28,18 @@ class Problem:
     n_samples: int
     n_inputs: int
     hidden: tuple[int, ...]
-    n_classes: int  # or columns of y, where it is none
+    n_classes: int  # or columns of y, if the task is not classification
     batch_size: int
-    epochs: int  # timed: about as many as take scikit-learn a quarter of a second
+    epochs: int  # to time: scikit-learn takes about a quarter of a second for them
     solver: str = "adam"
     activation: str = "relu"
     task: str = "classification"  # or "multilabel", or "regression"
     source: str = "drawn"  # or a key of `SOURCES`, or a path: X is then mapped from this .npy file
-    density: float = 1.0  # X is a CSR matrix where this is less
+    density: float = 1.0  # if less, X is a CSR matrix
 
     @classmethod
     def of(cls, fields: dict[str, Any]) -> Self:
-        """Make a problem of what `asdict` returns, after its journey through JSON."""
+        """Make a problem from the result of `asdict` after it has been through JSON."""
         return cls(**{**fields, "hidden": tuple(fields["hidden"])})
 
     @property
@@ -50,16 +50,16 @@ class Problem:
 
     @property
     def batches(self) -> int:
-        """Mini-batches in an epoch, a short last one included."""
+        """Mini-batches in an epoch, including a short last one."""
         return -(-self.n_samples // self.batch_size)
 
     @property
     def fields(self) -> dict[str, Any]:
-        """What JSON can express, for `of`."""
+        """The fields in a form that JSON can express, for `of`."""
         return asdict(self)
 
     def shortened(self) -> Self:
-        """Return the same with a tenth of the epochs, or of the samples where there is one."""
+        """Return the problem with a tenth of the epochs, or of the samples if it has one epoch."""
         if self.epochs > 1:
             return replace(self, epochs=max(1, self.epochs // 10))
         return replace(self, n_samples=self.n_samples // 10)
@@ -85,7 +85,7 @@ class Problem:
         return scipy.sparse.csr_matrix(X)
 
     def _answer(self, X: Any) -> Array:
-        """Make y for X: linear scores, half of their variance noise, of which classes are made."""
+        """Make y for X: linear scores, half of whose variance is noise, or classes made of them."""
         n_scores, dtype = self.units[-1], X.dtype.name
         directions = draw((self.n_inputs, n_scores), dtype, SEED + 1)
         scores: Array = (
@@ -124,7 +124,7 @@ def _mnist(n_samples: int) -> tuple[Array, Array]:
 
 
 def _reviews(n_samples: int) -> tuple[Any, Array]:
-    """TF-IDF of words and pairs of words in reviews of clothes; whether they recommend it."""
+    """TF-IDF of words and pairs of words in clothing reviews; y is whether they recommend."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     from fastbp.datasets import load_clothing_reviews

@@ -1,7 +1,7 @@
-"""What the processors can do at best: multiply, and wait for one another.
+"""The processors at their best: a large matrix product, and a barrier.
 
-The rate of a large matrix product sets the floor. A barrier tells how far the processors are from
-one another, on which it depends what threads pay for what they exchange.
+The rate of the product sets the floor. The barrier shows how far apart the processors are, which
+determines the cost of data exchanged between threads.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ from fastbp.compiler.jit import kernel
 from fastbp.kernels.scheduler import yield_address
 from fastbp.kernels.team import make_team, wait
 
-PRODUCT_SIZE = 1024  # of the square matrices whose product sets the rate
+PRODUCT_SIZE = 1024  # rows and columns of the matrices whose product sets the rate
 PRODUCT_REPEATS = 2
 BARRIERS = 5_000
 BARRIER_REPEATS = 5
@@ -26,7 +26,7 @@ class Processors:
         self.factors: dict[str, tuple[Array, Array]] = {}
 
     def rate(self, dtype: str) -> float:
-        """Return operations per second in this dtype, the best of a few tries."""
+        """Return operations per second in this dtype, the best of a few runs."""
         if dtype not in self.factors:
             self.factors[dtype] = _draw_factors(dtype)
         a, b = self.factors[dtype]
@@ -38,7 +38,7 @@ class Processors:
         return 2 * PRODUCT_SIZE**3 / min(seconds)
 
     def barrier(self) -> float:
-        """Return the seconds of a barrier of two threads that work at nothing, the best of some."""
+        """Return the seconds of a barrier of two idle threads, the best of a few runs."""
         arguments = make_team(), BARRIERS, yield_address()
         seconds = []
         with ThreadPoolExecutor(2) as pool:

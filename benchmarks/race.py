@@ -1,7 +1,7 @@
 """Races: contenders, each in a process of its own, asked in turn for one sample each.
 
-A B C A B C: what slows the machine down for a while slows all of them, and ratios are of samples
-of the same turn. While one works, the others wait, blocked, for their next request.
+A B C A B C: a temporary slowdown of the machine affects all of them, and ratios are taken between
+samples of the same turn. While one works, the others are blocked until their next request.
 """
 
 import time
@@ -12,14 +12,14 @@ from typing import Any, NamedTuple, Self
 from benchmarks.children import Child
 from benchmarks.problems import Problem
 
-PAUSE_SECONDS = 0.3  # after which no threads of the one before spin: OpenBLAS's do for 0.1
+PAUSE_SECONDS = 0.3  # until the previous contender's threads stop spinning: OpenBLAS's spin for 0.1
 _RUNNER, _PROCESSORS = "benchmarks.runner:Runner", "benchmarks.processors:Processors"
 
 Result = dict[str, Any]  # what JSON can express
 
 
 class Turns(NamedTuple):
-    """How many turns a race takes: at least and at most so many, and no more than fit a time."""
+    """How many turns a race takes: at least `least`, at most `most`, and as fit in `seconds`."""
 
     seconds: float
     least: int = 5
@@ -30,38 +30,38 @@ QUICK = Turns(0.0, 2, 2)
 
 
 class Entrant(NamedTuple):
-    """Who takes part in a race: a contender, on so many threads."""
+    """A contender in a race, and its number of threads."""
 
     contender: str
     threads: int
 
 
 def entrants(names: Sequence[str], threads: int) -> dict[str, Entrant]:
-    """Let these contenders take part under their own names."""
+    """Return these contenders as entrants labelled by their own names."""
     return {name: Entrant(name, threads) for name in names}
 
 
 class Race:
-    """Contenders in children of their own, which are made once; another tells of the processors.
+    """Contenders in child processes, started once; a further child measures the processors.
 
     Parameters
     ----------
     entrants : dict of Entrant
-        Who takes part, by the labels that results are given under.
+        The participants, by the labels used in results.
 
     Attributes
     ----------
     threads : int
-        The most that an entrant has.
+        The largest number of threads of an entrant.
     given : dict of str
-        What each is given, by label.
+        How each contender's library is used, by label.
     libraries : dict of list
         The libraries with threads in each child, by label.
     """
 
     def __init__(self, entrants: Mapping[str, Entrant]) -> None:
         self.threads = max(entrant.threads for entrant in entrants.values())
-        with ExitStack() as stack:  # where one cannot be made, the others end
+        with ExitStack() as stack:  # if one child cannot be made, the others end
             self._children = {
                 label: stack.enter_context(
                     Child(_RUNNER, threads=threads, name=contender, n_threads=threads)
@@ -80,7 +80,7 @@ class Race:
         Parameters
         ----------
         problems : dict of Problem
-            What each is to train, by label; who is not named sits out.
+            What each entrant trains, by label; entrants without a problem sit out.
         dtype : {"float32", "float64"}
         turns : Turns
 
@@ -102,7 +102,7 @@ class Race:
     def predictions(
         self, problem: Problem, dtype: str, method: str, rows: int, turns: Turns
     ) -> Result:
-        """Time calls of a method by all; the result is that of `fits`, without losses."""
+        """Time calls of a method by all entrants; return what `fits` does, without losses."""
         task = {"problem": problem.fields, "dtype": dtype, "method": method, "rows": rows}
         prepared = {
             label: child.call("prepare_predictions", **task)
@@ -111,7 +111,7 @@ class Race:
         return self._take(prepared, dtype, turns)
 
     def digests(self, problem: Problem, dtype: str) -> dict[str, str]:
-        """Return the digests of the weights that all end with, by label."""
+        """Return the digests of all entrants' final weights, by label."""
         return {
             label: child.call("digest", problem=problem.fields, dtype=dtype)
             for label, child in self._children.items()
@@ -152,5 +152,5 @@ class Race:
 
 
 def _has_time(began: float, turns: int, budget: float) -> bool:
-    """Tell whether one more turn like those before fits the budget, in seconds."""
+    """Return whether one more turn like those before fits the budget, in seconds."""
     return (time.perf_counter() - began) * (turns + 1) / turns < budget

@@ -1,4 +1,4 @@
-"""Prints what the sections measured, as Markdown: one function for each, of the same name."""
+"""Formats the sections' results as Markdown: a function for each section, of the same name."""
 
 from collections.abc import Callable, Iterable
 from itertools import groupby
@@ -9,7 +9,7 @@ from benchmarks.cells import count_threads
 from benchmarks.contenders import BASELINE, ENTRIES
 
 Result = dict[str, Any]
-Column = tuple[str, Callable[[Result], str]]  # its head, and its text for a cell
+Column = tuple[str, Callable[[Result], str]]  # its heading, and its text for a cell
 
 _OTHERS = [name for name in ENTRIES if name not in (BASELINE, "fastbp")]
 _FITS = (
@@ -20,7 +20,7 @@ _FITS = (
 
 
 def ladder(results: Result) -> str:
-    """Return one table for each dtype and number of threads, the losing rows like the others."""
+    """Return one table for each dtype and number of threads, including rows that fastbp loses."""
     others = [name for name in _OTHERS if name in results["given"]]
     columns: list[Column] = [
         ("row", lambda cell: cell["row"]),
@@ -49,7 +49,7 @@ def _barriers(cells: Iterable[Result]) -> str:
 
 
 def shapes(results: Result) -> str:
-    """Return one table for each thing that is changed."""
+    """Return one table for each setting that is changed, and dtype."""
     columns: list[Column] = [
         ("row", lambda cell: cell["row"]),
         *_rivals(1e6),
@@ -98,7 +98,7 @@ def predict(results: Result) -> str:
 
 
 def threads(results: Result) -> str:
-    """Return one table for each contender and dtype: times, and in brackets the speed-up."""
+    """Return one table for each contender and dtype: times, with speed-ups in brackets."""
     tables = []
     for (name, dtype), group in groupby(results["cells"], lambda c: (c["contender"], c["dtype"])):
         cells = list(group)
@@ -120,7 +120,7 @@ def threads(results: Result) -> str:
 
 
 def scale(results: Result) -> str:
-    """Return one table for each thing that grows; times are those of a sample."""
+    """Return one table for each size that grows, and dtype; times are per sample."""
     columns: list[Column] = [
         ("size", lambda cell: f"{cell['size']:,}"),
         *_rivals(1e6, of=lambda cell: cell["problem"]["batch_size"]),
@@ -235,13 +235,13 @@ def memory(results: Result) -> str:
 
 
 def table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
-    """Return the lines of a Markdown table, the first column to the left."""
+    """Return the lines of a Markdown table, with the first column aligned left, others right."""
     rule = ["---"] + ["---:"] * (len(head) - 1)
     return ["| " + " | ".join(row) + " |" for row in (head, rule, *rows)]
 
 
 def _page(title: str, results: Result, lines: list[str], note: str) -> str:
-    """Return heading, machine, tables, what was given to each, and a note."""
+    """Return heading, machine, tables, how each library is used, and a note."""
     machine = results["machine"]
     about = (
         f"{machine['processor']}, {machine['processors']} processors, {machine['system']}, "
@@ -280,7 +280,7 @@ def _tabulate(columns: list[Column], cells: list[Result]) -> list[str]:
 
 
 def _rivals(unit: float, of: Callable[[Result], float] = lambda _: 1) -> list[Column]:
-    """Return columns of scikit-learn's and fastbp's time, in units to the second, and the ratio."""
+    """Return columns of scikit-learn's and fastbp's times and their ratio; `unit` is per second."""
     return [
         ("scikit-learn", _time(BASELINE, unit, of)),
         ("fastbp", _time("fastbp", unit, of)),
@@ -291,7 +291,7 @@ def _rivals(unit: float, of: Callable[[Result], float] = lambda _: 1) -> list[Co
 def _time(
     name: str, unit: float, of: Callable[[Result], float] = lambda _: 1
 ) -> Callable[[Result], str]:
-    """Return the text of a contender's time, of each of so many things."""
+    """Return a function that formats a contender's time, divided by `of(cell)`."""
 
     def text(cell: Result) -> str:
         seconds = _of(cell, name, "seconds")
@@ -320,7 +320,7 @@ def _samples_a_second(cell: Result) -> str:
 
 
 def _of(cell: Result, name: str, what: str) -> Any:
-    """Return a figure of a contender's summary, None where it is not there."""
+    """Return a figure from a contender's summary, or None if it is missing."""
     return cell["summary"].get(name, {}).get(what)
 
 
@@ -329,7 +329,7 @@ def _number(value: float | None, digits: int = 1) -> str:
 
 
 def _significant(value: float) -> str:
-    """Return at least three digits."""
+    """Format a number with at least three digits."""
     return f"{value:.0f}" if value >= 100 else f"{value:.{1 if value >= 10 else 2}f}"
 
 

@@ -1,4 +1,4 @@
-"""What a child process does for a race: it prepares a contender, and times it when asked."""
+"""The child process of a race: it prepares a contender, and times it when asked."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -12,21 +12,21 @@ from threadpoolctl import threadpool_info
 from benchmarks.contenders import Contender, load
 from benchmarks.problems import Problem
 
-SAMPLE_SECONDS = 0.05  # a call that takes less is repeated
+SAMPLE_SECONDS = 0.05  # calls that take less are repeated
 MOST_REPEATS = 1000
 
 Result = dict[str, Any]  # what JSON can express
 
 
 class Runner:
-    """One contender on so many threads; whatever it is to do is compiled and warm before.
+    """One contender; everything is compiled and warmed up before it is timed.
 
     Parameters
     ----------
     name : str
-        The contender's, in `contenders.ENTRIES`.
+        The contender's name in `contenders.ENTRIES`.
     n_threads : int
-        That this process may use.
+        How many threads this process may use.
     """
 
     def __init__(self, name: str, n_threads: int) -> None:
@@ -34,18 +34,18 @@ class Runner:
         self.task: Fits | Calls | None = None
 
     def describe(self) -> Result:
-        """Say what the contender is given, and which libraries have threads."""
+        """Return how the contender's library is used, and which libraries have threads."""
         return {"given": self.kind.given, "libraries": threadpool_info()}
 
     def prepare_fits(self, problem: Result, dtype: str) -> Result:
-        """Make ready to time fits; return the losses of the longer one, and the repeats."""
-        self.task = None  # its memory is free before the next one's is taken
+        """Prepare to time fits; return the losses of the longer fit, and the repeats."""
+        self.task = None  # frees its memory before the next task takes any
         made = Problem.of(problem)
         self.task = fits = Fits(self.kind(made, dtype, self.n_threads), made)
         return {"losses": fits.losses, "repeats": fits.repeats}
 
     def prepare_predictions(self, problem: Result, dtype: str, method: str, rows: int) -> Result:
-        """Make ready to time a method for so many rows, after a fit of one epoch."""
+        """Prepare to time a method on `rows` rows, after a fit of one epoch."""
         self.task = None
         contender = self.kind(Problem.of(problem), dtype, self.n_threads)
         estimator = contender.fitted(epochs=1)
@@ -59,7 +59,7 @@ class Runner:
         return self.task.sample()
 
     def digest(self, problem: Result, dtype: str) -> str:
-        """Return a digest of the weights that the problem's fit ends with."""
+        """Return a digest of the weights after the problem's fit."""
         made = Problem.of(problem)
         fitted = self.kind(made, dtype, self.n_threads).fitted(made.epochs)
         weights = [np.ascontiguousarray(w) for w in fitted.coefs_ + fitted.intercepts_]
@@ -67,7 +67,7 @@ class Runner:
 
 
 class Fits:
-    """Times fits of 1 + epochs epochs less fits of one: what a fit costs beside them cancels."""
+    """Times fits of 1 + epochs epochs minus fits of one, so that other costs of a fit cancel."""
 
     def __init__(self, contender: Contender, problem: Problem) -> None:
         self.fit, self.problem = contender.fit, problem
@@ -79,7 +79,7 @@ class Fits:
     def sample(self) -> float:
         """Return the seconds of a mini-batch."""
         epochs, seconds = self.problem.epochs, []
-        for _ in range(self.repeats):  # in turn: what is done again and again is in the caches
+        for _ in range(self.repeats):  # long and short in turn, so that caches favour neither
             seconds.append([_seconds(self.fit, (n,)) for n in (1 + epochs, 1)])
         long, short = (median(column) for column in zip(*seconds, strict=True))
         return (long - short) / (epochs * self.problem.batches)

@@ -1,4 +1,4 @@
-"""Scale: the time of a sample against the size of everything: data, network, mini-batch."""
+"""Scale: the time per sample against the sizes of data, network and mini-batch."""
 
 import sys
 import tempfile
@@ -23,7 +23,7 @@ CHUNK = 100_000  # rows written to the file at a time
 BASE = Problem("base", 10_000, 50, (100,), 2, 200, 1)
 NARROW = replace(BASE, n_inputs=20, hidden=(50,))  # 10 million samples are 0.8 GB in float32
 
-# What varies, and the problems by its size.
+# For each quantity that varies, the problems by its size.
 GROUPS = {
     "samples": {
         n: replace(NARROW, n_samples=n, source=MAPPED if n > MOST_BESIDE else "drawn")
@@ -59,7 +59,7 @@ def run(options: Options) -> cells.Result:
 
 
 def _problems(options: Options) -> Iterator[tuple[str, int, Problem]]:
-    """Give the chosen ones: what varies, its size, and the problem."""
+    """Yield for each chosen problem the quantity that varies, its size, and the problem."""
     for group, problems in GROUPS.items():
         for size, problem in problems.items():
             named = cells.paced(replace(problem, name=f"{group}-{size}"))
@@ -69,7 +69,7 @@ def _problems(options: Options) -> Iterator[tuple[str, int, Problem]]:
 
 @contextmanager
 def _in_place(problem: Problem, dtype: str) -> Iterator[Problem]:
-    """Give the problem, its samples in a temporary file where they are to be mapped from one."""
+    """Yield the problem, with its samples written to a temporary file if they are to be mapped."""
     if problem.source != MAPPED:
         yield problem
         return

@@ -1,6 +1,6 @@
 """Shapes: activations, solvers, outputs, widths and batches, each a change of `medium`.
 
-Beside each row fastbp trains `medium` itself, so that a ratio says what the change costs.
+Beside each row fastbp trains `medium` itself, so that a ratio shows the cost of the change.
 """
 
 import sys
@@ -17,7 +17,7 @@ BUDGET = 3.0  # seconds for the turns of a row
 CONTENDERS = ("scikit-learn", "fastbp")
 REFERENCE = "reference"  # the label of the fastbp that trains `medium`
 MEDIUM = PROBLEMS["medium"]
-MOST_BATCHES = 1000  # in an epoch: smaller batches are of fewer samples
+MOST_BATCHES = 1000  # in an epoch: problems with small batches have fewer samples
 
 ACTIVATIONS = (
     "relu", "identity", "logistic", "tanh", "leaky_relu", "elu", "selu", "softplus", "gelu", "silu"
@@ -60,7 +60,7 @@ GROUPS = {
         for size in BATCHES
     ],
 }
-# L-BFGS computes in float64, whatever X is.
+# L-BFGS computes in float64, whatever the dtype of X.
 DTYPES_OF = {"solver": DTYPES, "L-BFGS": DTYPES[1:]}
 ROWS = [problem.name for problems in GROUPS.values() for problem in problems]
 
@@ -84,7 +84,7 @@ def run(options: Options) -> cells.Result:
 
 
 def _over_medium(cell: cells.Result) -> cells.Result:
-    """Say what a mini-batch of fastbp takes over one of `medium` in the same turn."""
+    """Return the ratio of fastbp's mini-batch to one of `medium` in the same turn."""
     samples = cell["samples"]
     if "fastbp" not in samples:
         return {}

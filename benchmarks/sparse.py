@@ -1,4 +1,4 @@
-"""Sparse: CSR matrices of 20,000 columns, the words of reviews and drawn ones."""
+"""Sparse: CSR matrices of 20,000 columns, from words in reviews and random ones."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""Start-up: what fastbp costs once, before its kernels run at full speed.
+"""Start-up: the one-time costs of fastbp before its kernels run at full speed.
 
 Every figure comes from fresh processes. The kernels are compiled into a cache folder of the run's
-own, so nothing depends on what was run before.
+own, so nothing depends on earlier runs.
 """
 
 import subprocess
@@ -20,7 +20,7 @@ _TIME_IMPORT = "import time; t = time.perf_counter(); import {}; print(time.perf
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Measure imports, and first fits with and without a cache of kernels."""
+    """Measure imports, and first fits with and without cached kernels."""
     repeats = 1 if options.quick else 7
     seconds: dict[str, list[float]] = {
         f"`import {module}`": values for module, values in _time_imports(repeats).items()
@@ -58,7 +58,7 @@ class _Fits:
 
 
 def time_fits(n_jobs: int) -> list[float]:
-    """Return the seconds of the fits of this process, from its first on."""
+    """Return the seconds of each fit of this process, from the first."""
     from benchmarks.contenders.estimators import Fastbp
     from benchmarks.problems import PROBLEMS
 
@@ -72,7 +72,7 @@ def time_fits(n_jobs: int) -> list[float]:
 
 
 def _time_imports(repeats: int) -> dict[str, list[float]]:
-    """Return the seconds of each import, taken in turn after one to warm the disk."""
+    """Return the seconds of each import, in turn; a first import of each fills the disk cache."""
     seconds: dict[str, list[float]] = {module: [] for module in MODULES}
     for turn in range(repeats + 1):
         for module in MODULES:

@@ -1,4 +1,4 @@
-"""Sweeps: whole searches, by scikit-learn over its networks and over fastbp's, and by fastbp."""
+"""Sweeps: whole searches, by scikit-learn over its networks and fastbp's, and by fastbp."""
 
 import os
 import sys
@@ -32,7 +32,7 @@ from benchmarks.race import Turns
 from fastbp import BPClassifier, BPRegressor
 
 BUDGET = 60.0  # seconds for the turns of a row
-EXACT = {"tol": 0.0, "n_iter_no_change": np.inf}  # as many epochs as are said
+EXACT = {"tol": 0.0, "n_iter_no_change": np.inf}  # train for exactly max_iter epochs
 
 
 class Networks(NamedTuple):
@@ -47,7 +47,7 @@ REGRESSORS = Networks(MLPRegressor(), BPRegressor())
 
 
 class Sweep(NamedTuple):
-    """A search: data, parameters of the network, the grid, and how candidates are judged."""
+    """A search: data, the network's parameters, the grid, and how candidates are scored."""
 
     load: Callable[[], tuple[Any, Any]]
     parameters: dict[str, Any]
@@ -60,11 +60,11 @@ class Sweep(NamedTuple):
 
     @property
     def candidates(self) -> int:
-        """How many there are."""
+        """The number of candidates in the grid."""
         return int(np.prod([len(values) for values in self.grid.values()]))
 
     def search(self, module: Any, network: Any, n_jobs: int) -> Any:
-        """Return the search of a module over a network, which is not fitted again in the end."""
+        """Return a module's search over a network, without a final refit."""
         estimator, grid = clone(network).set_params(random_state=0, **self.parameters), self.grid
         if self.in_pipeline:
             columns = make_column_transformer(
@@ -165,18 +165,18 @@ ROWS = {
     ),
 }
 STOCK, OURS = sklearn.model_selection, fastbp.model_selection
-CONTENDERS = {  # a module's search over a network
+CONTENDERS = {  # each a module's search over a network
     "MLP": (STOCK, "MLP"),
     "BP": (STOCK, "BP"),
     "fastbp": (OURS, "BP"),
 }
-OWN_BUDGET = 15.0  # ... and of fastbp's search on some numbers of threads
-BESIDE = "as many processes as processors"  # each of which searches on one thread, all at once
-EVERY = 0.005  # seconds from look to look at the memory
+OWN_BUDGET = 15.0  # ... and for fastbp's search on different numbers of threads
+BESIDE = "as many processes as processors"  # all search at once, each on one thread
+EVERY = 0.005  # seconds between samples of the memory in use
 
 
 def run(options: Options) -> cells.Result:
-    """Measure, on all processors, and then fastbp on fewer too."""
+    """Measure on all processors, then fastbp's search on fewer as well."""
     most, measured = count_processors(), []
     counts = options.threads or doubled(most)
     with ExitStack() as stack:
@@ -227,7 +227,7 @@ def _sample(child: Child) -> float:
 
 
 def _race(contenders: dict[str, Callable[[], float]], turns: Turns) -> dict[str, list[float]]:
-    """Return the seconds of each, in turns."""
+    """Return the seconds of each contender, measured in turns."""
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     began = time.perf_counter()
     for turn in range(turns.most):
@@ -267,7 +267,7 @@ def _cell(
 
 
 class Searcher:
-    """What a child does: one contender's search, again and again."""
+    """One contender's search, repeated in a child process."""
 
     def __init__(self, name: str, n_jobs: int) -> None:
         self.module, self.network = CONTENDERS[name]
@@ -276,7 +276,7 @@ class Searcher:
         os.environ["PYTHONWARNINGS"] = "ignore"  # for joblib's workers
 
     def prepare(self, row: str, quick: bool) -> None:
-        """Load the data, and search once: pools are then warm, and kernels there."""
+        """Load the data, and search once to warm the pools and load the kernels."""
         self.sweep = ROWS[row]
         if quick:
             grid = {name: values[:1] for name, values in self.sweep.grid.items()}
@@ -303,8 +303,8 @@ class Searcher:
     def memory(self) -> dict[str, float]:
         """Return the memory that Python and NumPy hold, as the median over time and the peak.
 
-        The unit is the bytes of X. In a Pipeline X is what the steps before the network make of it,
-        and these steps bring about the peak.
+        The unit is the size of X in bytes. In a Pipeline, X means the output of the steps before
+        the network, and these steps cause the peak.
         """
         X = self.X
         if self.sweep.in_pipeline:
@@ -319,7 +319,7 @@ class Searcher:
 
         search = self._make_search()
         tracemalloc.start()
-        looking = threading.Thread(target=look, daemon=True)  # it ends with a search that fails
+        looking = threading.Thread(target=look, daemon=True)  # must not outlive a failed search
         looking.start()
         search.fit(self.X, self.y)
         done.set()

@@ -1,7 +1,7 @@
-"""Threads: how a mini-batch's time falls with them, and that fastbp's weights do not change.
+"""Threads: the time of a mini-batch by thread count, and whether fastbp's weights stay the same.
 
-The numbers of threads of one contender race against each other, each in a process confined to as
-many processors.
+Each contender races against itself with different numbers of threads, each in a process confined
+to as many processors.
 """
 
 import sys
@@ -19,7 +19,7 @@ ROWS = PROBLEMS
 
 
 def run(options: Options) -> cells.Result:
-    """Measure each contender on 1, 2, 4, ... and all processors, or on those chosen."""
+    """Measure each contender on 1, 2, 4, ... and all processors, or on the chosen numbers."""
     turns, given, measured = options.turns(BUDGET), {}, []
     for name in options.choose_contenders():
         counts = options.threads or doubled(count_processors())

@@ -1,11 +1,11 @@
-"""A run that is killed, and goes on.
+"""A training run that is killed and resumed.
 
-`Checkpoint` writes a file every few epochs with all that training needs to go on: beside the
-weights the solver's moments, the order of the samples, the generator, the best weights so far. Here
-a process that trains on MNIST is killed at random, by a signal it cannot hear (SIGKILL; on Windows
-it is terminated). `fit` with `resume_from` takes up the file, does again what was done since, and
-ends with the model of a run that nothing has interrupted, bit for bit. The last line tells what
-comes of the file's weights alone, by a warm start: another model.
+Every few epochs `Checkpoint` writes a file with everything that training needs to continue: the
+weights, the solver's moments, the order of the samples, the generator, the best weights so far.
+Here a process that trains on MNIST is killed at a random moment, by a signal that it cannot catch
+(SIGKILL; on Windows it is terminated). `fit` with `resume_from` reads the file, repeats the epochs
+done since, and ends with the model of an uninterrupted run, bit for bit. The last line shows the
+result of a warm start from the file's weights alone: another model.
 """
 
 import random
@@ -35,25 +35,25 @@ def make_model(n_epochs):
         learning_rate_init=3e-3,
         dropout=0.1,
         early_stopping=True,
-        n_iter_no_change=np.inf,  # all epochs, and the weights of the best
+        n_iter_no_change=np.inf,  # run all epochs, and keep the best epoch's weights
         random_state=0,
     )
 
 
 def train_in_child(n_epochs, X, y, path, connection):
-    """Train, with checkpoints, and tell of each epoch."""
+    """Train with checkpoints, and send a line after each epoch."""
     callbacks = Checkpoint(path, every=EVERY), LogEvery(1, log=connection.send)
     make_model(n_epochs).set_callbacks(*callbacks).fit(X, y)
 
 
 def train_and_kill(n_epochs, *data_and_path):
-    """Train in a process, kill it, and return the epochs it has done and its exit code."""
+    """Train in a process, kill it, and return how many epochs it did and its exit code."""
     processes = get_context("spawn")
     receiver, sender = processes.Pipe(duplex=False)
     arguments = (n_epochs, *data_and_path, sender)
     child = processes.Process(target=train_in_child, args=arguments, daemon=True)
     child.start()
-    sender.close()  # so that the child's end is the only one
+    sender.close()  # so that the child's is the only open end
     lines = [receiver.recv()]
     began = perf_counter()
     for _ in range(random.randint(n_epochs // 4, n_epochs // 2)):
@@ -78,7 +78,7 @@ def count_same(model, other):
 
 
 def main(quick: bool = False, output: Path = OUTPUT) -> None:  # nothing to draw
-    warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of epochs is meant
+    warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is fixed on purpose
     X, y = load_mnist(return_X_y=True)
     X_test, y_test = load_mnist(subset="test", return_X_y=True)
     n_samples, n_epochs = (6000, 40) if quick else (60000, 20)

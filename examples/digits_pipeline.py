@@ -1,8 +1,8 @@
 """Handwritten digits through a scikit-learn Pipeline: scaling, cross-validation, mistakes.
 
-`BPClassifier` is an estimator like any other, so it goes wherever scikit-learn takes one: here
-into a Pipeline behind a scaler, which cross-validation fits anew on each part of the data, as it
-should. The end swaps `MLPClassifier` in for `BPClassifier`, with the same parameters and the same
+`BPClassifier` is an estimator like any other, so it works wherever scikit-learn takes one: here in
+a Pipeline after a scaler, which cross-validation refits on the training part of each fold, as it
+should. At the end `MLPClassifier` replaces `BPClassifier`, with the same parameters and the same
 seed: the predictions are the same.
 """
 
@@ -32,7 +32,7 @@ def draw_mistakes(figure, images, truth, predicted):
 
 
 def main(quick: bool = False, output: Path = OUTPUT) -> None:
-    warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of epochs is meant
+    warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is fixed on purpose
     digits = load_digits()
     X, y = digits.data, digits.target
     folds = StratifiedKFold(3 if quick else 10, shuffle=True, random_state=0)
@@ -48,7 +48,7 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:
     print("Confusion matrix: a row for each digit, a column for what it was taken for")
     print(confusion_matrix(y, predicted))
 
-    # Now with the other estimator, and nothing else changed.
+    # The other estimator, with nothing else changed.
     swapped = make_pipeline(MinMaxScaler(), MLPClassifier(**parameters))
     train, test = next(folds.split(X, y))
     same = pipeline.fit(X[train], y[train]).predict(X[test]) == (

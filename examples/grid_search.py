@@ -1,10 +1,10 @@
 """A grid search over the size, the penalty and the learning rate of a network.
 
-Which hidden layers, how much L2 penalty and which learning rate are best is not known before, and
-the three depend on each other; so try them all, by cross-validation on the training data alone.
-The grid has dozens of combinations and each is fitted once a fold: short fits are what makes this
-practical, and a search that trains them side by side, on one copy of the data, with the scaler
-fitted once for each fold. The data are letters, described by 16 numbers each.
+The best hidden layers, L2 penalty and learning rate are not known in advance, and they depend on
+each other; so try all combinations, by cross-validation on the training data alone. The grid has
+dozens of combinations, each fitted once per fold. Short fits make this practical, as does a search
+that trains them side by side, on one copy of the data, with the scaler fitted once for each fold.
+The data are letters, described by 16 numbers each.
 """
 
 import warnings
@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 
 from fastbp import BPClassifier
 from fastbp.datasets import load_letter
-from fastbp.model_selection import GridSearchCV  # in place of sklearn.model_selection's
+from fastbp.model_selection import GridSearchCV  # instead of sklearn.model_selection's
 
 HIDDEN_LAYER_SIZES = [(25,), (100,), (50, 50)]
 ALPHAS = [1e-4, 1e-1, 1]
@@ -26,7 +26,7 @@ LEARNING_RATES = [1e-3, 5e-3, 2e-2]
 
 
 def draw_heat_maps(figure, scores):
-    """Draw a map for each alpha, of scores of shape (alphas, sizes, learning rates)."""
+    """Draw a heat map for each alpha; scores have the shape (alphas, sizes, learning rates)."""
     all_axes = figure.subplots(1, len(ALPHAS), sharey=True)
     for axes, alpha, values in zip(all_axes, ALPHAS, scores, strict=True):
         colours = axes.imshow(values, vmin=scores.min(), vmax=scores.max(), aspect="auto")
@@ -48,7 +48,7 @@ def draw_heat_maps(figure, scores):
 
 
 def main(quick: bool = False, output: Path = OUTPUT) -> None:
-    warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of epochs is meant
+    warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is fixed on purpose
     X, y = load_letter(return_X_y=True)
     X_train, y_train = X[:16000], y[:16000]  # by custom the last 4,000 are for testing
     if quick:
@@ -74,7 +74,7 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:
         f"The best, fitted to all of them: {search.score(X[16000:], y[16000:]):.4f} on the test set"
     )
 
-    # GridSearchCV runs through the grid with its keys in alphabetical order, the last one fastest.
+    # GridSearchCV orders the keys of the grid alphabetically, and varies the last one fastest.
     scores = results["mean_test_score"].reshape(
         len(ALPHAS), len(HIDDEN_LAYER_SIZES), len(LEARNING_RATES)
     )

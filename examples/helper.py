@@ -1,4 +1,4 @@
-"""What the examples share: a command line, and a figure saved to a file."""
+"""Shared by the examples: the command line, and saving a figure to a file."""
 
 import argparse
 from collections.abc import Callable
@@ -9,7 +9,7 @@ OUTPUT = Path(__file__).parent / "output"
 
 
 def run(main: Callable[..., None], description: str | None) -> None:
-    """Call `main` with what the command line asks for."""
+    """Call `main` with the options from the command line."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -21,7 +21,7 @@ def run(main: Callable[..., None], description: str | None) -> None:
 def save_figure(
     path: Path, size: tuple[float, float], draw: Callable[..., None], *arguments: Any
 ) -> None:
-    """Save what ``draw(figure, *arguments)`` draws; without matplotlib, say so and go on."""
+    """Save what ``draw(figure, *arguments)`` draws; without matplotlib, print that and return."""
     try:
         from matplotlib.figure import Figure
     except ImportError:

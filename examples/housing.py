@@ -1,11 +1,11 @@
 """House prices in California: regression on a table, with early stopping.
 
-Two things make a network work on a table like this: features of one scale, and a target of one
-scale. StandardScaler does both, in a Pipeline for the features and in a TransformedTargetRegressor
-for the target, which also scales predictions back. Early stopping holds a tenth of the training
-data back and stops where the score on it no longer rises. Prices are positive and vary more where
-they are high; a network with the Poisson loss, whose output is an exponential, is made for such
-targets: it needs no scaled target and cannot predict a price below zero.
+A network needs two things to work on a table like this: scaled features and a scaled target.
+StandardScaler provides both, in a Pipeline for the features and in a TransformedTargetRegressor for
+the target, which also scales predictions back. Early stopping holds out a tenth of the training
+data and stops when the score on it no longer rises. Prices are positive and vary more where they
+are high. A network with the Poisson loss, whose output is an exponential, suits such targets: it
+needs no scaled target and cannot predict a price below zero.
 """
 
 from pathlib import Path

@@ -1,15 +1,16 @@
-"""Inside a network: what a hidden layer has learnt, what an answer hangs on, and the way out.
+"""Inside a network: what hidden layers have learnt, what an answer depends on, and ONNX.
 
-A network learns to tell the digits 0 to 4 apart. `transform` gives the activations of its hidden
-layers, as features for something else: a linear model that is to learn the digits 5 to 9, which the
-network has never seen, from a few images. The first layer's features help it beyond the pixels
-themselves; the last layer's know little but the old digits, and do harm.
+A network learns to distinguish the digits 0 to 4. `transform` returns the activations of its hidden
+layers, as features for another model: a linear one that must learn the digits 5 to 9, which the
+network has never seen, from a few images. The first layer's features are better for this than the
+pixels themselves; the last layer's contain little beyond the old digits, and are worse.
 
-`input_gradient` tells how each probability changes with each pixel. Where the derivative of the
-answer times the ink is large, the answer hangs on that pixel: with the 50 such pixels wiped out of
-each image, the network is right far less often than without as many others, the darkest ones too.
+`input_gradient` returns how each probability changes with each pixel. Where the derivative of the
+answer times the ink is large, the answer depends on that pixel: with the 50 largest such pixels
+erased from each image, the network is right far less often than with as many others erased, even
+the darkest ones.
 
-`to_onnx` writes the network as a graph that onnxruntime evaluates without Python's scikit-learn.
+`to_onnx` exports the network as a graph that onnxruntime evaluates without scikit-learn.
 """
 
 import warnings
@@ -25,7 +26,7 @@ from fastbp.datasets import load_mnist
 
 
 def learn_new_digits(network, X, y, X_test, y_test, n_draws):
-    """Print how well a linear model learns from few images, by pixels and by each layer."""
+    """Print how well a linear model learns from few images, with pixels and with each layer."""
     features = {
         "pixels": lambda X: X,
         "first layer": lambda X: network.transform(X, layer=0),
@@ -46,14 +47,14 @@ def learn_new_digits(network, X, y, X_test, y_test, n_draws):
 
 
 def wipe_out(X, importance, n):
-    """Return the images without the ink of their n most important pixels."""
+    """Return the images with the ink of their n most important pixels removed."""
     wiped = X.copy()
     np.put_along_axis(wiped, importance.argsort(axis=1)[:, -n:], 0, axis=1)
     return wiped
 
 
 def run_graph(graph, X):
-    """Return labels and probabilities of a graph, None where onnxruntime is not installed."""
+    """Return labels and probabilities of a graph, or None if onnxruntime is not installed."""
     try:
         import onnxruntime
     except ImportError:
@@ -73,7 +74,7 @@ def draw_importance(figure, X, importance):
 
 
 def main(quick: bool = False, output: Path = OUTPUT) -> None:
-    warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of epochs is meant
+    warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is fixed on purpose
     X, y = load_mnist(return_X_y=True)
     X_test, y_test = load_mnist(subset="test", return_X_y=True)
     old, new = np.flatnonzero(y < 5), np.flatnonzero(y >= 5)

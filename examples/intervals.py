@@ -1,10 +1,9 @@
-"""Intervals of house prices: three networks, each with the loss of a quantile.
+"""Intervals of house prices: three networks, each trained for one quantile.
 
-A price alone says nothing of how far off it may be. A network trained with the pinball loss
-predicts a quantile in place of a mean: with 0.05 a price that 5 % of such houses are below, with
+A predicted price alone does not show how far off it may be. A network trained with the pinball loss
+predicts a quantile instead of a mean: with 0.05 a price that 5 % of such houses are below, with
 0.95 one that 5 % are above. Between the two lie nine tenths. Each network stops by its own pinball
-loss on data that are held back (`scoring="loss"`); R² would judge all three by their distance from
-the mean.
+loss on held-out data (`scoring="loss"`); R² would judge all three by their distance from the mean.
 """
 
 from pathlib import Path

@@ -1,9 +1,8 @@
 """MNIST, the 70,000 handwritten digits, with one hidden layer.
 
-The classic of image recognition, in float32, epoch by epoch: each call of `partial_fit` goes
-through the training set once, so that between the calls one can look at the accuracy on the test
-set, save the model, or stop. The figure shows what hidden units look for: the weights of each, as
-an image.
+The classic of image recognition, in float32, epoch by epoch: each call of `partial_fit` passes over
+the training set once, so that between calls you can look at the accuracy on the test set, save the
+model, or stop. The figure shows what hidden units respond to: the weights of each, as an image.
 """
 
 from pathlib import Path
@@ -17,7 +16,7 @@ from fastbp.datasets import load_mnist
 
 
 def draw_weights(figure, weights):
-    """Draw the weights of the 32 units that have the largest, as images."""
+    """Draw the weights of the 32 units with the largest norms, as images."""
     weights = weights[:, np.linalg.norm(weights, axis=0).argsort()[-32:]]
     largest = np.percentile(abs(weights), 99.5)
     for axes, unit in zip(figure.subplots(4, 8).flat, weights.T, strict=True):
@@ -37,8 +36,8 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:
 
     model = BPClassifier(
         hidden_layer_sizes=32 if quick else 256,
-        alpha=0.1,  # the penalty keeps the weights, and so the images of them, smooth
-        # A generator, not a seed: with a seed each call of partial_fit would shuffle alike.
+        alpha=0.1,  # the penalty keeps the weights, and so their images, smooth
+        # A generator, not a seed: with a seed each call of partial_fit would shuffle the same way.
         random_state=np.random.RandomState(0),
     )
     print(f"{len(X_train)} images of 28 x 28 pixels, {X_train.dtype}")

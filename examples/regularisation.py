@@ -1,17 +1,17 @@
 """What dropout, label smoothing, clipping and an L1 penalty are for, and what they cost.
 
-Each is set beside the same training without it, on data where it may matter; what is printed is
-what came of it, on a test set that no choice was made by.
+Each is compared with the same training without it, on data where it may matter. The results are
+printed for a test set that no choice was based on.
 
 - `dropout` and `label_smoothing` on the first 2,000 images of MNIST, few enough for a network to
-  learn by heart. Both make it right more often. Dropout makes its probabilities truer too (a lower
-  log loss); smoothing does not: it keeps them from 0 and 1 on purpose.
-- `clip_norm` on house prices, by SGD with larger and larger learning rates. A few mini-batches have
-  gradients many times as long as the rest, which throw the weights off: from some rate on they run
-  off to infinity, or end no better than a constant. Clipped, each of the rates works. Where the
-  rate was small enough, clipping only slows things down.
-- `l1` on the words of reviews, beside `alpha`. Both make up for too many words; with `l1` most of
-  them are left with next to no weight, so that those which count can be read.
+  memorise. Both raise the accuracy. Dropout also improves the probabilities (a lower log loss);
+  smoothing does not: it keeps them away from 0 and 1 on purpose.
+- `clip_norm` on house prices, by SGD with increasing learning rates. A few mini-batches have
+  gradients many times as long as the rest, which throw the weights off: above some rate the weights
+  diverge, or end no better than a constant. With clipping, each of the rates works. Where the rate
+  was small enough anyway, clipping only slows training down.
+- `l1` on the words of reviews, compared with `alpha`. Both compensate for too many words; `l1` also
+  leaves most of them with almost no weight, so that those which matter can be listed.
 """
 
 import warnings
@@ -28,11 +28,11 @@ from sklearn.preprocessing import StandardScaler
 from fastbp import BPClassifier, BPRegressor
 from fastbp.datasets import load_california_housing, load_clothing_reviews, load_mnist
 
-FIXED = {"tol": 0.0, "n_iter_no_change": np.inf}  # as many epochs as are asked for
+FIXED = {"tol": 0.0, "n_iter_no_change": np.inf}  # train for exactly max_iter epochs
 
 
 def compare_on_digits(quick):
-    """Print accuracy and log loss; return the losses of each training by its epochs."""
+    """Print accuracy and log loss; return the loss curve of each setting."""
     X, y = load_mnist(return_X_y=True)
     X_test, y_test = load_mnist(subset="test", return_X_y=True)
     settings = {
@@ -60,7 +60,7 @@ def compare_on_digits(quick):
 
 
 def compare_on_prices(quick):
-    """Print R² for each rate, with the gradient clipped and not."""
+    """Print R² for each learning rate, without and with clipping."""
     X, y = load_california_housing(return_X_y=True)
     X, X_test, y, y_test = train_test_split(X, y, test_size=0.2, random_state=0)
     scaler = StandardScaler().fit(X)
@@ -83,7 +83,7 @@ def compare_on_prices(quick):
 
 
 def compare_on_words(quick):
-    """Print AUC and the words that are left; and those that weigh most with the L1 penalty."""
+    """Print AUC and how many words keep weight; and the heaviest words with the L1 penalty."""
     texts, recommended = load_clothing_reviews(return_X_y=True)
     if quick:
         texts, recommended = texts[:8000], recommended[:8000]
@@ -117,8 +117,8 @@ def draw_curves(figure, curves):
 
 
 def main(quick: bool = False, output: Path = OUTPUT) -> None:
-    warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of epochs is meant
-    warnings.simplefilter("ignore", RuntimeWarning)  # and weights that run off are, too
+    warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is fixed on purpose
+    warnings.simplefilter("ignore", RuntimeWarning)  # and some weights are meant to diverge
     curves = compare_on_digits(quick)
     compare_on_prices(quick)
     compare_on_words(quick)

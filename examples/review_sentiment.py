@@ -1,9 +1,9 @@
 """The sentiment of reviews: sparse text features straight into a network.
 
 TF-IDF turns each review of a piece of clothing into a row of 20,000 columns, nearly all of them
-zero. `BPClassifier` trains on the sparse matrix as it is; made dense, it would be hundreds of
-times larger. To predict is whether the author recommends the item. To see what the network has
-learnt, it is then asked about reviews of a single word.
+zero. `BPClassifier` trains on the sparse matrix as it is; a dense one would be hundreds of times
+larger. The target is whether the author recommends the item. Predictions for reviews of a single
+word then show what the network has learnt.
 """
 
 from pathlib import Path
@@ -73,7 +73,7 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:
         accuracy = accuracy_score(y_test, estimator.predict(X_test))
         print(f"  {name:14} {accuracy:8.4f}  {roc_auc_score(y_test, probability):8.4f}")
 
-    # Reviews of one word, of the words that are in at least 1 of 200 reviews.
+    # Reviews of a single word, for words that occur in more than 1 of 200 reviews.
     common = np.bincount(X_train.indices, minlength=columns) > rows / 200
     words = vectorizer.get_feature_names_out()
     words = np.array([word for word in words[common] if " " not in word])

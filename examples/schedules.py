@@ -1,13 +1,13 @@
 """Schedules of the learning rate on MNIST, against the best constant rate.
 
-A large rate learns fast, but its steps never settle; a small one settles, but has not come far by
-then. A schedule goes from the one to the other. Compared are a constant rate, half a cosine after
-an epoch of warm-up, one cycle, a step to a tenth halfway, and a function of one's own: constant,
-then straight down to 0 in the second half. Each trains the same network by Adam, for as many
-epochs, with three rates and three seeds each, and keeps the weights of the epoch that is best on
-10,000 images held out of the training set; that helps the constant rate most. By the same images a
-schedule's rate is chosen; the test set then judges. The constant rate gets one advantage more: it
-is the rate that is best on the test set itself which the others have to beat.
+With a large rate training is fast, but its steps never settle; with a small one they settle, but
+have not come far by then. A schedule goes from one to the other. This compares a constant rate,
+half a cosine after an epoch of warm-up, one cycle, a step to a tenth halfway, and a user's
+function: constant, then straight down to 0 in the second half. Each trains the same network by
+Adam, for the same number of epochs, with three rates and three seeds, and keeps the weights of the
+epoch that is best on 10,000 images held out of the training set; that helps the constant rate most.
+The same images decide on each schedule's rate; the test set then decides between schedules. The
+constant rate gets one more advantage: the others must beat the rate that is best on the test set.
 """
 
 import warnings
@@ -26,7 +26,7 @@ def straight_down(step, n_steps):
 
 
 def draw_histories(figure, chosen):
-    """Draw the rates and the scores, the means of some models' each."""
+    """Draw learning rates and mean scores, with a curve for each group of models."""
     rates, scores = figure.subplots(1, 2)
     for name, models in chosen.items():
         epochs = models[0].history_["epoch"]
@@ -40,7 +40,7 @@ def draw_histories(figure, chosen):
 
 
 def main(quick: bool = False, output: Path = OUTPUT) -> None:
-    warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of epochs is meant
+    warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is fixed on purpose
     X, y = load_mnist(return_X_y=True)
     X_test, y_test = load_mnist(subset="test", return_X_y=True)
     held_out = {"X_val": X[50000:], "y_val": y[50000:]}
@@ -62,7 +62,7 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:
             learning_rate_init=rate,
             max_iter=n_epochs,
             early_stopping=True,  # keeps the best epoch's weights, but ...
-            n_iter_no_change=np.inf,  # ... goes on to the end
+            n_iter_no_change=np.inf,  # ... runs all epochs
             random_state=seed,
             **schedule,
         ).fit(X, y, **held_out)

@@ -1,15 +1,15 @@
 """A rare class: which reviews of clothes give a single star?
 
-Four in a hundred do. To call none of them so is right 96 times in 100, and at first a network does
-no more: early stopping by accuracy gives up before it has found one, by balanced accuracy too. With
-`class_weight="balanced"` the class counts for half of all, and most of it is found within a few
-epochs. All are judged by reviews of their own (`X_val`), by different scorers.
+Four in a hundred do. Predicting that none do is right 96 times in 100, and at first a network does
+just that: early stopping by accuracy gives up before it has found one, and so does balanced
+accuracy. With `class_weight="balanced"` the class has half of the total weight, and most of it is
+found within a few epochs. All stop by a validation set (`X_val`), with different scorers.
 
-The weights have their price. Most of the reviews pointed out give more stars, and the probabilities
-are those of a world in which every other review gives one: they add up to many times the number
-there is. Nor is the order of the reviews better (average precision). Stopping by the loss, without
-weights, keeps the probabilities true; at a threshold of 4 in 100, the share of the class, in place
-of 1/2, that network finds about as many, after more epochs.
+The weights have a price. Most of the reviews that are found give more stars, and the probabilities
+are those of a world in which every other review gives one star: their sum is many times the true
+number. Nor is the order of the reviews better (average precision). Stopping by the loss, without
+weights, keeps the probabilities calibrated; at a threshold of 4 in 100, the share of the class,
+instead of 1/2, that network finds about as many, after more epochs.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ SETTINGS = {
 
 
 def draw_price(figure, y, probabilities, found):
-    """Draw precision over recall, with what was found, and how true the probabilities are."""
+    """Draw precision over recall, with the decisions, and the calibration of probabilities."""
     curves, truth = figure.subplots(1, 2)
     for name, probability in probabilities.items():
         precision, recall, _ = metrics.precision_recall_curve(y, probability)

@@ -1,11 +1,11 @@
 """One step of gradient descent, worked out number by number.
 
-The network has 2 inputs, 3 hidden units and 1 output, all of them logistic, and learns from a
-single sample. Every quantity of the forward and the backward pass is computed here in a line of
-NumPy, and the weights after the step are compared with those of `BPRegressor`. Do this to see what
+The network has 2 inputs, 3 hidden units and 1 output, all units logistic, and learns from a single
+sample. Every quantity of the forward and backward passes is computed here in a line of NumPy, and
+the weights after the step are compared with those of `BPRegressor`. Use it to see what
 backpropagation computes, or to check a calculation by hand against one that is known to be right.
 
-(Copies of this example in circulation have z2 = 1.4475 and a2 = 0.8078; that is a slip in a sum.)
+(Copies of this example in circulation have z2 = 1.4475 and a2 = 0.8078, from an error in a sum.)
 """
 
 import warnings
@@ -35,7 +35,7 @@ def show(name, values, digits=6):
     print(f"  {name:15} {numbers}")
 
 
-def main(quick: bool = False, output: Path = OUTPUT) -> None:  # nothing to shorten or to draw
+def main(quick: bool = False, output: Path = OUTPUT) -> None:  # neither option changes anything
     print("Forward, layer by layer: z = a W + b, a = f(z)")
     z1 = x @ W1 + b1
     a1 = logistic(z1)
@@ -54,7 +54,7 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:  # nothing to shor
     show("delta2", delta2, 7)
     show("delta1", delta1)
 
-    # The same step by fastbp. `max_iter=1` is one epoch, and of a full batch an epoch is one step.
+    # The same step by fastbp. `max_iter=1` is one epoch, which with a full batch is one step.
     model = BPRegressor(
         hidden_layer_sizes=3,
         activation="logistic",
@@ -68,7 +68,7 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:  # nothing to shor
         max_iter=1,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # one step is what we want
+        warnings.simplefilter("ignore", ConvergenceWarning)  # one step is intended
         model.fit(x, y, coef_init=[W1, W2], intercept_init=[b1, b2])
 
     print(f"Step: from each weight, {RATE} times its derivative is subtracted")

@@ -1,12 +1,12 @@
 """XOR with two hidden units: the smallest problem that needs a hidden layer.
 
 No straight line separates (0, 1) and (1, 0) from (0, 0) and (1, 1); two hidden units draw two
-lines, and the output combines them. Two are as few as will do, so training can get stuck, and
-whether it does depends on the initial weights. The tables count from how many of N seeds each way
-of training ends with all four right: both losses, every solver, all samples in a step ("full") or
-a step for each sample ("1"). The same again with a third, constant column in the data.
+lines, and the output combines them. Two units are the minimum, so training can get stuck, and
+whether it does depends on the initial weights. The tables show from how many of N seeds each way
+of training ends with all four points right: both losses, every solver, all samples in a step
+("full") or a step for each sample ("1"), and the same with a third, constant column in the data.
 
-Run this before blaming a solver: a network so small fails from some seeds with each of them.
+Run this before blaming a solver: a network this small fails from some seeds with each of them.
 """
 
 import warnings
@@ -36,7 +36,7 @@ def train(X, seed, solver, batch_size, n_hidden=2, max_iter=800, **parameters):
         learning_rate_init=LEARNING_RATES[batch_size][solver],
         random_state=seed,
         max_iter=max_iter,
-        n_iter_no_change=np.inf,  # a plateau is no reason to stop
+        n_iter_no_change=np.inf,  # do not stop on a plateau
         tol=1e-7,
         **parameters,
     ).fit(X, y)
@@ -47,7 +47,7 @@ def count_solved(X, n_seeds, *how, **parameters):
 
 
 def draw_surface(figure, model):
-    """Shade the probability of 1, and draw where each hidden unit is halfway."""
+    """Shade the probability of 1, and draw the line on which each hidden unit's z is 0."""
     axes = figure.subplots()
     ticks = np.linspace(-0.5, 1.5, 201)
     grid = np.stack(np.meshgrid(ticks, ticks), axis=-1)
@@ -66,7 +66,7 @@ def draw_surface(figure, model):
 
 
 def main(quick: bool = False, output: Path = OUTPUT) -> None:
-    warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of epochs is meant
+    warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is fixed on purpose
     n_seeds = 2 if quick else 8
     columns = [(data, loss) for loss in ("log_loss", "squared_error") for data in DATA]
     solved = tried = 0

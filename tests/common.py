@@ -24,7 +24,7 @@ TARGETS = (*CLASSIFIED, "regression", "multioutput", "poisson")
 
 
 def make_data(target, n_samples=45, n_features=6, seed=0):
-    """Return X, a third of it zeros, and y of this kind, which depends on it."""
+    """Return X, a third of it zeros, and a target y of this kind that depends on X."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n_samples, n_features)) * (rng.random((n_samples, n_features)) < 2 / 3)
     Z = X @ rng.normal(size=(n_features, 3)) + 0.5 * rng.normal(size=(n_samples, 3))
@@ -44,7 +44,7 @@ def make_weights(n_samples=45):
 
 
 def make_pair(target, **parameters):
-    """Return our estimator for this kind of target, and scikit-learn's."""
+    """Return fastbp's estimator for this kind of target, and scikit-learn's."""
     if target in CLASSIFIED:
         return BPClassifier(**parameters), MLPClassifier(**parameters)
     if target == "poisson":
@@ -53,7 +53,7 @@ def make_pair(target, **parameters):
 
 
 def call_both(pair, method, *arguments, **options):
-    """Call the method of both estimators, and see that they warn of the same."""
+    """Call a method of both estimators, and check that they give the same warnings."""
     said = []
     for model in pair:
         with warnings.catch_warnings(record=True) as caught:
@@ -65,7 +65,7 @@ def call_both(pair, method, *arguments, **options):
 
 
 def assert_same(ours, theirs, rtol):
-    """Same kind of value, arrays of one dtype and shape, numbers equal within rtol."""
+    """Check that both are the same kind of value, arrays of one dtype, equal within rtol."""
     if isinstance(theirs, list):
         assert len(ours) == len(theirs)
         for a, b in zip(ours, theirs, strict=True):
@@ -74,7 +74,7 @@ def assert_same(ours, theirs, rtol):
         assert np.asarray(ours).dtype == np.asarray(theirs).dtype
         assert np.shape(ours) == np.shape(theirs)
         if np.issubdtype(np.asarray(theirs).dtype, np.floating):
-            # relative to the largest, since sums of any order come close to zero
+            # relative to the largest element, since sums may cancel to almost zero
             scale = np.max(np.abs(theirs), initial=0, where=np.isfinite(theirs))
             np.testing.assert_allclose(ours, theirs, rtol, atol=rtol * scale)
         else:
@@ -85,7 +85,7 @@ def assert_same(ours, theirs, rtol):
 
 
 def assert_same_model(pair, X, y, rtol=1e-8):
-    """Every public attribute of scikit-learn's estimator is ours too, and so are predictions."""
+    """Check that every public attribute of scikit-learn's estimator, and predictions, agree."""
     ours, theirs = pair
     for name, value in vars(theirs).items():
         if not name.startswith("_"):
@@ -99,7 +99,7 @@ def assert_same_model(pair, X, y, rtol=1e-8):
 
 
 def run_python(code, *arguments, timeout=300, **environment):
-    """Run code in a process of its own, that must end well and in time; return what it printed."""
+    """Run code in its own process, which must succeed in time; return the finished process."""
     finished = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env={**os.environ, **environment},
@@ -113,7 +113,7 @@ def run_python(code, *arguments, timeout=300, **environment):
 
 
 def run_tests(command, *arguments, **environment):
-    """Run tests of this folder by a command of Python's in a process of its own; they must pass."""
+    """Run tests of this folder by a Python command in its own process; they must pass."""
     finished = subprocess.run(
         [sys.executable, *command, "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *arguments],
         cwd=Path(__file__).parent,
@@ -127,7 +127,7 @@ def run_tests(command, *arguments, **environment):
 
 
 def wait_until(condition, seconds=60):
-    """Wait for what must come true in time."""
+    """Wait for a condition that must come true in time."""
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until
@@ -135,7 +135,7 @@ def wait_until(condition, seconds=60):
 
 
 def cover(strength, axes):
-    """Return cases that hold, together, each combination of values of any `strength` axes."""
+    """Return cases that together cover all combinations of values of any `strength` axes."""
     draw = random.Random(0)
     groups = list(combinations(axes, strength))
     missing = dict.fromkeys(
@@ -160,20 +160,20 @@ def cover(strength, axes):
 
 
 def print_to_a_terminal(monkeypatch):
-    """Return a stream that standard output now is, and that says it is a terminal."""
+    """Replace standard output by a stream that claims to be a terminal, and return the stream."""
     terminal = io.StringIO()
     terminal.isatty = lambda: True
     monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setattr(rich, "_console", None)  # or it remembers what another test has printed to
+    monkeypatch.setattr(rich, "_console", None)  # rich keeps the console of an earlier test
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
     return terminal
 
 
 def need_blas():
-    """Skip where the extension was not built, for want of a C compiler; one that was must load.
+    """Skip if the extension was not built, for want of a C compiler; if built, it must load.
 
-    It is optional for users. CI ends with an error where it is not there.
+    It is optional for users. CI fails without it.
     """
     if not has_blas():
         built = importlib.util.find_spec("fastbp.matmul.blas")
@@ -182,7 +182,7 @@ def need_blas():
 
 
 class Interrupted:
-    """A function, at the end of one of whose calls Ctrl-C is heard."""
+    """A wrapper of a function that raises KeyboardInterrupt at the end of one of its calls."""
 
     def __init__(self, function, call):
         self.function, self.call, self.calls = function, call, 0

@@ -1,6 +1,6 @@
-"""What test_concurrency.py runs in processes of its own: fits in threads, forks and workers.
+"""What test_concurrency.py runs in separate processes: fits in threads, forks and workers.
 
-Threads are started for the least of work here, so that small networks meet every hazard.
+Threads are started even for the least work here, so that small networks meet every hazard.
 """
 
 import multiprocessing
@@ -45,9 +45,9 @@ pace.Pace.CALL_SECONDS, pace.Pace.LEAST_SECONDS = 1e-3, 0.0
 
 rng = np.random.default_rng(0)
 X, y = rng.normal(size=(600, 30)), rng.integers(0, 3, 600)
-ROWS = (1, 7, 16, 17, 255, 256, 257, 600)  # on both sides of what has memory of its own
+ROWS = (1, 7, 16, 17, 255, 256, 257, 600)  # on both sides of sizes with memory of their own
 GRID = {"alpha": [1e-4, 1e-2], "activation": ["relu", "tanh"]}
-LONGEST = 60  # seconds of a forked child
+LONGEST = 60  # seconds before a forked child is killed
 
 
 def network(**parameters):
@@ -55,7 +55,7 @@ def network(**parameters):
 
 
 def fit(n_jobs=2, dtype="float64"):
-    """Return what tells of the weights' bits, and of the predictions'."""
+    """Return a hash of a fit's weights and predictions."""
     model = network(n_jobs=n_jobs, dtype=dtype).fit(X, y)
     return joblib.hash((model.coefs_, model.intercepts_, model.predict_proba(X)))
 
@@ -71,7 +71,7 @@ def search(module=fastbp.model_selection, n_jobs=2):
 
 
 def in_child(function):
-    """Fork, and see that the function says yes in the child."""
+    """Fork, and check that the function returns something true in the child."""
     child = os.fork()
     if child == 0:
         signal.alarm(LONGEST)
@@ -87,7 +87,7 @@ def in_child(function):
 
 @contextmanager
 def busy(function):
-    """Run a function of an event in a thread meanwhile; it is to return when the event is set."""
+    """Run a function of an event in a thread; it must return once the event is set."""
     stop = threading.Event()
     thread = threading.Thread(target=function, args=(stop,))
     thread.start()
@@ -99,7 +99,7 @@ def busy(function):
 
 
 def check_layer():
-    """See that threads were those that were asked for; it is called after all scenarios."""
+    """Check that the requested threading layer is in use; called after all scenarios."""
     layer = show_config(as_dict=True)["threading layer"]
     assert layer == os.environ["NUMBA_THREADING_LAYER"], layer
 
@@ -108,7 +108,7 @@ def check_layer():
 
 
 def fits_at_once():
-    """From the first call on: the kernels are loaded by all threads at once."""
+    """Fit in threads from the first call on, so that all threads load the kernels at once."""
     models = fit_in_threads((2, None, 2, None, 2, None, 64, 64))
     assert run_team.overloads, "no threads were started"
     assert set(models) == {fit(1)}
@@ -134,7 +134,7 @@ def predictions_at_once():
 
 
 def fork_before_threads():
-    """The parent has fitted on one thread only; Numba's layer may be started all the same."""
+    """Fork after fits on one thread only; Numba's layer may have been started all the same."""
     expected = fit(1)
     in_child(lambda: fit(2) == expected)
     assert threads.count_workers(-1) == 2
@@ -143,7 +143,7 @@ def fork_before_threads():
 
 
 def fork_after_threads():
-    """Children fit, on threads of theirs too, and search; so do their children."""
+    """Children fit, also on threads of their own, and search; so do their children."""
     expected, found = fit(2), search()
     in_child(lambda: set(fit_in_threads()) == {expected})
     in_child(lambda: search() == found)
@@ -151,7 +151,7 @@ def fork_after_threads():
 
 
 def fork_amid_fits():
-    """By the default random_state, which is NumPy's: its lock is held for whole calls."""
+    """Fork during fits with NumPy's global generator, whose lock is held for whole calls."""
     expected = fit(2)
     pace.Pace.CALL_SECONDS = 0.1
 
@@ -168,7 +168,7 @@ def fork_amid_fits():
 
 
 def fork_amid_locks():
-    """Each lock of the process's, held by another thread at the fork."""
+    """Fork while another thread holds each of the process's locks in turn."""
     expected, others = fit(2), []
 
     def hold(lock, held):
@@ -187,14 +187,14 @@ def fork_amid_locks():
         others.append(threading.Thread(target=hold, args=(lock, held)))
         others[-1].start()
         held.wait()
-        # float32 is new to the process: its kernels are yet to be loaded
+        # float32 is new to the process: its kernels must still be loaded
         in_child(lambda: fit(2) == expected and fit(2, "float32") and use_blas())
         others[-1].join()
     assert fit(2) == expected
 
 
 def fork_amid_blas():
-    """A limit that a fit has set in the parent is lifted by the first in the child."""
+    """A BLAS limit set by a fit in the parent is lifted by the first fit in the child."""
     before = count_blas_threads()
 
     def limit(stop):
@@ -220,8 +220,8 @@ def count_blas_threads():
 
 
 def workers():
-    """A thread pool of fits in a worker process, however that is started."""
-    for method in multiprocessing.get_all_start_methods():  # before threads are used here
+    """Fit in a thread pool inside a worker process, for every start method."""
+    for method in multiprocessing.get_all_start_methods():  # before this process uses threads
         with multiprocessing.get_context(method).Pool(1) as pool:
             assert pool.apply(threads.choose_threads, (None, 1e9)) == 1, method
             assert pool.apply(threads.count_workers, (None,)) == 1, method
@@ -254,7 +254,7 @@ def searches_at_once():
         assert set(pool.map(lambda n_jobs: search(n_jobs=n_jobs), (2, 64, None, -1))) == {expected}
 
 
-# scikit-learn's own ------------------------------------------------------------------------------
+# scikit-learn's own searches --------------------------------------------------------------------
 
 
 def scaled():
@@ -305,7 +305,7 @@ def results_of(make, n_jobs):
 
 
 def stock():
-    """Searches and ensembles of scikit-learn's on every backend, as on none."""
+    """scikit-learn's searches and ensembles give the same results on every backend as on none."""
     makers = (
         of_grid, of_random, of_halving, of_calibration, of_bagging, of_stacking,
         of_one_against_rest, of_folds,
@@ -317,15 +317,15 @@ def stock():
     ):  # fmt: skip
         with parallel_config(backend=backend):
             for make, result in expected.items():
-                # what scikit-learn's calibration hands to workers only loky can pickle
+                # only loky can pickle what scikit-learn's calibration sends to workers
                 if make is not of_calibration or backend != "multiprocessing":
                     assert results_of(make, n_jobs) == result, (backend, n_jobs, make)
-    with parallel_config(backend="loky", n_jobs=-1):  # what they are when they are asked for None
+    with parallel_config(backend="loky", n_jobs=-1):  # so that n_jobs=None means these workers
         assert results_of(of_grid, None) == expected[of_grid]
 
 
 def fit_shared(X, y):
-    """Fit on an X that joblib has shared, and tell whether it was read where it lies."""
+    """Fit on an X that joblib has memory-mapped, and return whether it was read in place."""
     assert isinstance(X, np.memmap)
     assert not X.flags.writeable
     read = []

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, settings
 
 from fastbp.matmul import product
 
-# The same cases in each run, and no time limit: a first case may wait for the compiler.
+# The same cases in every run, and no time limit, since the first case may wait for compilation.
 settings.register_profile(
     "fastbp",
     deadline=None,
@@ -17,7 +17,7 @@ settings.register_profile(
 )
 settings.load_profile("fastbp")
 
-# A shell starts what is to run in the background without Ctrl-C, which some tests press.
+# A shell starts background jobs with SIGINT ignored, but some tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

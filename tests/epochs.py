@@ -1,4 +1,4 @@
-"""Drawn networks, and epochs of their training beside the oracle's."""
+"""Generated networks, and epochs of their training compared with the oracle's."""
 
 import naive
 import numpy as np
@@ -10,7 +10,7 @@ from fastbp.samples import as_rows
 
 few = settings(max_examples=30)
 
-# Around the widths of tiles and vectors, where tails are.
+# Around the widths of tiles and vectors, where tails occur.
 WIDTHS = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 24, 25, 31, 33, 48, 50])
 
 
@@ -52,7 +52,7 @@ def cases(draw):
 
 @st.composite
 def cases_below_one_output(draw):
-    """Networks whose last hidden layer has its gradient by sums over subsets, but for sparse X."""
+    """Networks whose last hidden layer sums its gradient over subsets, unless X is sparse."""
     output, loss = draw(st.sampled_from([("logistic", "log_loss"), ("identity", "squared_error")]))
     hidden = [*draw(st.lists(WIDTHS, max_size=1)), draw(st.integers(5, 70))]
     return make_case(
@@ -67,7 +67,7 @@ def cases_below_one_output(draw):
 
 
 def check_epochs(case, solver, batch_size, dtype=np.float64, **parameters):
-    """Train both for two epochs, and compare losses and weights."""
+    """Train with fastbp and with the oracle for two epochs, and compare losses and weights."""
     alpha = 1e-2
     tolerance = 1e-9 if dtype == np.float64 else 2e-3
     l1, clip_norm = parameters.get("l1", 0.0), parameters.get("clip_norm")
@@ -82,7 +82,7 @@ def check_epochs(case, solver, batch_size, dtype=np.float64, **parameters):
         parameters.get("nesterovs_momentum", True),
         eps=1e-3,
     )
-    optimizer.epsilon = 1e-3  # 1e-8 makes a step of rounding errors where a gradient vanishes
+    optimizer.epsilon = 1e-3  # 1e-8 would turn rounding errors into steps where a gradient vanishes
     coefs, intercepts = [w.copy() for w in case.coefs], [b.copy() for b in case.intercepts]
     rng = np.random.default_rng(0)
 

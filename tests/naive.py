@@ -1,7 +1,7 @@
-"""The oracle: a multilayer perceptron in NumPy, slow and obvious, that everything is held against.
+"""The oracle: a multilayer perceptron in NumPy, slow and obvious, the reference for all tests.
 
-It shares no code with fastbp. Where scikit-learn has the same thing, the tests hold both against
-scikit-learn too.
+It shares no code with fastbp. What scikit-learn has too is also tested against scikit-learn
+itself.
 """
 
 import numpy as np
@@ -41,7 +41,7 @@ SLOPES = {
 
 
 def forward(coefs, intercepts, names, X, masks=None):
-    """z and a of each layer; a of the hidden ones times their masks, where there are any."""
+    """Return z and a of each layer; a of the hidden layers times their masks, if any."""
     zs, activations = [], [X]
     for i, (w, b, name) in enumerate(zip(coefs, intercepts, names, strict=True)):
         zs.append(activations[-1] @ w + b)
@@ -52,7 +52,7 @@ def forward(coefs, intercepts, names, X, masks=None):
 
 
 def philox(counter, key):
-    """The four words of Philox4x32-10 for counters (4, n) and keys (2,), of numbers below 2**32."""
+    """The four words of Philox4x32-10 for counters (4, n) and keys (2,) of numbers below 2**32."""
     c, k, low = [np.uint64(x) for x in counter], [int(x) for x in key], np.uint64(2**32 - 1)
     for _ in range(10):
         products = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
@@ -64,7 +64,7 @@ def philox(counter, key):
 
 
 def dropout_masks(rates, units, seed, step, places):
-    """What each hidden layer's activations are multiplied by, for samples at some places."""
+    """The factors of each hidden layer's activations, for samples at these places."""
     masks = []
     for i, (rate, n) in enumerate(zip(rates, units[1:-1], strict=True)):
         q = n // 4
@@ -76,10 +76,10 @@ def dropout_masks(rates, units, seed, step, places):
     return masks
 
 
-# The parameters of the losses that have one, in all tests by this oracle.
+# The parameters of the losses that have one, in all tests with this oracle.
 PARAMETERS = {"quantile": 0.3, "huber": 0.7}
 
-# Of the losses of residuals the value, and the derivative.
+# For each loss of residuals, its value and its derivative.
 RESIDUALS = {
     "squared_error": (lambda r: r**2 / 2, lambda r: r),
     "absolute_error": (np.abs, np.sign),
@@ -93,7 +93,7 @@ RESIDUALS = {
 
 
 def sample_losses(loss, y, a, epsilon):
-    """The loss of each sample, y being one-hot for classes; probabilities clipped at epsilon."""
+    """The loss of each sample; y is one-hot for classes, probabilities are clipped at epsilon."""
     if loss in RESIDUALS:
         return RESIDUALS[loss][0](a - y).mean(axis=1)
     if loss == "poisson":
@@ -115,8 +115,8 @@ def loss_and_gradients(
 ):  # fmt: skip
     """The mean loss with its penalty, and its gradients by each W and each b.
 
-    Of several outputs the loss shows the mean of squared errors, the gradients are those of their
-    sum, as in scikit-learn.
+    With several outputs the loss is the mean of the squared errors, but the gradients are those of
+    their sum, as in scikit-learn.
     """
     weight = np.ones(len(X)) if weight is None else weight
     zs, activations = forward(coefs, intercepts, names, X, masks)
@@ -126,7 +126,7 @@ def loss_and_gradients(
     penalty = sum(alpha / 2 * (w**2).sum() + l1 * np.abs(w).sum() for w in coefs)
     value = ((weight * sample_losses(kind, y, a, epsilon)).sum() + penalty) / total
 
-    # dJ/da, then through the output's activation.
+    # dJ/da, then through the output activation.
     if loss in RESIDUALS:
         by_a = RESIDUALS[loss][1](a - y)
     elif loss == "poisson":
@@ -154,7 +154,7 @@ def loss_and_gradients(
 
 
 class Solver:
-    """A step of each solver, on a list of arrays."""
+    """The update rule of each solver, on a list of arrays."""
 
     def __init__(self, name, rate, alpha=0.0, momentum=0.9, nesterov=True, eps=1e-8):
         self.name, self.rate, self.alpha = name, rate, alpha
@@ -188,7 +188,7 @@ class Solver:
 
 
 def clip(gradients, most):
-    """Gradients, shortened together to a norm of at most so much."""
+    """Scale gradients so that their joint norm is at most `most`."""
     norm = np.sqrt(sum((g**2).sum() for g in gradients))
     return [g * min(1, most / (norm + 1e-6)) for g in gradients]
 
@@ -197,9 +197,9 @@ def train_epoch(
     coefs, intercepts, names, loss, X, y, order, batch_size, solver, weight=None, epsilon=EPSILON,
     l1=0.0, clip_norm=None, masks=None,
 ):  # fmt: skip
-    """One epoch in place; the mean over the samples of their batch's loss before its step.
+    """Train one epoch in place; return the mean over samples of their batch's loss before its step.
 
-    `masks` is a function of the step, from 0 on, and of the places of its samples in the epoch.
+    `masks` is a function of the step, counted from 0, and of its samples' places in the epoch.
     """
     penalty = 0.0 if solver.name == "adamw" else solver.alpha
     total = 0.0

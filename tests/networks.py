@@ -1,4 +1,4 @@
-"""Networks and samples of drawn shapes, for fastbp's engine and for the oracle alike."""
+"""Random networks and samples of given shapes, for fastbp's engine and the oracle alike."""
 
 import itertools
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ SEED = 7 << 32 | 3  # of dropout
 
 @dataclass
 class Case:
-    """One network with its samples; y is one-hot where the output is a softmax."""
+    """A network with its samples; y is one-hot if the output is a softmax."""
 
     coefs: list
     intercepts: list
@@ -58,13 +58,13 @@ class Case:
         )
 
     def targets(self):
-        """The targets as the loss sees them."""
+        """The targets as the loss sees them, with label smoothing."""
         share = self.smoothing / (self.y.shape[1] if self.names[-1] == "softmax" else 2)
         return (1 - self.smoothing) * self.y + share
 
 
 def make_case(units, names, loss, n_samples=11, *, weighted=False, sparse=False, seed=0):
-    """Draw weights and samples that suit the output and the loss."""
+    """Draw weights, and samples that suit the output and the loss."""
     rng = np.random.default_rng(seed)
     coefs = [rng.normal(0, 1 / np.sqrt(shape[0]), shape) for shape in itertools.pairwise(units)]
     intercepts = [rng.normal(0, 0.3, n) for n in units[1:]]
@@ -87,7 +87,7 @@ def make_case(units, names, loss, n_samples=11, *, weighted=False, sparse=False,
 
 
 def evaluate(engine, rows, alpha):
-    """Objective, its gradient and the loss, as L-BFGS sees them; the weights stay as they are."""
+    """Return objective, gradient and loss, as L-BFGS sees them; the weights are not changed."""
     weights = engine.weights
     before = weights.flat.copy()
     transpose_weights(engine.plan.network)  # the test may have changed the weights
@@ -101,7 +101,7 @@ def evaluate(engine, rows, alpha):
 
 
 def make_optimizer(solver="adam", **parameters):
-    """An optimizer with the estimators' defaults."""
+    """Return an optimizer with the estimators' defaults."""
     defaults = {
         "learning_rate_init": 0.01,
         "alpha": 1e-3,

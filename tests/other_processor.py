@@ -1,6 +1,6 @@
-"""Run tests as on a processor of other features: ``python other_processor.py sse2,fma tests...``.
+"""Run tests as if on another processor: ``python other_processor.py sse2,fma tests...``.
 
-What is compiled so must go to a cache of its own, and without helpers, which see the real one.
+The compiled code must go to a cache of its own, without helpers, which see the real processor.
 """
 
 import sys
@@ -13,7 +13,7 @@ NAME = "fastbp.compiler.processor"
 
 
 def pretend(features):
-    """Let all that is imported from here on be made for such a processor."""
+    """Make everything imported from here on compile for a processor with these features."""
     place = Path(find_spec("fastbp").origin).parent / "compiler" / "processor.py"
     spec = spec_from_file_location(NAME, place)
     processor = module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""What the tests of searches share: scikit-learn's and ours, one over epochs, their comparison."""
+"""Shared by the tests of searches: both modules, a search over epochs, and comparisons."""
 
 from contextlib import contextmanager
 from unittest.mock import patch
@@ -17,7 +17,7 @@ from fastbp.training.engine import Engine
 STOCK, OURS = sklearn.model_selection, fastbp.model_selection
 
 CLASSIFIER = BPClassifier(hidden_layer_sizes=(5,), max_iter=8, random_state=0)
-LONER = clone(CLASSIFIER).set_params(max_time=1e6)  # which no family takes
+LONER = clone(CLASSIFIER).set_params(max_time=1e6)  # no family accepts it
 
 
 def scaled(network):
@@ -25,7 +25,7 @@ def scaled(network):
 
 
 def halving_search(module, prefix, **parameters):
-    """A search over epochs, of a network or, with a prefix, of a Pipeline; see `EPOCHS`."""
+    """A halving search over epochs of a network or, with a prefix, a Pipeline; see `EPOCHS`."""
     network = clone(CLASSIFIER).set_params(**parameters)
     grid = {
         "solver": ["adam", "sgd", "adagrad"],
@@ -44,14 +44,14 @@ def halving_search(module, prefix, **parameters):
     )
 
 
-CANDIDATES = [18, 6, 2]  # in the rounds of `halving_search`
-EPOCHS = 2 * (18 * 3 + 6 * 9 + 2 * 27)  # it trains, each round from the first on
-EPOCHS_GOING_ON = 2 * (18 * 3 + 6 * 6 + 2 * 18)  # each from where the round before has ended
+CANDIDATES = [18, 6, 2]  # in each round of `halving_search`
+EPOCHS = 2 * (18 * 3 + 6 * 9 + 2 * 27)  # that it trains if each round starts anew
+EPOCHS_GOING_ON = 2 * (18 * 3 + 6 * 6 + 2 * 18)  # ... if each continues from the previous one
 
 
 @contextmanager
 def counting_epochs():
-    """Give a list, that gets the losses of all epochs trained in this process."""
+    """Yield a list that collects the losses of all epochs trained in this process."""
     train, losses = Engine.train, []
 
     def counting(*arguments):
@@ -73,12 +73,12 @@ def counting_epochs():
 
 
 def equal(mine, theirs):
-    """Whether two entries of cv_results_ hold the same, bit for bit."""
+    """Return whether two entries of cv_results_ are the same, bit for bit."""
     return str(np.ma.asarray(mine).tolist()) == str(np.ma.asarray(theirs).tolist())
 
 
 def assert_same(mine, theirs):
-    """Of two dicts of results, all but the times."""
+    """Check that two dicts of results agree in everything except times."""
     assert mine.keys() == theirs.keys()
     for name in mine:
         if "_time" not in name:

@@ -1,4 +1,4 @@
-"""Activations and their slopes against SciPy, and against decimals in units in the last place."""
+"""Activations and slopes against SciPy, and against decimals in units in the last place."""
 
 from decimal import Decimal, localcontext
 from fractions import Fraction
@@ -44,7 +44,7 @@ def run_activate(function, z, slope, n, row):
 
 
 def apply(name, z, n=None, row=None):
-    """Activations and slopes of z, which fastbp overwrites."""
+    """Return activations and slopes of z, which fastbp computes in place."""
     z = z.copy()
     slope = np.zeros_like(z)
     function = activation_address(name, z.dtype.name)
@@ -187,9 +187,9 @@ EXACT = {
     "exp": lambda x: x.exp(),
 }
 
-# In units in the last place, for float32 and float64, where the value is a normal number: somewhat
-# more than the largest errors at two million points without fused multiply-add, but for silu's 3.2
-# in float32. With it, those of tanh are 2.5, of GELU 6 and 10.5.
+# Units in the last place, for float32 and float64, wherever the value is a normal number: slightly
+# more than the largest errors at two million points without fused multiply-add, except silu's 3.2
+# in float32. With it, tanh's errors are 2.5, GELU's 6 and 10.5.
 BOUNDS = {
     "relu": (0, 0),
     "leaky_relu": (1, 1),
@@ -205,7 +205,7 @@ BOUNDS = {
 
 
 def assert_close_in_ulp(values, function, x, bound):
-    """Compare with a function of decimals wherever that gives normal numbers."""
+    """Compare with a function of decimals wherever that returns normal numbers."""
     tiny = Decimal(float(np.finfo(values.dtype).tiny))
     compared = 0
     with localcontext(prec=50):
@@ -238,7 +238,7 @@ def test_gelu_far_below_zero(dtype, end):
     a, slope = apply("gelu", x)
     bound = BOUNDS["gelu"][dtype == "float64"]
     assert_close_in_ulp(a, EXACT["gelu"], x, bound)
-    # The slope is 0 at -0.75, where it keeps its absolute precision only.
+    # The slope vanishes at -0.75, where only its absolute precision is kept.
     assert_close_in_ulp(slope, lambda x: normal_cumulative(x) + x * normal_density(x), x, bound)
 
 
@@ -287,7 +287,7 @@ def test_softmax(dtype, n, row):
 
 
 def test_selu_keeps_mean_and_variance():
-    """The fixed point that its constants were chosen for."""
+    """Check the fixed point that its constants were chosen for."""
     z = np.random.default_rng(0).normal(size=1_000_000)
     a, _ = apply("selu", z)
     assert abs(a.mean()) < 0.005

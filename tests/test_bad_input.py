@@ -1,4 +1,4 @@
-"""Data and parameters that make no sense are refused, as by scikit-learn; odd layouts are not."""
+"""Invalid data and parameters are refused as by scikit-learn; unusual layouts are accepted."""
 
 import warnings
 
@@ -28,7 +28,7 @@ def pair_of(kind, **parameters):
 
 
 def but(array, index, value):
-    """Return a copy with one element changed."""
+    """Return a copy of the array with one element changed."""
     array = np.array(array, dtype=object if isinstance(value, str | None) else float)
     array[index] = value
     return array
@@ -52,7 +52,7 @@ def error_of(call, *arguments, **options):
 
 
 def public_type(error):
-    """Return the nearest type of an exception that users can name: built in, or scikit-learn's."""
+    """Return the nearest type of an exception that users can name: built-in, or scikit-learn's."""
     for cls in type(error).__mro__:
         if cls.__module__ == "builtins" or cls.__module__.startswith("sklearn"):
             return cls
@@ -60,7 +60,7 @@ def public_type(error):
 
 
 def assert_refused(call_ours, call_theirs, *arguments, match, **options):
-    """Both raise, ours an exception that whoever catches scikit-learn's catches too."""
+    """Check that both raise, and that code which catches scikit-learn's exception catches ours."""
     theirs = error_of(call_theirs, *arguments, **options)
     with (
         warnings.catch_warnings(action="ignore"),
@@ -226,7 +226,7 @@ def test_batch_without_weight(kind):
 
 @pytest.mark.parametrize("kind", [*KINDS, "multilabel"])
 def test_validation_without_weight(kind):
-    weights = but(np.zeros(N), 0, 1)  # a sample that the split leaves for training
+    weights = but(np.zeros(N), 0, 1)  # the split puts this sample in the training part
     ours, theirs = pair_of(kind, early_stopping=True)
     assert_refused(ours.fit, theirs.fit, X, Y[kind], weights, match="weights")
 
@@ -319,7 +319,7 @@ SMALL = {"hidden_layer_sizes": (4, 3), "max_iter": 2, "random_state": 0, "batch_
 
 
 def of_both(parameters):
-    """Return cases of these parameters, and of those of one estimator, for each estimator."""
+    """Return cases for both estimators: these parameters, and those of one estimator only."""
     labels = {"loss": ["hinge", "poisson", None], "label_smoothing": NO_RATE}
     numbers = {"loss": ["log_loss", None], "out_activation": ["nope", "softmax", None]}
     return [
@@ -340,7 +340,7 @@ def test_bad_parameter_of_ours(estimator, name, value, method):
 
 
 def assert_unharmed(model, twin):
-    """They predict the same, and go on alike."""
+    """Check that both predict the same, and continue training alike."""
     np.testing.assert_array_equal(model.predict(X), twin.predict(X))
     assert_same_bits(*(m.partial_fit(X, Y["binary"]) for m in (model, twin)))
 
@@ -420,7 +420,7 @@ def test_lbfgs_without_dropout(dropout):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("warmup_epochs", np.int8(30)),  # times 5 steps is more than it can hold
+        ("warmup_epochs", np.int8(30)),  # times 5 steps exceeds an int8
         ("decay_epochs", np.int8(30)),
         ("decay_rate", np.float32(0.5)),
         ("dropout", np.float32(0.25)),
@@ -525,7 +525,7 @@ def test_other_feature_names(kind, method, frame, match):
 @pytest.mark.parametrize("sizes", [(), 5, (4, 4), (4, 3, 2)], ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 def test_going_on_with_other_layers(kind, sizes, method):
-    # scikit-learn goes on with the first ones, or fails in a product
+    # scikit-learn continues with the first sizes, or fails in a matrix product
     ours, _ = pair_of(kind, hidden_layer_sizes=(4, 3), warm_start=True)
     ours.fit(X, Y[kind])
     before = [w.copy() for w in ours.coefs_]
@@ -645,7 +645,7 @@ def test_bad_validation(method, kind, given, match):
     ("kind", "other"), [("multilabel", "multiclass"), ("multioutput", "regression")]
 )
 def test_targets_of_validation_of_another_kind(kind, other):
-    """The classes are numbered alike, and the losses would be broadcast."""
+    """Class numbers would match, and the losses would be broadcast."""
     model = pair_of(kind, early_stopping=True)[0].set_params(scoring="loss")
     with pytest.raises(ValueError, match="y_val must"):
         model.fit(X, Y[kind], X_val=X, y_val=Y[other] // 2)
@@ -677,7 +677,7 @@ def test_early_stopping_on_too_few_samples(kind, n, fraction, match):
 
 
 def test_early_stopping_without_a_part_to_validate_with():
-    """scikit-learn's error speaks of test_size."""
+    """scikit-learn's error mentions test_size instead."""
     ours, theirs = pair_of("multiclass", early_stopping=True, validation_fraction=0)
     with pytest.raises(ValueError, match="validation_fraction must be more than 0"):
         ours.fit(X, Y["multiclass"])
@@ -737,7 +737,7 @@ def test_float32_weights_that_are_not_finite(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_float32_models_do_not_predict_nan(kind):
-    # X that is finite, but not in the precision of the model
+    # X is finite, but not in the precision of the model
     ours, theirs = (model.fit(X.astype(np.float32), Y[kind]) for model in pair_of(kind))
     method = "predict_proba" if kind == "multiclass" else "predict"
     with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
@@ -745,7 +745,7 @@ def test_float32_models_do_not_predict_nan(kind):
     try:
         outputs = getattr(ours, method)(X * 1e60)
     except ValueError:
-        return  # as at home
+        return  # refused, since X is too large for float32
     assert np.isfinite(outputs).all()
 
 
@@ -755,7 +755,7 @@ def test_float32_models_do_not_predict_nan(kind):
     ids=str,
 )
 def test_lbfgs_that_cannot_begin(parameters, scale):
-    # the loss is infinite, the weights are the first ones; scikit-learn's loss is NaN
+    # the loss is infinite and the weights stay as initialised; scikit-learn's loss is NaN
     for model in pair_of("regression", solver="lbfgs", **parameters):
         with (
             np.errstate(all="ignore"),
@@ -780,7 +780,7 @@ def test_early_stopping_keeps_weights_from_before(kind, solver):
 
 @pytest.mark.filterwarnings("default::sklearn.exceptions.ConvergenceWarning")
 def test_early_stopping_without_a_score_says_so_where_the_weights_run_off():
-    """Nothing was said: the loss had not improved for long enough."""
+    """It once stopped silently, since the loss had not improved for long enough."""
     ours, _ = pair_of("regression", solver="sgd", learning_rate_init=1e100, max_iter=30)
     ours.set_params(early_stopping=True, n_iter_no_change=3)
     with np.errstate(all="ignore"), pytest.warns(ConvergenceWarning, match="have run off"):
@@ -798,7 +798,7 @@ def frozen(array):
 
 
 def every_second(array):
-    """Return the same values as a view of every second element along each axis."""
+    """Return the same values as a view of every second element along each axis of an array."""
     wide = np.repeat(array, 2, axis=0)
     wide = np.repeat(wide, 2, axis=1) if array.ndim == 2 else wide
     return wide[::2, ::2] if array.ndim == 2 else wide[::2]
@@ -841,7 +841,7 @@ def assert_same_bits(model, expected):
 
 
 def check_layout(kind, odd, plain, parameters):
-    """X, y and sample_weight of odd layout give the bits that plain copies give."""
+    """Check that X, y and sample_weight in an odd layout give the same bits as plain copies."""
     (expected, _), (model, _) = pair_of(kind, **parameters), pair_of(kind, **parameters)
     expected.fit(*plain)
     model.fit(*odd)
@@ -900,7 +900,7 @@ def mixed_frame(plain):
 def test_frames(kind, make, dtype):
     frame = make(np.round(X * 5))
     plain = np.ascontiguousarray(frame.to_numpy(dtype=dtype))
-    index = np.random.default_rng(0).permutation(N)  # of no meaning
+    index = np.random.default_rng(0).permutation(N)  # an index that must be ignored
     odd = frame, pd.Series(Y[kind], index=index), pd.Series(np.ones(N), index=index)
     check_layout(kind, odd, (plain, Y[kind], np.ones(N)), {})
 
@@ -1012,7 +1012,7 @@ def test_layout_of_sparse_x(kind, make):
 
 
 def unsorted(sparse):
-    """Return the same matrix, each row's entries stored from the last to the first."""
+    """Return the same matrix with each row's entries stored in reverse order."""
     copy = sparse.copy()
     for start, stop in zip(copy.indptr, copy.indptr[1:], strict=False):
         copy.indices[start:stop] = copy.indices[start:stop][::-1]
@@ -1022,13 +1022,13 @@ def unsorted(sparse):
 
 
 def with_duplicates(sparse):
-    """Return the same matrix, each entry stored as two halves."""
+    """Return the same matrix with each entry stored as two halves."""
     halves = np.repeat(sparse.data / 2, 2), np.repeat(sparse.indices, 2), 2 * sparse.indptr
     return scipy.sparse.csr_array(halves, sparse.shape)
 
 
 def with_zeros(sparse):
-    """Return the same matrix, its zeros stored."""
+    """Return the same matrix with its zeros stored explicitly."""
     return scipy.sparse.bsr_array(sparse, blocksize=sparse.shape).tocsr()
 
 
@@ -1125,7 +1125,7 @@ def test_sparse_columns_out_of_range():
     assert run_broken(cases) == ["ValueError"] * 6
 
 
-# ------------------------------------------------------------------ what the caller's arrays see
+# ------------------------------------------------------------------ the caller's arrays
 
 
 def copies_of(arrays):

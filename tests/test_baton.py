@@ -1,4 +1,4 @@
-"""The baton that threads of a search pass on: who has it when, and that nobody waits for ever."""
+"""The baton that a search's threads pass on: who holds it, and that no thread waits for ever."""
 
 import ctypes
 import threading
@@ -8,11 +8,11 @@ from types import SimpleNamespace
 from fastbp.baton import ENOUGH, Baton, laid_down, others_suffice, run_apart
 from fastbp.kernels.baton import TAKEN, WAITING
 
-PLAN = SimpleNamespace(address=12)  # which is handed on, and not looked at
+PLAN = SimpleNamespace(address=12)  # it is only passed on
 
 
 def run(function):
-    """Run a function of Python's as what is compiled."""
+    """Run a Python function in place of a compiled one."""
     said = []
     kind = ctypes.CFUNCTYPE(None, ctypes.c_int64, *[ctypes.c_int64] * 3)
     called = kind(lambda *arguments: said.append((arguments, function())))
@@ -27,7 +27,7 @@ def is_taken(baton):
 
 
 def hold_elsewhere(baton):
-    """Have another thread take the baton and sleep; return what ends it."""
+    """Have another thread take the baton and sleep; return a function that ends it."""
     has_it, may_end = threading.Event(), threading.Event()
 
     def hold():
@@ -74,7 +74,7 @@ def test_it_is_laid_down():
                 assert not run(lambda: is_taken(baton))
             assert not is_taken(baton)
         assert is_taken(baton)
-    with laid_down():  # by who has none
+    with laid_down():  # in a thread without a baton
         assert not is_taken(baton)
 
 
@@ -93,7 +93,7 @@ def test_who_waits_in_vain_goes_on_and_takes_nothing_away():
     baton = Baton(2)
     end = hold_elsewhere(baton)
     with baton.passed_on():
-        assert run(lambda: is_taken(baton))  # it is the other's
+        assert run(lambda: is_taken(baton))  # the other thread holds it
         with laid_down():
             assert is_taken(baton)
     assert is_taken(baton)
@@ -132,10 +132,10 @@ def test_threads_that_pass_it_on_all_end():
 
 def test_a_thread_may_leave_once_others_waited_whenever_it_came():
     baton = Baton(2)
-    assert not others_suffice()  # it has no baton
+    assert not others_suffice()  # this thread has no baton
     with baton.passed_on():
         assert not others_suffice()
-        assert not others_suffice()  # and has not come since
+        assert not others_suffice()  # it has made no call since
         for n_waiting in (ENOUGH, ENOUGH + 1, ENOUGH):
             baton._shared[WAITING] = n_waiting
             run(lambda: None)

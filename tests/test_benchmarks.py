@@ -1,4 +1,4 @@
-"""The benchmarks run, and count right; how fast anything is, no test can say."""
+"""The benchmarks run and count correctly; how fast anything is, no test can say."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ needs_compiled = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True, scope="module")
 def benchmarks_on_the_path():
-    """Let tests import the benchmarks, which are not installed."""
+    """Make the benchmarks, which are not installed, importable for tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT)
         yield
@@ -57,7 +57,7 @@ def is_png(path):
 
 @pytest.fixture(scope="module")
 def quick_ladder(tmp_path_factory):
-    """Return what a quick run of one row prints, its results, and the folder it writes to."""
+    """Return the output of a quick run of one row, its results, and the folder it writes to."""
     folder = tmp_path_factory.mktemp("ladder")
     options = {
         "rows": "small",
@@ -82,7 +82,7 @@ def test_the_ladder_writes_samples_losses_and_a_figure(quick_ladder):
     n_turns = len(cell["product_rates"])
     assert n_turns > 1
     assert all(len(samples) == n_turns for samples in cell["samples"].values())
-    assert cell["barriers"] == []  # on one thread there is none
+    assert cell["barriers"] == []  # none on one thread
     epochs = cell["problem"]["epochs"]
     assert all(len(curve) == 1 + epochs for curve in cell["losses"].values())
     assert cell["agreement"]["fastbp"]["agrees"]
@@ -141,7 +141,7 @@ def test_threads(tmp_path):
 
 @needs_compiled
 def test_scale(tmp_path):
-    """A small one of what is mapped from a file, and one that scikit-learn trains on too."""
+    """A quick run of a row mapped from a file, and of one that scikit-learn trains on too."""
     rows = "samples-10000000,layers-1"
     printed, results = run_section("scale", tmp_path, rows=rows)
     head = "| size | scikit-learn | fastbp | ratio | fastbp over floor |"
@@ -159,7 +159,7 @@ def test_features(tmp_path):
     printed, results = run_section("features", tmp_path, rows="dropout,checkpoint")
     head = "| with | dtype | fastbp | over `medium` without |"
     assert table_rows(printed, head) == ["dropout", "checkpoint"]
-    for cell in results["cells"]:  # each a difference of two fits, so short that it may be negative
+    for cell in results["cells"]:  # each is a difference of two short fits, so it may be negative
         samples = cell["samples"]
         assert (len(samples["with"]), len(samples["without"])) == (2, 2)
         assert math.isfinite(cell["over_without"])
@@ -183,7 +183,7 @@ def test_memory(tmp_path):
 
 
 def test_startup_is_printed():
-    """Only that: the section compiles all kernels afresh, twice."""
+    """Check the printing only: the section itself compiles all kernels afresh, twice."""
     from benchmarks import machine, report
 
     results = {

@@ -15,7 +15,7 @@ TESTS = Path(__file__).parent
 
 
 def test_the_cache_key_holds_the_source_of_all_kernels(tmp_path, monkeypatch):
-    """A change in a callee in another file must not be served from the cache."""
+    """After a change to a callee in another file, stale code must not be loaded from the cache."""
     package = tmp_path / "fastbp"
     for room in ("compiler", "kernels", "matmul"):
         (package / room).mkdir(parents=True)
@@ -28,7 +28,7 @@ def test_the_cache_key_holds_the_source_of_all_kernels(tmp_path, monkeypatch):
 
 
 def test_the_cache_key_is_the_same_in_every_process():
-    """Once it held a set, whose order is another in each process: nothing was ever found."""
+    """The key once held a set, whose order differs between processes: nothing was ever found."""
     code = (
         "from fastbp.kernels.team import join, run_team; "
         "print(join._cache._extra, run_team._cache._extra)"
@@ -40,12 +40,12 @@ def test_the_cache_key_is_the_same_in_every_process():
 
 
 def test_processes_that_compile_at_once_do_not_mix_their_code(tmp_path, monkeypatch):
-    """Both have read the index before either wrote; the first to write it is the last with code."""
+    """Both read the index before either writes; the first to write is the last to save code."""
     first, second = (cache._CacheFile(str(tmp_path), "function", "stamp") for _ in range(2))
     with monkeypatch.context() as patch:
         patch.setattr(cache._CacheFile, "_load_index", lambda self: {})
         second.save("float64", "code for float64")
-        first._save_index = lambda index: None  # what it wrote is overwritten
+        first._save_index = lambda index: None  # its index is overwritten
         first.save("float32", "code for float32")
     assert second.load("float64") == "code for float64"
     assert second.load("float32") is None
@@ -66,7 +66,7 @@ print(sum(total.stats.cache_misses.values()), sum(total.stats.cache_hits.values(
 
 
 def test_of_two_processes_one_compiles(tmp_path):
-    """The other waits, and loads what that has saved."""
+    """The other process waits, and loads what the first has saved."""
     loops = "".join(f"    for i in range(len(x)):\n        s += x[i] ** {n}\n" for n in range(40))
     (tmp_path / "slow.py").write_text(
         "from fastbp.compiler.jit import kernel\n\n"
@@ -95,7 +95,7 @@ for kind, target in ((BPClassifier, "multiclass"), (BPRegressor, "regression")):
 
 
 def test_what_is_loaded_computes_as_what_was_compiled(tmp_path):
-    """Of a function there may be two codes in a process that compiles, in one that loads one."""
+    """A process that compiles may hold two versions of a function, one that loads has only one."""
     environment = {
         "PYTHONPATH": os.pathsep.join([str(TESTS), *sys.path]),
         "NUMBA_CACHE_DIR": str(tmp_path),
@@ -126,7 +126,7 @@ def test_what_cannot_be_saved_is_compiled_all_the_same(tmp_path):
 
 
 def test_other_processes_are_waited_for_so_long_in_all(tmp_path, monkeypatch):
-    """One that has been stopped keeps all its locks."""
+    """A process that has been stopped keeps all its locks."""
     module = sys.modules["fastbp.compiler.turn"]
     now, locked = [0.0], []
 

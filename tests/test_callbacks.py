@@ -1,4 +1,4 @@
-"""Callbacks, checkpoints, and fits that go on from them."""
+"""Callbacks, checkpoints, and fits that resume from them."""
 
 import itertools
 import logging
@@ -41,7 +41,7 @@ FRAME = pd.DataFrame(X, columns=list("abcdef"))
 
 
 class Recorder:
-    """Writes down what it is told."""
+    """A callback that records what it is told."""
 
     def __init__(self, stop_at=None):
         self.told, self.stop_at = [], stop_at
@@ -74,7 +74,7 @@ def test_what_callbacks_are_told(solver):
     weight = make_weights()
     fit(BPClassifier(solver=solver, max_iter=3), recorder, sample_weight=weight)
     inner = [f"{what} epoch {i}" for i in range(3) for what in ("begin", "end")]
-    inner += ["begin epoch 3"] * (solver == "lbfgs")  # one more is begun than is done
+    inner += ["begin epoch 3"] * (solver == "lbfgs")  # it begins one more epoch than it ends
     assert recorder.told == ["setup", "begin fit 0", *inner, "end fit 0", "teardown"]
     np.testing.assert_array_equal(recorder.seen[0], X)
     np.testing.assert_array_equal(recorder.seen[1], Y)
@@ -110,7 +110,7 @@ def test_scikit_learns_own_callbacks():
     monitor = ScoringMonitor(scoring="accuracy")
     model = fit(BPClassifier(max_iter=4, random_state=0), monitor)
     scores = [row["accuracy"] for row in monitor.get_logs().data]
-    assert len(scores) == 5  # four epochs, and the fit
+    assert len(scores) == 5  # four epochs, and the end of the fit
     assert scores[-1] == model.score(X, Y)
     bar = ProgressBar(max_propagation_depth=None)
     pipeline = make_pipeline(StandardScaler(), BPClassifier(max_iter=3, random_state=0))
@@ -125,7 +125,7 @@ def test_in_a_pipeline_and_in_searches():
     for search in (GridSearchCV, fastbp.model_selection.GridSearchCV):
         recorder.told.clear()
         search(model, {"alpha": [0.1, 1]}, cv=2).fit(X, Y)
-        assert recorder.told.count("end epoch 1") == 5  # four fits, and the best again
+        assert recorder.told.count("end epoch 1") == 5  # four fits, and the refit
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_early_stopping_by_the_validation_loss():
 
 
 def test_time_limit(monkeypatch):
-    clock = iter([100.0, 100.5, 101.0, 101.5, 102.0, 103.0])  # a second has passed, but not more
+    clock = iter([100.0, 100.5, 101.0, 101.5, 102.0, 103.0])  # a second passes, but not more
     monkeypatch.setattr(callbacks, "perf_counter", lambda: next(clock))
     assert fit(BPClassifier(max_iter=5), TimeLimit(1.0)).n_iter_ == 3
 
@@ -216,7 +216,7 @@ def test_time_limit(monkeypatch):
     ],
 )
 def test_the_best_of_every_monitor(monitor, best):
-    """The first of several."""
+    """The first epoch, if several are equally good."""
     stopping = EarlyStopping(monitor, patience=np.inf)
     settings = {"early_stopping": True, "validation_fraction": 0.5, "n_iter_no_change": np.inf}
     model = fit(BPClassifier(max_iter=40, random_state=0, **settings), stopping)
@@ -251,7 +251,7 @@ def test_stop_on_nan():
     stopper = StopOnNaN()
     for other in (
         {},
-        # of units that do not fill the processor's vectors the rest of a vector runs off too
+        # with units that do not fill the processor's vectors, the padding diverges too
         {"hidden_layer_sizes": 5, "activation": "tanh", "dtype": "float32", "batch_size": 20},
         {"early_stopping": True, "scoring": "neg_mean_squared_error", "learning_rate_init": 1e300},
     ):
@@ -266,7 +266,7 @@ def test_stop_on_nan():
 
 
 def test_stop_on_a_loss_that_is_not_finite():
-    """Though the weights are."""
+    """Although the weights are finite."""
     stopper = StopOnNaN()
     with np.errstate(all="ignore"):
         model = BPRegressor(max_iter=5, random_state=0).set_callbacks(stopper).fit(X, 1e200 * Y)
@@ -331,7 +331,7 @@ def same_model(a, b):
             np.testing.assert_array_equal(column, b.history_[name])
 
 
-# 'lbfgs' has neither dropout nor anything that the others of these runs are about.
+# 'lbfgs' lacks dropout and everything else that the other runs are about.
 CASES = [(run, solver) for run in RUNS for solver in STOCHASTIC_SOLVERS]
 CASES += [(run, "lbfgs") for run in ("plain", "early stopping of wide layers")]
 
@@ -358,7 +358,7 @@ def test_going_on_equals_never_having_stopped(run, solver, dtype, tmp_path):
 def test_going_on_with_early_stopping_by_a_callback(
     is_first, restore_best, early_stopping, tmp_path
 ):
-    """From each epoch on, the last one too; whichever callback hears of an epoch first."""
+    """Resume from each epoch, also the last; either callback may be called first."""
     settings = {"random_state": 0, "learning_rate_init": 0.3, "n_iter_no_change": np.inf}
     settings |= {"hidden_layer_sizes": (7, 5), "early_stopping": early_stopping}
     monitor = "validation_loss" if early_stopping else "loss"
@@ -394,7 +394,7 @@ def test_one_of_two_that_had_asked_to_stop_is_enough(tmp_path):
 
 @pytest.mark.parametrize("solver", ["adam", "sgd"])
 def test_a_checkpoint_of_partial_fit(solver, tmp_path):
-    """Epochs are counted over the calls, and partial_fit goes on from the file to the same end."""
+    """Epochs are counted over all calls; resumed from the file, partial_fit ends the same."""
     settings = {"early_stopping": True, "tol": 0.01, "n_iter_no_change": 3, "solver": solver}
     data = {"X": X, "y": Y, "classes": np.unique(Y), "X_val": X[:20], "y_val": Y[:20]}
     model = BPClassifier((7, 5), learning_rate_init=0.1, random_state=0, **settings)
@@ -506,7 +506,7 @@ def test_what_is_wrong_with_a_checkpoint(tmp_path):
     "rows", [np.array([0, len(X)]), np.array([-1, 0]), np.zeros(2), np.zeros((1, 2), int), Y[:0]]
 )
 def test_rows_that_are_none_of_x(rows, name, tmp_path):
-    """Compiled code reads X at these rows, unchecked."""
+    """Compiled code reads X at these rows without checks."""
     model = BPClassifier(max_iter=3, random_state=0, early_stopping=True)
     model.set_callbacks(Checkpoint(tmp_path / "run")).fit(X, Y)
     contents, arrays = files.read(tmp_path / "run")
@@ -536,7 +536,7 @@ def drop(*names):
 
 
 def put(*names, **values):
-    """Return what puts values into a part of the contents, by the names on the way there."""
+    """Return a function that sets values in a part of the contents, given by nested names."""
 
     def change(contents, arrays):
         part = contents
@@ -590,7 +590,7 @@ MALFORMED = [
 
 @pytest.mark.parametrize("change", MALFORMED)
 def test_contents_that_no_checkpoint_has(change, tmp_path):
-    """Whoever wrote them: the digest is right."""
+    """Malformed files with a correct digest are refused, too."""
     model = BPClassifier((3,), early_stopping=True, max_iter=3, random_state=0)
     fit(model, EarlyStopping(), Checkpoint(tmp_path / "run"))
     contents, arrays = files.read(tmp_path / "run")
@@ -625,7 +625,7 @@ DATA = {
 
 
 def changed(array):
-    """Return the array with another last number."""
+    """Return a copy of the array with a changed last number."""
     array = np.array(array)
     array.flat[-1] = next(value for value in array.flat if value != array.flat[-1])
     return array
@@ -679,7 +679,7 @@ def test_the_same_data_may_lie_otherwise_in_memory(tmp_path):
 
 
 class Read(np.ndarray):
-    """An array that writes down which rows are read."""
+    """An array that records which rows are read."""
 
     def __getitem__(self, rows):
         Read.rows = np.asarray(rows).tolist()
@@ -753,9 +753,9 @@ def test_a_folder_that_is_not_there(tmp_path):
         fit(BPClassifier(max_iter=3), Checkpoint(tmp_path, every=100))
 
 
-# Of lbfgs ---------------------------------------------------------------------------------------
+# L-BFGS -----------------------------------------------------------------------------------------
 
-# How a fit may end, and the message of that.
+# How a fit may end, and with which message.
 ENDS = {
     "max_iter": ({"max_iter": 12}, "TOTAL NO. OF ITERATIONS REACHED LIMIT"),
     "max_fun": ({"max_fun": 9}, "EVALUATIONS EXCEEDS LIMIT"),
@@ -764,11 +764,11 @@ ENDS = {
     "no step is found": ({"tol": 0}, "ABNORMAL"),
     "max_time": ({"max_time": 4}, r"Maximum time \(4 s\) reached"),
 }
-LOW = 0.48  # half way between the losses of two iterations
+LOW = 0.48  # halfway between the losses of two iterations
 
 
 class Keeper(Checkpoint):
-    """A checkpoint of each iteration, in a file of its own."""
+    """A checkpoint that writes each iteration to a file of its own."""
 
     def _after_epoch(self, estimator, run):
         self.path = Path(self.path).with_name(str(estimator.n_iter_))
@@ -776,7 +776,7 @@ class Keeper(Checkpoint):
 
 
 def turn_round(run):
-    """Engine._run, but where the loss was low the objective is another one than the gradient's."""
+    """Wrap Engine._run so that the gradient no longer fits the objective once the loss is low."""
 
     def turned(self, *arguments):
         numbers = self.plan.solver.second
@@ -787,7 +787,7 @@ def turn_round(run):
 
 
 def fit_and_warn(model, clock, **data):
-    """Return the fitted model, and what the fit warned of."""
+    """Return the fitted model, and the warnings of the fit."""
     with warnings.catch_warnings(record=True) as caught, pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("always")
         patch.setattr("fastbp.training.lbfgs.perf_counter", clock)
@@ -800,7 +800,7 @@ def test_lbfgs_goes_on_from_any_checkpoint(end, tmp_path, monkeypatch):
     settings, message = ENDS[end]
     if end == "no step is found":
         monkeypatch.setattr(Engine, "_run", turn_round(Engine._run))
-        monkeypatch.setattr(Pace, "CALL_SECONDS", 0)  # each evaluation is a call
+        monkeypatch.setattr(Pace, "CALL_SECONDS", 0)  # each evaluation is a call of its own
     settings = {"max_iter": 1000, "random_state": 0, **settings}
 
     def make():
@@ -845,13 +845,13 @@ def test_ctrl_c_with_the_state_of_lbfgs(n, monkeypatch, tmp_path):
     left = []
     with monkeypatch.context() as patch:
         patch.setattr(Engine, "_run", interrupted)
-        patch.setattr(Pace, "CALL_SECONDS", 0)  # each evaluation is a call
+        patch.setattr(Pace, "CALL_SECONDS", 0)  # each evaluation is a call of its own
         for callbacks in ([], [Checkpoint(tmp_path / "run")]):
             calls = itertools.count()
             with pytest.warns(UserWarning, match="interrupted by user"):
                 left.append(fit(clone(model), *callbacks))
     same_model(*left)
-    if n > 1:  # an iteration was done
+    if n > 1:  # at least one iteration was completed
         assert left[0].n_iter_ > 0
         same_model(clone(model).fit(X, Y, resume_from=tmp_path / "run"), whole)
 

@@ -1,4 +1,4 @@
-"""What is let through without scikit-learn's checks, which would have said the same."""
+"""What is accepted without scikit-learn's checks, which would have accepted it, too."""
 
 import warnings
 
@@ -31,7 +31,7 @@ YS = {
 
 
 def outcome(fit, y):
-    """What comes of it: attributes or an error, and what it warns of."""
+    """Return the outcome of a fit: attributes or an error, and the warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -128,7 +128,7 @@ def test_parameters_are_checked_once(monkeypatch):
     for value in (0.1, 1, 1.0, 0.2, 0.3):
         for _ in range(2):
             BPClassifier(alpha=value)._validate_params()
-    assert len(base._valid) == 2  # it was full once
+    assert len(base._valid) == 2  # it was full, and emptied, once
     for value in (-1, "a", None, np.nan):
         for _ in range(2):
             with pytest.raises(ValueError, match="'alpha' parameter"):
@@ -136,7 +136,7 @@ def test_parameters_are_checked_once(monkeypatch):
     assert len(base._valid) == 2
     BPRegressor(alpha=0.3)._validate_params()
     assert len(base._valid) == 3
-    BPClassifier(alpha=0.3, activation=["relu"])._validate_params()  # a list may change
+    BPClassifier(alpha=0.3, activation=["relu"])._validate_params()  # a list may change later
     assert len(base._valid) == 3
 
 

@@ -1,4 +1,4 @@
-"""Clones of estimators, which are had in a shorter way, against scikit-learn's own."""
+"""Fast clones of estimators, against scikit-learn's own."""
 
 import numpy as np
 import pytest

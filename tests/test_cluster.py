@@ -1,4 +1,4 @@
-"""Searches over processes and over clusters, whose workers may die, against scikit-learn's.
+"""Searches on processes and clusters, whose workers may die, against scikit-learn's.
 
 The workers are processes of this machine.
 """
@@ -57,7 +57,7 @@ NOTHING_YET = SimpleNamespace(n_done=0)
 
 @pytest.fixture(scope="module")
 def client():
-    manager = "distributed.scheduler.active-memory-manager.interval"  # which drops copies
+    manager = "distributed.scheduler.active-memory-manager.interval"  # how often copies are dropped
     with (
         dask.config.set({manager: "5ms"}),
         start_workers() as cluster,
@@ -74,7 +74,7 @@ def start_workers():
 
 @pytest.fixture(scope="module")
 def ray():
-    """Ray with two workers, on the loopback interface, as it is where it can have no cluster."""
+    """Ray with two workers, on the loopback interface, as on systems without Ray clusters."""
     settings = {
         "PYTHONPATH": os.pathsep.join(sys.path),
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
@@ -93,7 +93,7 @@ def ray():
 
 @pytest.fixture(params=["dask", "loky", "ray"])
 def workers(request):
-    """Two workers of a kind."""
+    """Two workers of one kind of backend."""
     if request.param == "dask":
         request.getfixturevalue("client").wait_for_workers(2, timeout=PATIENCE)
     if request.param == "ray":
@@ -104,7 +104,7 @@ def workers(request):
 
 @pytest.fixture
 def log(tmp_path):
-    """A file to which workers append lines."""
+    """A file that workers append lines to."""
     path = tmp_path / "log"
     path.touch()
     return path
@@ -125,7 +125,7 @@ def accuracy(model, X, y):
 
 
 def assert_as_in_scikit_learn(search, X, y):
-    """Assert that a search of ours says what scikit-learn's says in this process."""
+    """Check that a search of ours gives the results of scikit-learn's in this process."""
     stock = getattr(STOCK, type(search).__name__)(**search.get_params(deep=False))
     if callable(stock.scoring):
         stock.scoring = accuracy
@@ -135,7 +135,7 @@ def assert_as_in_scikit_learn(search, X, y):
 
 
 class Counted:
-    """A table that writes down when it is pickled."""
+    """A table that records when it is pickled."""
 
     def __init__(self, values, log):
         self.values, self.log = values, log
@@ -183,7 +183,7 @@ def test_x_is_written_once_for_all_processes(tmp_path):
     search = OURS.GridSearchCV(
         CLASSIFIER, GRID, cv=2, refit=False, scoring=partial(count_files, tmp_path)
     )
-    get_reusable_executor().shutdown()  # one that is there keeps to its own folder
+    get_reusable_executor().shutdown()  # an existing executor would keep its own folder
     with parallel_config(backend="loky", n_jobs=2, temp_folder=str(tmp_path)):
         search.fit(X, y)
     assert set(search.cv_results_["mean_test_score"]) == {1.0}
@@ -194,7 +194,7 @@ def test_x_is_written_once_for_all_processes(tmp_path):
 
 
 def score_or_die(log, model, X, y):
-    """The accuracy; after ten, one who asks for it is killed."""
+    """Return the accuracy; after ten calls, kill one worker that asks for it."""
     write(log, os.getpid())
     if len(log.read_text().split()) >= 10:
         with suppress(FileExistsError):
@@ -242,13 +242,13 @@ def test_an_error_is_raised_as_anywhere(workers, error):
     X, y = digits()
     scoring = partial(fail, error)
     search = OURS.GridSearchCV(CLASSIFIER, GRID, cv=2, scoring=scoring, error_score="raise")
-    with pytest.raises(error, match="no score") as caught:  # and no warning of fits that were lost
+    with pytest.raises(error, match="no score") as caught:  # and no warning about lost fits
         search.fit(X, y)
-    assert "in fail" in "".join(caught.value.__notes__)  # where it was raised
+    assert "in fail" in "".join(caught.value.__notes__)  # the traceback shows where it was raised
 
 
 def test_an_error_does_not_stop_processes_while_a_batch_is_handed_out(monkeypatch):
-    """A thread of loky's would not find that batch; pytest hears of its error."""
+    """Otherwise a thread of loky's does not find that batch, and pytest reports its error."""
     is_shutting_down = _ExecutorManagerThread.is_shutting_down
 
     def look_later(thread):  # the thread has just handed out a batch
@@ -285,7 +285,7 @@ def test_what_workers_leave_to_scikit_learn_is_said(workers, capsys):
 
 
 def count_epochs(log, *arguments):
-    """Do a batch, and write down how many epochs it has trained."""
+    """Run a batch, and log how many epochs it has trained."""
     with counting_epochs() as losses:
         try:
             return batches.evaluate_batch(*arguments)
@@ -295,7 +295,7 @@ def count_epochs(log, *arguments):
 
 @pytest.mark.parametrize(("prefix", "dtype"), [("", "float32"), ("net__", "float64")])
 def test_halving_goes_on_from_the_round_before(workers, log, prefix, dtype, monkeypatch):
-    """The same bits as from scratch, at the cost of the difference."""
+    """The results are the same as from scratch, bit for bit, at the cost of the added epochs."""
     X, y = digits()
     search = halving_search(OURS, prefix, dtype=dtype, n_iter_no_change=100)
     with monkeypatch.context() as patch:
@@ -307,9 +307,9 @@ def test_halving_goes_on_from_the_round_before(workers, log, prefix, dtype, monk
 
 
 @pytest.mark.parametrize("prefix", ["", "net__"])
-@pytest.mark.parametrize("params", [None, {"coef_init": None}])  # which is left to scikit-learn
+@pytest.mark.parametrize("params", [None, {"coef_init": None}])  # left to scikit-learn
 def test_networks_come_back_whole(workers, prefix, params):
-    """With history and solver, which a pickle leaves out: they go on as those of this process."""
+    """With history and solver, which pickles leave out, they continue like local ones."""
     X, y = digits()
     model = scaled(CLASSIFIER) if prefix else CLASSIFIER
     params = params and {prefix + name: value for name, value in params.items()}
@@ -337,7 +337,7 @@ def test_ctrl_c_keeps_what_is_finished_and_frees_the_workers(workers, request):
     grid = [{"tol": [1e9, 1e8], "n_iter_no_change": [1]}, endless]
     search = OURS.GridSearchCV(model, grid, cv=2, refit=False)
 
-    # Loky's workers take them in order; before the last is handed out, it may print an error.
+    # Loky's workers take batches in order; until the last is handed out, loky may print an error.
     enough = 4 if workers == "loky" else 1
 
     def press():
@@ -352,7 +352,7 @@ def test_ctrl_c_keeps_what_is_finished_and_frees_the_workers(workers, request):
     scores = [search.cv_results_[f"split{fold}_test_score"] for fold in range(2)]
     assert str(interrupt.value).startswith(str(np.isfinite(scores).sum()))
     assert np.isnan(scores)[:, 2:].all()
-    if workers == "dask":  # which has one thread in each
+    if workers == "dask":  # its workers have one thread each
         client = request.getfixturevalue("client")
         for address in client.scheduler_info()["workers"]:
             client.submit(os.getpid, workers=[address], pure=False).result(timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""Schedules, dropout, L1, clipping and smoothed labels all at once, on data of any kind."""
+"""Schedules, dropout, L1, clipping and smoothed labels combined, on data of every kind."""
 
 import numpy as np
 import pytest
@@ -54,7 +54,7 @@ def test_sparse_is_dense(target, solver, weighted):
 @pytest.mark.parametrize("solver", STOCHASTIC_SOLVERS)
 @pytest.mark.parametrize("target", TARGETS)
 def test_single_precision(target, solver):
-    """The same units are dropped."""
+    """Both precisions drop the same units."""
     X, y = make_data(target)
     double, single = (
         make_model(target, solver=solver, dtype=dtype).fit(X, y) for dtype in ("float64", "float32")
@@ -65,7 +65,7 @@ def test_single_precision(target, solver):
 
 @pytest.fixture
 def used(monkeypatch):
-    """How many threads each call was done by: as many as `n_jobs` says, however small it is."""
+    """Record each call's number of threads, which is always `n_jobs`, however small the work."""
     used = []
 
     def run(function, plan, n_threads, compile_it):
@@ -104,7 +104,7 @@ FEATURES = {
 
 @pytest.mark.parametrize("feature", FEATURES)
 def test_every_feature_on_data_of_any_kind_and_any_number_of_threads(feature, used):
-    """With weights, and a validation set of one's own where that is looked at."""
+    """With weights, and with a validation set for early stopping."""
     target, parameters = FEATURES[feature]
     X, y = make_data(target)
     y = y - y.min() + 0.1 if target == "regression" else y
@@ -126,7 +126,7 @@ def test_every_feature_on_data_of_any_kind_and_any_number_of_threads(feature, us
 
 @pytest.mark.parametrize("target", ["binary", "multiclass"])
 def test_the_validation_loss_is_that_of_the_data(target):
-    """Without penalty, smoothing and dropout."""
+    """It leaves out penalty, smoothing and dropout."""
     X, y = make_data(target)
     model = make_model(target, early_stopping=True, scoring="loss")
     model.fit(X, y, X_val=X[:20], y_val=y[:20])

@@ -1,4 +1,4 @@
-"""``python -m fastbp``: the demonstration, tables of one's own, and what a user gets wrong."""
+"""``python -m fastbp``: the demonstration, users' tables, and users' mistakes."""
 
 import csv
 import gzip
@@ -23,7 +23,7 @@ def write(path, rows):
 
 @pytest.fixture
 def table(tmp_path):
-    """Numbers, words and gaps; `kind` follows from them, and so does `amount`."""
+    """Numbers, words and gaps, which determine `kind` and `amount`."""
     rng = np.random.default_rng(0)
     rows = [["size", "colour", "weight", "kind", "amount"]]
     for i in range(300):
@@ -88,7 +88,7 @@ def test_columns_may_come_in_any_order_and_words_may_be_new(table, tmp_path, cap
 
 
 def broken(tmp_path, name):
-    """Arguments that cannot work, and what the one line must say."""
+    """Return arguments that cannot work, and what the one-line error must say."""
     good = [["a", "b", "y"], *([i, i % 3, i % 2] for i in range(30))]
     path = write(tmp_path / "good.csv", good)
     cases = {
@@ -181,7 +181,7 @@ def test_rows_without_a_target_are_left_out(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_a_class_may_be_called_none(tmp_path, capsys):
-    """Other words for a gap are not silently left out."""
+    """Words other than "none" that stand for a gap are left out, and the output says so."""
     words = ["none", "mild", "", "NA"]
     path = write(tmp_path / "t.csv", [["a", "y"], *([i, words[i % 4]] for i in range(100))])
     assert set(fit_table(read_table(path), "y", max_iter=2).pipeline.classes_) == {"none", "mild"}
@@ -215,7 +215,7 @@ def test_no_table_or_model_is_overwritten(tmp_path, capsys):
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_codes_with_underscores_are_words(tmp_path):
-    """Python reads 1_2 as 12."""
+    """Python would read 1_2 as 12."""
     kinds = {"1_2": "a", "12": "b", "1_20": "a", "120": "b"}
     rows = [["code", "y"], *([code, kinds[code]] for code in [*kinds] * 50)]
     model = fit_table(read_table(write(tmp_path / "t.csv", rows)), "y", max_iter=100, tol=0)
@@ -253,7 +253,7 @@ def test_a_class_of_one_is_not_validated(n_rare, early_stopping, tmp_path):
 def test_a_table_of_words(tmp_path):
     rows = [["a", "b", "y"], *([f"w{i % 150}", "x", i % 150 % 2] for i in range(600))]
     model = fit_table(read_table(write(tmp_path / "t.csv", rows)), "y", max_iter=100, tol=0)
-    assert model.test_score > 0.7  # a third of the words share a column
+    assert model.test_score > 0.7  # although a third of the words share a column
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -13,9 +13,9 @@ PLACES = (Path(__file__).parent, Path(fastbp.__file__).parents[1])
 
 
 def run_scenarios(layer, *names):
-    """Run functions of concurrent_fits.py in a process of their own; return what it has said.
+    """Run functions of concurrent_fits.py in a process of their own; return its standard error.
 
-    Under FASTBP_REQUIRE_OPENMP=1 it is an error, not a test less, that OpenMP is not there.
+    Under FASTBP_REQUIRE_OPENMP=1 a missing OpenMP is an error instead of a skipped test.
     """
     if layer == "omp" and not os.environ.get("FASTBP_REQUIRE_OPENMP"):
         pytest.importorskip(
@@ -62,7 +62,7 @@ def test_workers(layer):
 
 
 def test_scikit_learn():
-    """Workers find the kernels in the disk cache: nothing is compiled twice."""
+    """Workers find the kernels in the disk cache, so nothing is compiled twice."""
     names = "stock", "shared_memory"
     if "compiling" in run_scenarios("default", *names):
         assert "compiling" not in run_scenarios("default", *names)

@@ -25,7 +25,7 @@ def test_printed(capsys):
 
 
 def test_without_the_extension():
-    """As it is where no C compiler was found: everything works on tiles alone."""
+    """As without a C compiler: everything works with register tiles alone."""
     code = """
 import sys
 sys.modules["fastbp.matmul.blas"] = None

@@ -1,4 +1,4 @@
-"""The datasets: what the files hold, the forms they come in, and what is refused."""
+"""The datasets: contents of the files, forms in which they are returned, and errors."""
 
 import doctest
 import importlib
@@ -24,7 +24,7 @@ from fastbp import datasets
 
 files = datasets.files
 
-# One way to call each loader that reads a file: MNIST without its large part.
+# One way to call each loader that reads a file; for MNIST, without its large part.
 LOADERS = {
     "mnist": lambda **options: datasets.load_mnist(subset="test", **options),
     "letter": datasets.load_letter,
@@ -42,14 +42,14 @@ def bunches():
 
 
 def assert_same(array, expected):
-    """Equal arrays of one dtype; in arrays of objects, nan equals nan."""
+    """Check that arrays are equal and of one dtype; in object arrays, nan equals nan."""
     assert array.dtype == expected.dtype
     if array.dtype == object:
         array, expected = (np.where(a == a, a, "missing") for a in (array, expected))
     np.testing.assert_array_equal(array, expected)
 
 
-# ------------------------------------------------------------------------------ what they hold
+# ------------------------------------------------------------------------------ contents
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_adult(bunches):
 def test_adult_goes_into_a_column_transformer(as_frame):
     adult = datasets.load_adult(as_frame=as_frame)
     X, y = adult.data[:4000], adult.target[:4000]
-    # Missing values as a category of their own, or replaced: both work without preparation.
+    # Missing values as a category of their own, or imputed: neither needs preparation.
     for encoder in (
         OneHotEncoder(),
         make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder()),
@@ -219,7 +219,7 @@ def test_clothing_reviews(bunches):
     assert reviews.data[0] == "Absolutely wonderful - silky and sexy and comfortable"
     assert {type(text) for text in reviews.data} == {str}
     assert all(text.strip() for text in reviews.data)
-    # Texts that span lines or hold quotes come whole.
+    # Texts that span lines or contain quotes are read whole.
     assert sum("\n" in text for text in reviews.data) == 2024
     assert sum("\r" in text for text in reviews.data) == 1398
     assert any("5'8\"" in text for text in reviews.data)
@@ -253,7 +253,7 @@ def test_public_names():
     assert all(callable(getattr(datasets, name)) for name in datasets.__all__)
 
 
-# -------------------------------------------------------------------------- the forms they take
+# -------------------------------------------------------------------------- forms
 
 
 @pytest.mark.parametrize("name", LOADERS)
@@ -310,7 +310,7 @@ def test_a_call_gives_arrays_of_its_own(bunches, name):
     assert not np.array_equal(LOADERS[name]().data[0], X[0])
 
 
-# --------------------------------------------------------------------------- what they refuse
+# --------------------------------------------------------------------------- errors
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_a_damaged_file_is_refused(bunches, monkeypatch, tmp_path, name):
     file = bunches[name].filename
     shutil.copy(files.FOLDER / file, tmp_path)
     monkeypatch.setattr(files, "FOLDER", tmp_path)
-    content = bytearray(files.read_bytes(file))  # an intact copy is as good
+    content = bytearray(files.read_bytes(file))  # a copy with the right content is accepted
     content[len(content) // 2] ^= 1
     (tmp_path / file).write_bytes(content)
     with pytest.raises(ValueError, match=rf"data file {re.escape(file)} .*is damaged"):
@@ -391,7 +391,7 @@ def test_neither_network_nor_pandas_is_needed(monkeypatch):
         getattr(datasets, f"load_{name}")()
 
 
-# ----------------------------------------------------------------------------- what describes them
+# ----------------------------------------------------------------------------- descriptions
 
 
 def test_readme_and_checksums_cover_the_files_that_ship():

@@ -1,4 +1,4 @@
-"""The largest of each row, against NumPy's `argmax`."""
+"""The index of each row's largest element, against NumPy's `argmax`."""
 
 import numpy as np
 import pytest

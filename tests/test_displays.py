@@ -1,4 +1,4 @@
-"""The displays: what their artists hold against the model, what users get wrong, the examples."""
+"""The displays: artists against the model, users' errors, and the examples."""
 
 import doctest
 import inspect
@@ -40,7 +40,7 @@ def fit(estimator=BPClassifier, X=X, y=Y, hidden_layer_sizes=(5,), max_iter=12, 
 
 
 def make_network(*units, seed=0):
-    """Return a fitted network of these layers, with weights that are drawn."""
+    """Return a fitted network with layers of these sizes and random weights."""
     n_features, *hidden, n_outputs = units
     rng = np.random.default_rng(seed)
     y = rng.normal(size=(20, n_outputs))
@@ -54,7 +54,7 @@ def make_network(*units, seed=0):
 def figures():
     yield
     for number in plt.get_fignums():
-        plt.figure(number).canvas.draw()  # a warning is an error
+        plt.figure(number).canvas.draw()  # raises if drawing warns
     plt.close("all")
 
 
@@ -102,7 +102,7 @@ def test_the_curves_of_early_stopping():
 
 
 def test_the_best_epoch_is_that_of_the_weights_that_are_kept():
-    """By fits that are as many epochs long."""
+    """Compare with fits of exactly so many epochs."""
     stopping = {"early_stopping": True, "n_iter_no_change": 30, "learning_rate_init": 0.3}
     model = fit(**stopping, max_iter=25)
     best = TrainingDisplay.from_estimator(model).best_epoch_
@@ -133,7 +133,7 @@ def test_the_first_of_equal_scores_is_the_best_and_gaps_are_none():
     assert_curve(display.lines_[0], [0.5, 0.5, 1.0, 2.0], history["loss"])
     assert display.ax_.get_xlabel() == "Seconds"
     assert display.score_ax_.get_ylabel() == "Validation score"
-    assert len(display.lines_) == 2  # no validation loss is there
+    assert len(display.lines_) == 2  # no validation loss
     assert list(TrainingDisplay(history=history).plot().best_line_.get_xdata()) == [303, 303]
 
 
@@ -228,7 +228,7 @@ def test_images_are_the_weights_of_the_largest_units():
         np.testing.assert_array_equal(image.get_array(), model.coefs_[0][:, unit].reshape(8, 8))
         assert image.get_clim() == (-limit, limit)
         assert image.axes.get_title() == f"unit {unit}"
-    above, at, below = image.cmap([1.0, 0.5, 0.0])[:, [0, 2]]  # red and blue
+    above, at, below = image.cmap([1.0, 0.5, 0.0])[:, [0, 2]]  # the red and the blue channel
     assert above[0] > above[1]
     assert below[0] < below[1]
     assert min(at) > 0.9

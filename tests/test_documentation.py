@@ -1,4 +1,4 @@
-"""Docstrings against signatures, the examples in them, and the words of the README."""
+"""Docstrings against signatures, their examples, and the README."""
 
 import ast
 import doctest
@@ -20,7 +20,7 @@ ESTIMATORS = [fastbp.BPClassifier, fastbp.BPRegressor]
 
 
 def section(docstring, title):
-    """Names described in a numpydoc section."""
+    """Return the names described in a section of a numpydoc docstring."""
     found = re.search(rf"^{title}\n-+\n(.*?)(?=^\w[^\n]*\n-+\n|\Z)", docstring, re.S | re.M)
     return re.findall(r"^(\w+) ?:", found.group(1), re.M) if found else []
 
@@ -70,7 +70,7 @@ def test_examples_in_docstrings(module):
 
 
 def imported(path):
-    """The modules of ours that a file imports, without those of its own room."""
+    """Yield the top-level modules and packages of fastbp that a file imports from."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fastbp"):
             _, *parts = (node.module if "." in node.module else "fastbp.__init__").split(".")
@@ -107,7 +107,7 @@ def test_the_readme_names_commands_that_are_run():
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_the_readmes_code_runs(tmp_path, monkeypatch):
-    """One block after the other, but for Ray's, which starts what has to be ended."""
+    """Run the blocks one after another, except Ray's, which starts processes to shut down."""
     monkeypatch.chdir(tmp_path)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", readme, re.S)

@@ -1,4 +1,4 @@
-"""Epochs of training against the oracle: drawn shapes, both dtypes, both matmul paths, chunks."""
+"""Epochs of training against the oracle: random shapes, dtypes, matmul paths, chunks."""
 
 import errno
 from itertools import chain
@@ -74,7 +74,7 @@ def test_a_batch_whose_weights_are_all_zero_changes_nothing():
 
 
 def test_calls_are_cut_short_without_a_trace():
-    """Ctrl-C is heard between calls; how an epoch is cut into them must not show."""
+    """Ctrl-C is noticed between calls; how an epoch is divided into calls must not matter."""
     case = make_case((5, 9, 3), ["relu", "softmax"], "log_loss", n_samples=40)
     results = []
     for chunks_per_call in (1, 3, 1000):
@@ -93,7 +93,7 @@ def test_calls_are_cut_short_without_a_trace():
 
 
 def test_padding_stays_zero():
-    """What lies between the rows of the weights is never read, because it never changes."""
+    """The padding between the rows of the weights never changes."""
     case = make_case((5, 9, 7, 3), ["logistic", "softplus", "softmax"], "log_loss", 20)
     engine = case.engine(batch_size=6, keep_gradient=False)
     optimizer = make_optimizer("adamw")
@@ -106,7 +106,7 @@ def test_padding_stays_zero():
 
 
 def test_rows_beyond_two_to_the_31_elements(tmp_path):
-    """Row numbers times columns exceed 32 bits; the file is all holes but for its end."""
+    """Row numbers times columns exceed 32 bits; the file is sparse except for its end."""
     n_columns, n_last = 1024, 40
     shape = (2**31 // n_columns + n_last, n_columns)
     try:

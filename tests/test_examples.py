@@ -1,4 +1,4 @@
-"""The examples: each runs, quickly and without a warning, and prints what it promises."""
+"""The examples: each runs quickly and without a warning, and prints what it promises."""
 
 import importlib.util
 import re
@@ -22,7 +22,7 @@ def helper():
 
 
 def run_quickly(script, folder, figure=True):
-    """Run an example with its figures in this folder, where nothing else may be left behind."""
+    """Run an example with its figures in this folder; it must leave no other files there."""
     python = [sys.executable, "-X", "utf8", "-W", "error"]
     done = subprocess.run(
         [*python, EXAMPLES / f"{script}.py", "--quick", "--output", folder / "figures"],
@@ -40,7 +40,7 @@ def run_quickly(script, folder, figure=True):
 
 
 def numbers_after(text, output):
-    """Return the numbers in the line that begins with a text."""
+    """Return the numbers in the line that begins with this text."""
     (line,) = (line for line in output.splitlines() if line.strip().startswith(text))
     return [float(n) for n in re.findall(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", line.replace(text, "", 1))]
 
@@ -161,7 +161,7 @@ def test_unbalanced(tmp_path):
     assert recall[3] < 0.3
     assert min(recall[2], recall[4]) > 0.5
     assert min(balanced[2], balanced[4]) > balanced[3] + 0.1
-    # The price of class weights, next to the loss's rows.
+    # The price of class weights, compared with stopping by the loss.
     assert precision[2] < precision[3]
     assert average[2] < average[3] == average[4]
     assert expected[2] > 3 * n_positive
@@ -175,7 +175,7 @@ def test_checkpointed_run(tmp_path):
     assert exit_code == -getattr(signal, "SIGKILL", signal.SIGTERM)
     kept, n_more, _ = numbers_after("Resumed after epoch", output)
     assert kept % 4 == 0 < kept
-    assert n_done - 4 < kept <= n_done + 1  # it may be killed before it tells of the epoch
+    assert n_done - 4 < kept <= n_done + 1  # it may be killed before it reports an epoch
     assert kept + n_more == 40
     assert len(numbers_after("Without a break:", output)) == 2
     resumed, whole = numbers_after("Accuracy on the test set:", output)
@@ -199,7 +199,7 @@ def test_schedules(tmp_path):
     better = re.search("^Better by more than the spread: (.*)$", output, re.MULTILINE).group(1)
     assert "constant" not in better
     for name in set(better.split(", ")) - {"none"}:
-        assert accuracy[name] > hindsight + spread - 0.02  # as far as it is printed
+        assert accuracy[name] > hindsight + spread - 0.02  # 0.02 allows for rounding
 
 
 def test_regularisation(tmp_path):
@@ -211,9 +211,9 @@ def test_regularisation(tmp_path):
     assert others[0][3] < loss < others[1][3]
     clipped = {rate: numbers_after(f"rate {rate:4}", output)[-1] for rate in (0.01, 0.03, 0.1, 0.3)}
     assert min(clipped.values()) > 0.6
-    assert numbers_after("rate 0.01", output)[0] > clipped[0.01]  # what it costs
+    assert numbers_after("rate 0.01", output)[0] > clipped[0.01]  # the cost of clipping
     for rate in (0.1, 0.3):
-        *others, score = numbers_after(f"rate {rate:4}", output)  # none is infinite
+        *others, score = numbers_after(f"rate {rate:4}", output)  # no clipped score is infinite
         assert max(others, default=0) < score - 0.3
     rows = [numbers_after(name, output.split("Reviews")[1]) for name in ("neither", "alpha", "l1")]
     assert rows[2][0] > rows[0][0]

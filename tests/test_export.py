@@ -1,4 +1,4 @@
-"""Graphs of ONNX and modules of PyTorch against what the models predict themselves."""
+"""ONNX graphs and PyTorch modules against the models' own predictions."""
 
 import doctest
 import json
@@ -48,7 +48,7 @@ CASES = cover(
 
 
 def run(proto, inputs):
-    """Outputs by their names, of onnxruntime."""
+    """Return onnxruntime's outputs by name."""
     onnx.checker.check_model(proto, full_check=True)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
@@ -61,7 +61,7 @@ def run(proto, inputs):
 
 
 def signature(proto):
-    """Name, type and shape of inputs and outputs."""
+    """Return name, type and shape of inputs and outputs."""
     variables = [*proto.graph.input, *proto.graph.output]
     tensors = [(v.name, v.type.tensor_type) for v in variables]
     return {
@@ -81,7 +81,7 @@ def fit(target, dtype, activation="relu", hidden_layer_sizes=(5,)):
 
 
 def predict(model, X):
-    """What the last output of a graph is."""
+    """Return what the last output of a graph must be."""
     if hasattr(model, "predict_proba"):
         return model.predict_proba(X)
     predicted = model.predict(X)
@@ -89,7 +89,7 @@ def predict(model, X):
 
 
 def assert_near(values, expected, n_eps=32):
-    """Of one dtype and shape, and within some times its precision of the largest."""
+    """Check dtype, shape, and errors of at most n_eps times the precision of the largest value."""
     assert values.dtype == expected.dtype
     assert values.shape == expected.shape
     atol = n_eps * np.finfo(expected.dtype).eps * np.abs(expected).max()
@@ -97,7 +97,7 @@ def assert_near(values, expected, n_eps=32):
 
 
 def one_unit(activation, dtype):
-    """A network that gives the activation of its only input."""
+    """Return a network whose output is the activation of its only input."""
     X = np.linspace(0, 1, 5).reshape(-1, 1).astype(dtype)
     model = BPRegressor(hidden_layer_sizes=(), out_activation=activation, max_iter=1).fit(
         X, X[:, 0]
@@ -108,12 +108,12 @@ def one_unit(activation, dtype):
 
 
 def far_out(dtype):
-    """Inputs of all sizes, from which on exp is 0 or infinite among them."""
+    """Return inputs of all magnitudes, including those from which exp is 0 or infinite."""
     z = np.concatenate([np.logspace(-8, 1.9, 200), np.linspace(1, 40, 79), [700, 1e4, 1e30]])
     return np.concatenate([-z, [0], z]).reshape(-1, 1).astype(dtype)
 
 
-# Of these onnxruntime's own functions, or PyTorch's, are right to an absolute error only.
+# For these, onnxruntime's own functions or PyTorch's are accurate to an absolute error only.
 ABSOLUTE = {("onnx", "float32", name) for name in ("elu", "selu", "gelu")}
 ABSOLUTE |= {("torch", dtype, "gelu") for dtype in DTYPES}
 
@@ -159,7 +159,7 @@ def test_probabilities_far_from_zero(target, dtype):
     expected = model.predict_proba(X)
     values = run(to_onnx(model), X)["probabilities"]
     assert expected.min() == 0
-    assert_near(values, expected, 500)  # the sums have an error in proportion to X
+    assert_near(values, expected, 500)  # the error of the sums is proportional to X
 
 
 @pytest.mark.parametrize(
@@ -381,7 +381,7 @@ def test_a_module_is_like_any_other(tmp_path):
     assert (run_torch(other, X) != expected).any()
     other.load_state_dict(net.state_dict())
     np.testing.assert_array_equal(run_torch(other, X), expected)
-    net[0].weight.data.zero_()  # the model's weights are its own
+    net[0].weight.data.zero_()  # the model has its own copy of the weights
     assert_near(expected, predict(model, X))
 
 
@@ -452,7 +452,7 @@ IMPUTERS = [
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("imputer", IMPUTERS[:-1])
 def test_imputers(imputer, dtype):
-    """Of which onnxruntime has one for float32 only."""
+    """onnxruntime has an imputer for float32 only."""
     X, y = make_data("multiclass")
     X = np.where(np.random.default_rng(0).random(X.shape) < 0.2, np.nan, X).astype(dtype)
     network = BPClassifier((3,), max_iter=5, random_state=0)

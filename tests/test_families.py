@@ -1,4 +1,4 @@
-"""Families of networks against the same fits done one by one, and who is in them."""
+"""Families of networks against the same fits run one by one, and which fits are in families."""
 
 import ctypes
 import os
@@ -116,7 +116,7 @@ def small_iris():
 
 @pytest.fixture
 def in_families(monkeypatch):
-    """How many fits each search has done in families."""
+    """Record how many fits of each search run in families."""
     counts, run = [], families.run_families
 
     def count(found, n_workers, done):
@@ -133,7 +133,7 @@ def find_none(evaluator, fits):
 
 
 def assert_the_same_one_by_one(search, X, y, **fit):
-    """Assert that a search says, bit for bit, what it says without families."""
+    """Check that a search gives the same results without families, bit for bit."""
     together = clone(search).fit(X, y, **fit)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(families, "find_families", find_none)
@@ -155,7 +155,7 @@ def test_the_same_results(grid, n_classes, n_jobs, in_families):
 
 
 def test_weights_of_samples(in_families):
-    """Where they count in training only, and where they count in the score."""
+    """Sample weights that count in training only, and that count in the score."""
     X, y = small_iris()
     fit = {"sample_weight": 0.5 + np.arange(len(y)) % 3}
     search = OURS.GridSearchCV(clone(CLASSIFIER), {"alpha": [0.1, 1.0]}, cv=2, refit=False)
@@ -179,7 +179,7 @@ def test_a_training_in_many_calls(in_families, monkeypatch):
 
 
 def test_a_training_of_many_epochs(in_families):
-    """More than the engine is asked for at a time, with rates that it makes as it goes."""
+    """More epochs than the engine is asked for at a time, with rates computed on the way."""
     network = clone(CLASSIFIER).set_params(max_iter=2500, tol=0, n_iter_no_change=10**6)
     grid = {"learning_rate": ["constant", "cosine", "step"], "solver": ["adam", "sgd"]}
     search = OURS.GridSearchCV(network, grid, cv=2, refit=False)
@@ -188,7 +188,7 @@ def test_a_training_of_many_epochs(in_families):
 
 
 def test_folds_of_different_lengths(in_families):
-    """Which have other batches, or but other numbers of them."""
+    """Folds with other mini-batches, or only with another number of them."""
     X, y = small_iris()
     cv = [(np.arange(0, 60), np.arange(60, 75)), (np.arange(20, 75), np.arange(3))]
     for batch_size in ("auto", 49, 30):
@@ -228,7 +228,7 @@ def test_lbfgs(grid, dtype, n_classes, in_families):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "poisson"])
 def test_lbfgs_of_regressors(loss, dtype, in_families):
-    """Several targets, weights, samples for more than a chunk, and line searches in vain."""
+    """Several targets, weights, more samples than a chunk, and line searches that fail."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(1200, 3))
     y = np.exp(X @ rng.normal(size=(3, 2)) / 2)
@@ -245,7 +245,7 @@ def test_lbfgs_of_regressors(loss, dtype, in_families):
 
 @pytest.fixture
 def in_turns(monkeypatch):
-    """Have all networks trained in turns, and in many, on one thread, too."""
+    """Train all networks in turns, and in many turns, on one thread, too."""
     made_for = family.Family
     monkeypatch.setattr(families, "Family", lambda members, _: made_for(members, 2))
     monkeypatch.setattr(family, "LAST", 1000)
@@ -265,11 +265,11 @@ def test_networks_in_turns(solver, grid, n_jobs, in_turns, in_families):
 
 
 def test_whose_turn_it_is(monkeypatch):
-    """That of which most is left; but the first have no turns, and who has halted needs none."""
+    """The network with most left has its turn; the first take none, halted ones need none."""
     made_for, addresses_of, kernel = family.Family, family.kernel.addresses_of, family.kernel
     fields = ("network", "parameters"), ("run", "first"), ("run", "last"), ("run", "watch")
     n_epochs = [60, 50, 40, 39, 20, 10]
-    trained = {}  # how far each network is, by its address
+    trained = {}  # how far each network has come, by its address
     turns, places = [], []
 
     def train(plan, *_):
@@ -303,12 +303,12 @@ def test_whose_turn_it_is(monkeypatch):
     last = turns[n_first][0]
     for number, n_left in turns[n_first:]:
         assert left[number] == max(left.values())
-        assert last == number or left[last] in (0, *range(left[number]))  # or there is no change
+        assert last == number or left[last] in (0, *range(left[number]))  # or the same one goes on
         left[number], last = n_left, number
 
 
 def test_networks_that_run_off_leave_nothing_to_the_next(in_families):
-    """On two of three folds: there is a sample far away."""
+    """They diverge on two of three folds, because of a sample far away."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(90, 3))
     y = np.exp(X @ [1.0, 0.5, -1.0])
@@ -337,7 +337,7 @@ def test_lbfgs_warns_of_its_end(in_families, monkeypatch):
 
 @pytest.mark.parametrize("batch_size", [513, 600, 1025, "full"])
 def test_mini_batches_of_several_chunks(batch_size, in_families, monkeypatch, request):
-    """The last one short, with and without what is kept of a gradient."""
+    """With a short last mini-batch, and with and without a gradient that is kept."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(2600, 3))
     y = (X[:, 0] * X[:, 1] > 0).astype(int)
@@ -385,7 +385,7 @@ def test_who_is_in_no_family(parameters, in_families):
     "ignore:Failed candidates", "ignore:(?s).*fits failed", "ignore:F-score"
 )
 def test_who_can_be_validated(in_families):
-    """Those of which samples can be drawn."""
+    """Those with a validation set that can be drawn."""
     X, y = small_iris()
     grid = {"early_stopping": [True], "validation_fraction": [0.001, 0.3]}
     search = OURS.GridSearchCV(CLASSIFIER, grid, cv=2, refit=False, scoring="f1_macro")
@@ -409,7 +409,7 @@ VALIDATED = {
 
 @pytest.mark.parametrize("batch_size", [7, 20])
 def test_validation_sets_of_two_sizes(batch_size, in_families):
-    """In one family, on the same folds: the mini-batches are as long."""
+    """They share a family on the same folds, since the mini-batches are equally long."""
     X, y = small_iris()
     network = clone(CLASSIFIER).set_params(early_stopping=True, batch_size=batch_size)
     grid = {"validation_fraction": [0.1, 0.4], "learning_rate": ["constant", "cosine"]}
@@ -438,7 +438,7 @@ def test_what_early_stopping_goes_by(of, weighted, dtype, in_families):
 
 
 def test_a_validation_set_whose_weights_are_zero(in_families):
-    """Fails where it is drawn."""
+    """The fit fails when such a validation set is drawn."""
     X, y = small_iris()
     network = clone(CLASSIFIER).set_params(early_stopping=True, validation_fraction=0.03)
     search = OURS.GridSearchCV(
@@ -511,7 +511,7 @@ def test_other_scorers(scoring, n_classes, in_families):
 LOGARITHMIC = OURS.GridSearchCV(
     BPRegressor(hidden_layer_sizes=(5,), max_iter=100, random_state=0),
     {"learning_rate_init": [0.1, 1e-9]},
-    scoring="neg_mean_squared_log_error",  # which predictions below -1 have none of
+    scoring="neg_mean_squared_log_error",  # undefined for predictions below -1
     cv=3,
     refit=False,
 )
@@ -519,7 +519,7 @@ LOGARITHMIC = OURS.GridSearchCV(
 
 @pytest.mark.filterwarnings("ignore:Scoring failed", "ignore:(?s).*fits failed")
 def test_a_metric_that_fails(in_families):
-    """For some networks; with the error, or without a score where that is asked for."""
+    """It fails for some networks: with the error or without a score, as asked for."""
     X, y = load_diabetes(return_X_y=True)
     X, y = X[:60], y[:60] * 0.01
     X[:, 0] *= 1e4
@@ -599,7 +599,7 @@ def test_the_r2_of_one_sample_is_scikit_learns():
 
 
 class Counting(StandardScaler):
-    """Counts how often it is fitted."""
+    """A scaler that counts how often it is fitted."""
 
     times = 0
 
@@ -609,7 +609,7 @@ class Counting(StandardScaler):
 
 
 def test_steps_before_the_network(in_families, monkeypatch):
-    """They are fitted once for each fold and setting, also where not all are in families."""
+    """They are fitted once for each fold and setting, even if some fits are in no family."""
     pipeline = Pipeline([("scale", Counting()), ("net", CLASSIFIER)])
     grid = {
         "scale__with_mean": [True, False],
@@ -678,7 +678,7 @@ def test_many_networks_are_several_families_a_few_at_a_time(n_jobs, in_families,
 
 
 class Standin:
-    """In place of a family: threads stay at it until eight are at work."""
+    """A stand-in for a family: its threads stay until eight are at work."""
 
     made, all_are_there = [], threading.Event()
 
@@ -731,12 +731,12 @@ def test_work_for_one_more(monkeypatch):
     assert made
     assert not any(each.work_for_one_more or each.n_coming for each in made)
     begun = []
-    made[0].work(lambda: begun.append(True))  # who comes late is told of, too
+    made[0].work(lambda: begun.append(True))  # a thread that comes late calls `begins`, too
     assert begun
 
 
 def test_what_is_left_of_a_network(monkeypatch):
-    """Also where rates fall, and training goes on."""
+    """The state of a network after training, also with rates that fall at halts."""
     made, original = [], tables.Tables.__init__
 
     def note(self, *arguments):
@@ -756,7 +756,7 @@ def test_what_is_left_of_a_network(monkeypatch):
 
 
 def test_what_is_done_is_told_while_others_are_prepared(in_families, monkeypatch):
-    """So that it takes no memory."""
+    """Results are reported early, so that they take no memory."""
     monkeypatch.setattr(families, "MOST_BYTES", 50_000)
     original, made = family.Family.__init__, []
 
@@ -780,7 +780,7 @@ def test_what_is_done_is_told_while_others_are_prepared(in_families, monkeypatch
 
 
 def changing_halving(**parameters):
-    """A halving search over rates that fall soon, and over early stopping or not."""
+    """A halving search over rates that soon fall, with and without early stopping."""
     grid = {
         "solver": ["sgd", "rmsprop", "adagrad"],
         "learning_rate": ["adaptive", "plateau", "invscaling"],
@@ -791,7 +791,7 @@ def changing_halving(**parameters):
 
 
 def plain_halving(**parameters):
-    """One over neither."""
+    """A halving search over neither."""
     grid = {
         "solver": ["adam", "sgd", "rmsprop"],
         "alpha": [0.0, 0.1, 1.0],
@@ -802,7 +802,7 @@ def plain_halving(**parameters):
 
 
 def mixed_halving(**parameters):
-    """One of which half of the fits are done in families."""
+    """A halving search with half of its fits in families."""
     search = plain_halving(**parameters)
     grid = {**search.param_grid, "shuffle": [True], "max_time": [None, 1e6]}
     return search.set_params(param_grid=grid)
@@ -814,7 +814,7 @@ HALVINGS = [changing_halving, plain_halving, mixed_halving]
 @pytest.mark.parametrize("n_jobs", [1, 4])
 @pytest.mark.parametrize("make", HALVINGS)
 def test_halving_goes_on_from_families(make, n_jobs, in_families):
-    """With all that a network and its solver know."""
+    """Networks continue with their full state and their solver's."""
     X, y = small_iris()
     found = []
     for find in (families.find_families, find_none):
@@ -832,7 +832,7 @@ def test_halving_goes_on_from_families(make, n_jobs, in_families):
     (ours, of_families), (alone, one_by_one) = found
     assert in_families[0] == 18 if make is mixed_halving else in_families == [36, 12, 4]
     assert_same(ours.cv_results_, alone.cv_results_)
-    last = {}  # of each, from the last round that it was in
+    last = {}  # the last round of each candidate
     for mine, theirs in zip(of_families, one_by_one, strict=True):
         assert mine.keys() == theirs.keys()
         last |= {key: (mine[key], theirs[key]) for key in mine}
@@ -841,7 +841,7 @@ def test_halving_goes_on_from_families(make, n_jobs, in_families):
 
 
 def test_one_that_has_halted_is_judged_again(in_families):
-    """And is not trained on, nor is it said that it has not converged."""
+    """It is not trained further, and there is no warning that it has not converged."""
     X, y = small_iris()
     search = plain_halving(n_iter_no_change=2, tol=10.0)
     together = assert_the_same_one_by_one(search, X, y)
@@ -849,7 +849,7 @@ def test_one_that_has_halted_is_judged_again(in_families):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         clone(search).fit(X, y)
-    assert sum(w.category is ConvergenceWarning for w in caught) == 36  # of the first round
+    assert sum(w.category is ConvergenceWarning for w in caught) == 36  # all in the first round
     assert len(together.cv_results_["params"]) == 18 + 6 + 2
 
 
@@ -879,7 +879,7 @@ def test_rounds_are_in_families_or_not(in_turn, make, in_families, monkeypatch):
 
 
 def lbfgs_halving(module=OURS, prefix="", **parameters):
-    """One over iterations of L-BFGS: some end before the last round, some come to no limit."""
+    """A halving search over iterations of L-BFGS, of which some end early or reach no limit."""
     grid = {
         "alpha": [0.0, 0.1, 1.0],
         "tol": [1e-4, 0.05],
@@ -904,7 +904,7 @@ def lbfgs_halving(module=OURS, prefix="", **parameters):
     ],
 )
 def test_halving_of_lbfgs(prefix, parameters, sizes, n_jobs, in_families):
-    """As from scratch, in families or one by one or in turn."""
+    """The same as from scratch: in families, one by one, or alternately."""
     X, y = small_iris()
     stock = lbfgs_halving(STOCK, prefix, **parameters).fit(X, y)
     search = lbfgs_halving(OURS, prefix, **parameters).set_params(n_jobs=n_jobs)
@@ -954,9 +954,9 @@ def test_the_cost_of_halving_of_lbfgs(monkeypatch):
     with counting_epochs() as from_scratch:
         STOCK.HalvingGridSearchCV(**search.get_params(deep=False)).fit(*small_iris())
     assert search.n_resources_ == [4, 12, 36]
-    # Iterations of nine, three and one, on two folds, most of which take one evaluation.
+    # Nine, three and one candidates on two folds; most iterations take one evaluation.
     assert len(from_scratch) >= 2 * (9 * 5 + 3 * 13 + 37)
-    again = 2 * (3 * 5 + 13)  # of which two for each network are of the same point
+    again = 2 * (3 * 5 + 13)  # two evaluations per network repeat the same point
     assert len(going_on) - len(from_scratch) <= 2 * (3 + 1) - again
 
 
@@ -987,7 +987,7 @@ def assert_left_alike(mine, theirs):
 
 
 def test_what_is_left_goes_to_another_process_as_any_other():
-    """As where a round was done here, its workers being lost, and the next is not."""
+    """As after a round that was run here, with its workers lost, when the next is sent out."""
     kept, do = [], backend.SideBySide._do
 
     def keep(self, taken):
@@ -1015,7 +1015,7 @@ def test_what_is_left_goes_to_another_process_as_any_other():
 
 
 def send_to(worker, monkeypatch):
-    """Have batches of fits done by a function in place of a worker of another backend."""
+    """Run batches of fits by a function in place of a worker of another backend."""
 
     def do(self, numbers, fits, done):
         sent, shared = pickle.loads(pickle.dumps(take_apart(fits)))
@@ -1029,7 +1029,7 @@ def send_to(worker, monkeypatch):
 
 @pytest.mark.parametrize("make", HALVINGS)
 def test_batches_in_workers(make, in_families, monkeypatch):
-    """They are done in families where they can be, and what these leave goes back and forth."""
+    """Families are used where possible, and their survivors are pickled between rounds."""
     X, y = small_iris()
     here = make().fit(X, y).cv_results_
     done_here, in_families[:] = list(in_families), []
@@ -1039,7 +1039,7 @@ def test_batches_in_workers(make, in_families, monkeypatch):
 
 
 def test_a_batch_that_nobody_waits_for_is_given_up(in_families, monkeypatch):
-    """Before any network has ended."""
+    """It is given up before any network has ended."""
     nobody_waits, before = threading.Event(), set(threading.enumerate())
 
     def give_up(*batch):
@@ -1133,7 +1133,7 @@ def test_a_wrong_parameter_fails_as_without(in_families):
 
 
 def test_times_are_shares_of_all(monkeypatch):
-    """By what each has to compute."""
+    """Times are divided in proportion to the arithmetic of each network."""
     describe, times = family._describe, {}
 
     def note(tables, k, *of_fit):
@@ -1141,7 +1141,7 @@ def test_times_are_shares_of_all(monkeypatch):
         return describe(tables, k, *of_fit)
 
     monkeypatch.setattr(family, "_describe", note)
-    monkeypatch.setattr(families, "TELLING_SECONDS", 60.0)  # of all at once
+    monkeypatch.setattr(families, "TELLING_SECONDS", 60.0)  # so that all are reported at once
     network = clone(CLASSIFIER).set_params(tol=0.0, n_iter_no_change=1000)
     search = OURS.GridSearchCV(
         network, {"max_iter": [10, 300]}, cv=[(range(60), range(60, 75))], n_jobs=1
@@ -1155,12 +1155,12 @@ def test_times_are_shares_of_all(monkeypatch):
 
 
 def wait_for_all_but(before):
-    """Wait until all threads but these have ended."""
+    """Wait until all threads except these have ended."""
     wait_until(lambda: not set(threading.enumerate()) - before)
 
 
 def test_ctrl_c_keeps_what_is_finished(monkeypatch):
-    """Those that are under way are given up within the grace, and no other is begun."""
+    """Fits under way are given up within the grace period, and no others begin."""
     slow = {"max_iter": [1000], "batch_size": [4], "hidden_layer_sizes": [(500, 500)]}
     grid = [{"max_iter": [5]}, slow]
     network = BPClassifier(tol=0.0, n_iter_no_change=10**6, random_state=0)
@@ -1201,12 +1201,12 @@ def test_an_error_of_a_thread_is_raised(monkeypatch):
     grid = {"hidden_layer_sizes": [3, 4, 5]}
     with pytest.raises(MemoryError, match="no more"):
         OURS.GridSearchCV(CLASSIFIER, grid, cv=2, n_jobs=2).fit(*small_iris())
-    assert len(made) == 1  # no other is prepared
+    assert len(made) == 1  # no other family is prepared
 
 
-@pytest.mark.parametrize("max_time", [None, 100.0])  # in families, or not
+@pytest.mark.parametrize("max_time", [None, 100.0])  # in families, or in none
 def test_who_hears_of_ctrl_c_holds_no_lock_then(max_time, monkeypatch):
-    """It comes between any two lines of Python, and `threading` has some with a lock in hand."""
+    """Ctrl-C comes between any two lines of Python, and some in `threading` hold a lock."""
     enter, held, room = threading.Condition.__enter__, [], os.path.dirname(families.__file__)
 
     def note(self):
@@ -1222,7 +1222,7 @@ def test_who_hears_of_ctrl_c_holds_no_lock_then(max_time, monkeypatch):
 
 
 def test_a_plan_is_left_as_it_was_for_the_next(in_families):
-    """One of the same shape, whose arrays are others."""
+    """The next plan of the same shape has other arrays."""
     X, y = small_iris()
     search = OURS.GridSearchCV(CLASSIFIER, {"solver": ["sgd", "adam"]}, cv=2, n_jobs=2)
     expected = LONER.fit(X, y).loss_curve_, clone(CLASSIFIER).fit(X, y).loss_curve_
@@ -1236,7 +1236,7 @@ def test_where_one_cannot_be_prepared_the_threads_end(monkeypatch):
     original = families.Family.__init__
 
     def fail(self, of, n_threads):
-        if of[0].form.shape.units[1] == 3:  # which comes after the larger one
+        if of[0].form.shape.units[1] == 3:  # the smaller network comes second
             raise MemoryError("no more")
         original(self, of, n_threads)
 

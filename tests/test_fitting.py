@@ -1,4 +1,4 @@
-"""What a fit costs and leaves: memory, Ctrl-C, weights that users write to, pickles."""
+"""What a fit costs and leaves behind: memory, Ctrl-C, weights that users modify, pickles."""
 
 import copy
 import os
@@ -117,11 +117,11 @@ def test_ctrl_c_leaves_a_usable_model(solver, batch_size):
         (200, 200), solver=solver, batch_size=batch_size, max_iter=100_000, max_fun=10**9,
         tol=0, n_iter_no_change=np.inf, random_state=0,
     )  # fmt: skip
-    model.set_params(max_iter=1).fit(X[:500], y[:500])  # kernels are compiled, or loaded
+    model.set_params(max_iter=1).fit(X[:500], y[:500])  # so that kernels are compiled or loaded
     interrupted = []
 
     def interrupt():
-        wait_until(lambda: hasattr(model, "_state"))  # it has begun
+        wait_until(lambda: hasattr(model, "_state"))  # the fit has begun
         time.sleep(0.1)
         interrupted.append(time.monotonic())
         os.kill(os.getpid(), signal.SIGINT)
@@ -140,7 +140,7 @@ def test_ctrl_c_leaves_a_usable_model(solver, batch_size):
 
 @pytest.mark.parametrize("steps", [4, 20, 24])
 def test_what_is_done_before_ctrl_c_counts(steps, monkeypatch):
-    """Ten steps are an epoch; Ctrl-C is heard at the end of a compiled call of two."""
+    """Ten steps are an epoch; Ctrl-C comes at the end of a compiled call of two steps."""
     X, y = np.random.default_rng(0).normal(size=(100, 3)), np.arange(100) % 2
     model = BPClassifier((5,), batch_size=10, max_iter=2, dropout=0.1, random_state=0)
     expected = clone(model).fit(X, y)
@@ -172,7 +172,7 @@ def test_what_lbfgs_has_done_before_an_error_is_kept(dtype, warm_start):
 
 @pytest.fixture
 def slow_clock(monkeypatch):
-    """A clock that moves on a second at each look, of which there are some in each batch."""
+    """A clock that advances by a second at each look, with several looks per mini-batch."""
     look = iter(range(10_000)).__next__
     for module in (stochastic, engine, lbfgs):
         monkeypatch.setattr(module, "perf_counter", look)
@@ -190,7 +190,7 @@ def test_max_time(solver, early_stopping, slow_clock):
     whole = BPClassifier((5,), max_iter=model.n_iter_, batch_size=10, **settings).fit(X, Y)
     if solver == "lbfgs" or early_stopping:
         np.testing.assert_array_equal(model.coefs_[0], whole.coefs_[0])
-    else:  # it goes on up to the last step that there was time for
+    else:  # training continues to the last step that there was time for
         assert model.loss_curve_ == whole.loss_curve_
 
 
@@ -273,7 +273,7 @@ def test_a_pickle_holds_each_weight_once():
     assert len(pickle.dumps(model)) < 8 * n_weights + 5000
     with keep_training_state():
         size = len(pickle.dumps(model))
-    assert 3 * 8 * n_weights < size < 3 * 8 * n_weights + 5000  # and Adam's two moments
+    assert 3 * 8 * n_weights < size < 3 * 8 * n_weights + 5000  # with Adam's two moments
 
 
 def test_a_pickle_without_the_solver_begins_with_a_fresh_one():
@@ -285,14 +285,14 @@ def test_a_pickle_without_the_solver_begins_with_a_fresh_one():
     fresh = model.set_params(warm_start=True, max_iter=1).fit(X, Y)
     for mine, theirs in zip(loaded.coefs_, fresh.coefs_, strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    loaded.partial_fit(X, Y)  # has one now, and says no more
+    loaded.partial_fit(X, Y)  # now it has a solver, and does not warn again
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])
 def test_a_pickle_has_the_history_where_it_is_asked_for(early_stopping):
     model = BPClassifier((2,), max_iter=900, tol=0, n_iter_no_change=np.inf, random_state=0)
     model.set_params(early_stopping=early_stopping).fit(X, Y)
-    assert len(pickle.dumps(model)) < 30_000  # of 900 epochs, loss and score
+    assert len(pickle.dumps(model)) < 30_000  # 900 epochs of loss and score
     with keep_training_state():
         pickled = pickle.dumps(model)
     for whole in (pickle.loads(pickled), copy.deepcopy(model), copy.copy(model)):
@@ -393,7 +393,7 @@ def test_other_numbers_are_taken_as_float64(integers):
 
 
 def test_start_from_given_weights_leaves_the_shuffles_alone():
-    """The seed decides the order of the samples, wherever training starts."""
+    """The seed decides the order of the samples, whatever weights training starts from."""
     first = BPClassifier((4,), max_iter=3, random_state=0).fit(X, Y)
     start = BPClassifier((4,), max_iter=1, random_state=0, learning_rate_init=1e-300).fit(X, Y)
     again = BPClassifier((4,), max_iter=3, random_state=0)
@@ -417,11 +417,11 @@ def test_init(init):
     assert model.coefs_[0].var() == pytest.approx(variance, rel=0.03)
     largest = np.abs(model.coefs_[0]).max() / np.sqrt(variance)
     assert largest <= np.sqrt(3) if init.endswith("uniform") else largest > 3
-    assert np.abs(model.intercepts_[0]).max() < 1e-290  # but for a step at that rate
+    assert np.abs(model.intercepts_[0]).max() < 1e-290  # except for one step at that learning rate
 
 
 def test_the_first_wait_is_explained_once(tmp_path):
-    """With no cache, one line on stderr says why; with one, nothing does."""
+    """Without a cache, one line on stderr explains the wait; with one, there is none."""
     code = textwrap.dedent("""
         from fastbp import BPClassifier
         for _ in range(2):
@@ -444,7 +444,7 @@ def test_works_where_no_cache_can_be_written():
 )
 @pytest.mark.parametrize("layers", [(100,), (16, 3)])
 def test_a_fit_that_runs_off_leaves_nothing_to_the_next(layers, parameters):
-    """Though that works in the same memory."""
+    """Although the next fit works in the same memory."""
     y = X @ [1.0, -2.0, 0.5, 1.0]
     model = BPRegressor(hidden_layer_sizes=layers, max_iter=8, random_state=0, **parameters)
     before = clone(model).fit(X, y)

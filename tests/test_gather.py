@@ -17,7 +17,7 @@ def run_gather(X, order, start, a):
 @pytest.mark.parametrize("of_network", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(1, 1), (50, 1), (50, 3), (50, 13), (30, 100), (400, 1001)])
 def test_rows_are_those_of_the_order(shape, of_network, dtype, index):
-    """Of a near X and of a far one; what lies behind the rows is left alone."""
+    """Rows of a small X and of a large one; memory behind the rows is not written."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=shape).astype(dtype)
     X.flags.writeable = False

@@ -12,7 +12,7 @@ from fastbp.samples import number_rows
 HIDDEN = sorted(set(naive.SLOPES) - {"exp"})
 DEPTHS = [(4, 3), (4, 6, 3), (4, 5, 7, 3)]
 
-# Every loss with every output it is defined for.
+# Every loss with each output that it is defined for.
 OUTPUTS = [
     ("log_loss", "softmax", 3),
     ("log_loss", "logistic", 1),
@@ -31,7 +31,7 @@ OUTPUTS = [
 
 
 def numeric_gradient(engine, rows, alpha):
-    """Central differences of the objective, in the layout of the parameters."""
+    """Return central differences of the objective, in the layout of the parameters."""
     step = 1e-6
     flat = engine.weights.flat
     gradient = np.zeros_like(flat)

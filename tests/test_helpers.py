@@ -16,7 +16,7 @@ from fastbp.compiler.turn import turn
 
 TESTS = Path(__file__).parent
 
-# Functions that take some tenths of a second each, and what compiles one of them.
+# Functions that take some tenths of a second each to compile, and a function that compiles one.
 SLOW = """
 import time
 from pathlib import Path
@@ -41,7 +41,7 @@ SLOW += "".join(
     f"\ndef f{number}(x, n):\n    s = {number}.0\n{LOOPS}    x[0] = s\n"
     for number in range(N_FUNCTIONS)
 )
-# Its arguments are how many processors there are, and what is done once something is compiled.
+# Its arguments: the number of processors, and what to do once something is compiled.
 COMPILED = """
 import ctypes, sys
 from functools import partial
@@ -74,7 +74,7 @@ def environment(tmp_path):
 
 
 def compile_all(environment, processors, then="nothing", before=""):
-    """Whether the functions are right, and how many of them the process has compiled itself."""
+    """Return whether the functions are right, and how many the process compiled itself."""
     right, n_compiled = run_python(
         before + COMPILED, str(processors), then, **environment
     ).stdout.split()
@@ -82,7 +82,7 @@ def compile_all(environment, processors, then="nothing", before=""):
 
 
 def test_a_helper_compiles_some_of_it(environment):
-    """What it has compiled is loaded; next time all of it is."""
+    """The process loads what the helper has compiled; the next process loads everything."""
     right, n_compiled = compile_all(environment, 2, "wait")
     assert right
     assert 0 < n_compiled < N_FUNCTIONS
@@ -101,7 +101,7 @@ def test_without_one_that_works_all_is_compiled(environment, executable):
 
 @pytest.fixture
 def started(monkeypatch):
-    """Helpers that have been started, by what they were given."""
+    """Record the tasks of the helpers that are started."""
     tasks_of = []
 
     class Helper:
@@ -165,7 +165,7 @@ def test_of_those_that_could_not_all_be_started_none_is_left(started, monkeypatc
 
     monkeypatch.setattr(helpers, "_start_helpers", start_one)
     assert compile_together([compiling, compiling, int]) == [None, None, 0]
-    assert started == [[compiling, int], "killed", "ended"]  # nor tried again
+    assert started == [[compiling, int], "killed", "ended"]  # it is not tried again
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_workers_are_told_by_numbas_setting(monkeypatch):
 
 
 def started_in(folder, monkeypatch, task):
-    """A helper that is started in a folder of files of Python."""
+    """Start a helper in a folder of Python files."""
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setattr(helpers, "_count_processors", lambda: 2)
@@ -216,7 +216,7 @@ def started_in(folder, monkeypatch, task):
 
 
 def test_a_helper_that_has_done_all_ends_well(tmp_path, monkeypatch):
-    """It still waits for its input to end; a buffer's lock once was missed, and it aborted."""
+    """It still waits for its input to end; there it once missed a buffer's lock, and aborted."""
     helper = started_in(tmp_path, monkeypatch, os.getpid)
     assert helper.wait(60) == 0
     helper.communicate()
@@ -231,7 +231,7 @@ def test_a_helper_imports_nothing_from_the_current_folder(tmp_path, monkeypatch)
 
 
 def test_helpers_compile_into_the_cache_of_the_program(environment):
-    """Which may have said where that is itself."""
+    """Also if the program has set the folder of the cache itself."""
     folder = environment.pop("NUMBA_CACHE_DIR")
     before = f"import numba\nnumba.config.CACHE_DIR = {folder!r}\n"
     right, n_compiled = compile_all(environment, 2, "wait", before)

@@ -18,7 +18,7 @@ def test_memory_view_is_the_memory(dtype):
 
 
 def test_the_kernels_as_plain_python():
-    """The oracle tests again, with the compiler off, on the smallest of their cases."""
+    """Run the oracle tests again without the compiler, on their smallest cases."""
     chosen = (
         "(test_every_solver and not 11) or test_every_momentum or test_sparse"
         " or (test_every_loss_and_output and True-0.5-1) or test_every_epilogue"

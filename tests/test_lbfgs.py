@@ -1,4 +1,4 @@
-"""L-BFGS on any function: the points that scipy's L-BFGS-B comes to, and the same ends."""
+"""L-BFGS on any function: the points of scipy's L-BFGS-B, and the same ends."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def ends_search(search, value, slope):
 
 
 def start(x):
-    """Return what a minimisation begins with, of a network without layers."""
+    """Return the initial arrays of a minimisation, with a network without layers."""
     n = len(x)
     network = Network(np.zeros(0, LAYER).view(np.recarray), np.array(x, float), np.zeros(0))
     nothing = dict.fromkeys(Workspace._fields, np.zeros(0))
@@ -35,7 +35,7 @@ def start(x):
 
 
 def run(function, x, *, max_iter=200, max_fun=10_000, tol=1e-5):
-    """Minimise; return the points that were evaluated, and the numbers in the end."""
+    """Minimise; return the evaluated points, the last point and the final numbers."""
     network, workspace, _, numbers = parts = start(x)
     wanted = lbfgs.TOLERANCE, lbfgs.MAX_ITER, lbfgs.MAX_FUN
     numbers[list(wanted)] = tol, max_iter, max_fun
@@ -67,7 +67,7 @@ def quadratic(n, condition):
 
 
 def turned_below(level):
-    """A function that falls along its gradient, not against it, once it is low enough."""
+    """Wrap a function so that it falls along its gradient once its value is low enough."""
 
     def function(x):
         value = x @ x
@@ -104,7 +104,7 @@ def test_it_goes_as_scipys_goes(name, limits):
     function, x = FUNCTIONS[name]
     points, last, numbers = run(function, x, **limits)
     theirs, result = run_scipy(function, np.array(x, float), **limits)
-    together = min(len(points), len(theirs), 25)  # then what is rounded elsewhere has grown
+    together = min(len(points), len(theirs), 25)  # beyond that, differences in rounding have grown
     assert together >= min(len(theirs), 20)
     np.testing.assert_allclose(points[:together], theirs[:together], rtol=1e-5, atol=1e-6)
     end = describe_end(numbers)
@@ -131,7 +131,7 @@ LINES = {
 @pytest.mark.parametrize("name", LINES)
 @pytest.mark.parametrize("step", [1e-4, 0.1, 1.0, 10.0, 1e3])
 def test_the_steps_of_a_line_search(name, step):
-    # scipy keeps the search of its other solvers, of the same paper, in Python.
+    # scipy has the same search, from the same paper, in Python for its other solvers.
     their = pytest.importorskip("scipy.optimize._dcsrch")
     line = LINES[name]
     begun = line(0.0)

@@ -1,4 +1,4 @@
-"""The losses of the regressor: what they estimate, and targets outside their domain."""
+"""The regressor's losses: what they estimate, and targets outside their domain."""
 
 import numpy as np
 import pytest

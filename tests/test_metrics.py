@@ -1,4 +1,4 @@
-"""Metrics by counts against scikit-learn's functions, bit for bit."""
+"""Metrics from counts against scikit-learn's functions, bit for bit."""
 
 import warnings
 
@@ -13,7 +13,7 @@ from fastbp.model_selection import judging, metrics
 
 
 class Known:
-    """An estimator that predicts what it is given."""
+    """An estimator that predicts the values it is given."""
 
     _estimator_type = "classifier"
 
@@ -40,7 +40,7 @@ def own_score(scorer, y, predicted, classes):
 @pytest.mark.parametrize("classes", [[0, 1], [0, 1, 2], [1, 2], [-1, 1, 3, 7], [False, True]])
 @pytest.mark.parametrize("name", metrics._OF_CLASSES)
 def test_metrics_of_classes(name, classes):
-    """All, or scikit-learn warns or fails where there is no such score."""
+    """A score is missing only where scikit-learn warns or fails."""
     scorer, classes, n_scores = get_scorer(name), np.array(classes), 0
     for seed in range(40):
         random = np.random.RandomState(seed)
@@ -93,7 +93,7 @@ def test_what_is_not_known_is_scikit_learns():
 @pytest.mark.parametrize("labels", [[0, 1, 2], ["a", "b", "c"]])
 @pytest.mark.parametrize(("max_iter", "most"), [(1, 100), (60, 100), (60, 2)])
 def test_several_in_a_search(labels, max_iter, most, monkeypatch):
-    """Where one has no score, or there are too many classes to count, all are scikit-learn's."""
+    """If one has no score, or there are too many classes to count, scikit-learn computes all."""
     monkeypatch.setattr(judging, "MOST_CLASSES", most)
     counted = []
 

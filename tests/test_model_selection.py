@@ -77,7 +77,7 @@ def small_iris():
 
 
 def search_twice(estimator, grid, X, y, name="GridSearchCV", fit=None, **parameters):
-    """Stock search and ours; asserts that they say the same."""
+    """Run scikit-learn's search and ours, and check that they give the same results."""
     searches = []
     for module in (STOCK, OURS):
         search = getattr(module, name)(clone(estimator), grid, **parameters)
@@ -95,7 +95,7 @@ def search_twice(estimator, grid, X, y, name="GridSearchCV", fit=None, **paramet
 
 @pytest.fixture
 def fits(monkeypatch):
-    """The fits that are done side by side, not left to scikit-learn."""
+    """Record the fits that run side by side, and are not left to scikit-learn."""
     done = []
     original = evaluation.Evaluator._evaluate
 
@@ -249,7 +249,7 @@ def test_rows_of_a_fold_are_named_in_any_way(way, estimator, fits):
 
 
 class Pairwise(TransformerMixin, BaseEstimator):
-    """Takes a kernel's matrix, of which a fold has some rows and columns, and keeps four."""
+    """Takes a kernel matrix, of which a fold has some rows and columns, and keeps four columns."""
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -390,7 +390,7 @@ WAYS_TO_TAKE_Y = {
 
 
 class Counting(TransformerMixin, BaseEstimator):
-    """Multiplies, and counts its fits and how often it transforms."""
+    """A multiplication that counts its fits and transforms."""
 
     fits = transforms = 0
 
@@ -418,9 +418,9 @@ def test_a_pipelines_steps_are_fitted_once_for_a_setting_and_fold(fits):
         search = OURS.GridSearchCV(pipeline, grid, cv=3, refit=False, return_train_score=judged)
         search.set_params(n_jobs=1).fit(X, y)
         assert Counting.fits == 2 * 3
-        assert Counting.transforms == (3 if judged else 2) * 2 * 3  # to learn from, to be judged by
+        assert Counting.transforms == (3 if judged else 2) * 2 * 3  # to train on, and to score
     assert len(fits) == 24 + 2 * 48
-    # The names of columns that one network has seen, the next has seen too.
+    # Column names seen by one network are seen by the next, too.
     pipeline = Pipeline([("scale", StandardScaler()), ("net", CLASSIFIER)])
     pipeline.set_output(transform="pandas")
     scoring = {"scoring": lambda model, X, y: model.score(X, y)}
@@ -448,12 +448,12 @@ def large_data(dtype=np.float32):
 
 
 def copies_of_x(estimator, grid, X, y, **parameters):
-    """Return how many times X would fit into the memory of a search, at the peak and afterwards."""
+    """Return the memory of a search in copies of X, at the peak and afterwards."""
     parameters = {"cv": 5, "refit": False, "n_jobs": 2, **parameters}
     search = OURS.GridSearchCV(estimator, grid, **parameters)
     search.fit(X, y)
     gc.collect()
-    gc.disable()  # what is freed is freed at once
+    gc.disable()  # so that memory is freed by reference counts alone
     tracemalloc.start()
     search.fit(X, y)
     held, peak = tracemalloc.get_traced_memory()
@@ -470,7 +470,7 @@ def test_x_is_not_copied(tmp_path):
 
 
 def test_rows_of_folds_are_not_kept_as_numbers():
-    """Those of each of 20 folds would take as much as X, beside up to 26 for two folds at work."""
+    """For 20 folds they would take 20 times X, beside up to 26 for two folds in use."""
     X, y = large_data()
     pipeline = make_pipeline(StandardScaler(), clone(TINY).set_params(clip_norm=1e3))
     assert copies_of_x(pipeline, {"bpclassifier__alpha": [0.1, 1.0]}, X[:, :2], y, cv=20)[0] < 30
@@ -480,14 +480,14 @@ def test_rows_of_folds_are_not_kept_as_numbers():
 def test_x_is_converted_once(refit):
     grid = {"class_weight": [None, "balanced"]}
     peak, held = copies_of_x(TINY, grid, *large_data(np.int32), refit=refit)
-    assert peak < 2.3  # float64 is twice as long
+    assert peak < 2.3  # as float64 X is twice as long
     assert held < 0.1
 
 
 @pytest.mark.parametrize(("n_jobs", "most"), [(1, 1.7), (2, 2.8)])
 @pytest.mark.parametrize("grid", [{"net__alpha": [0.1, 1.0]}, WAYS_TO_TAKE_Y])
 def test_x_of_a_pipeline_is_there_once_at_a_time(grid, n_jobs, most):
-    """Four fifths, before and after the step; and what another worker still learns from."""
+    """Four fifths of X, before and after the step, and what another worker still trains on."""
     pipeline = Pipeline([("times", Counting(2.0)), ("net", TINY)])
     peak, held = copies_of_x(pipeline, grid, *large_data(), n_jobs=n_jobs)
     assert peak < most
@@ -495,7 +495,7 @@ def test_x_of_a_pipeline_is_there_once_at_a_time(grid, n_jobs, most):
 
 
 def test_a_pipelines_fold_has_no_row_numbers():
-    """All that the steps have made is taken."""
+    """All rows of the steps' output are used."""
     X, y = load_iris(return_X_y=True)
     train, test = np.arange(0, 150, 3), np.arange(1, 150, 2)
     fold = transform_fold(scaled(TINY), X, y, None, train, test, is_train_judged=True)
@@ -506,9 +506,9 @@ def test_a_pipelines_fold_has_no_row_numbers():
 
 @pytest.mark.parametrize(("n_features", "of_numbers"), [(65_536, np.uint16), (65_537, np.int32)])
 def test_numbers_of_a_sparse_folds_columns_are_short_where_they_fit(n_features, of_numbers):
-    """What a step has made stays as it is: it may have kept it."""
+    """The step's own output is not changed: the step may have kept it."""
     X = scipy.sparse.random(60, n_features, 0.001, "csr", random_state=0)
-    X.indices[X.indptr[1:] - 1] = n_features - 1  # the last of each row
+    X.indices[X.indptr[1:] - 1] = n_features - 1  # the last entry of each row
     kept = []
     step = FunctionTransformer(lambda x: kept.append(x) or x, accept_sparse=True)
     parts = np.arange(40), np.arange(40, 60)
@@ -523,7 +523,7 @@ def test_numbers_of_a_sparse_folds_columns_are_short_where_they_fit(n_features, 
 
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 def test_a_sparse_fold(solver, fits):
-    """Of every way to take y, with samples held out, and judged on those it is trained on."""
+    """With each form of y, with held-out samples, and scored on its training samples."""
     X = np.random.default_rng(0).integers(0, 9, (90, 4))
     y = X[:, 0] % 3
     pipeline = make_pipeline(OneHotEncoder(handle_unknown="ignore"), clone(CLASSIFIER))
@@ -560,7 +560,7 @@ def test_other_searches(name, parameters, fits):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("prefix", ["", "net__"])
 def test_halving_goes_on_from_the_round_before(prefix, dtype):
-    """The same bits as from scratch, at the cost of the difference."""
+    """The results are the same as from scratch, bit for bit, at the cost of the added epochs."""
     X, y = small_iris()
     searches, epochs = [], []
     parameters = {"dtype": dtype, "tol": 0.0, "hidden_layer_sizes": (20, 30)}
@@ -576,7 +576,7 @@ def test_halving_goes_on_from_the_round_before(prefix, dtype):
 
 @pytest.mark.parametrize("parameters", [{"solver": "lbfgs"}, {"learning_rate": "cosine"}, {}])
 def test_halving_over_networks(parameters):
-    """Whether one goes on depends on it, not on the one in whose place it is."""
+    """Whether a fit continues depends on the candidate's network, not on the one it replaces."""
     X, y = small_iris()
     networks = {"net": [with_alpha(alpha, **parameters) for alpha in (0.1, 1.0, 2.0)]}
     halving = {"resource": "net__max_iter", "max_resources": 18, "min_resources": 2, "factor": 3}
@@ -643,7 +643,7 @@ def test_what_has_failed_is_left_as_it_was_given():
     X, y = small_iris()
     network = clone(CLASSIFIER).set_params(early_stopping=True)
     rows = np.arange(len(y))
-    cv = [(rows[:9], rows), (rows, rows)]  # of nine one is held out, which is too few
+    cv = [(rows[:9], rows), (rows, rows)]  # one of nine samples is held out, which is too few
     with pytest.warns(FitFailedWarning):
         found = OURS.cross_validate(network, X, y, cv=cv, error_score=0.0, return_estimator=True)
     for estimator in found["estimator"]:
@@ -668,7 +668,7 @@ def test_numpys_error_state_is_that_of_the_search(early_stopping):
         )
 
 
-# What cannot be done side by side -------------------------------------------------------------
+# What cannot run side by side -------------------------------------------------------------------
 
 
 def test_any_other_estimator_is_left_to_scikit_learn(fits, capsys):
@@ -693,7 +693,7 @@ def test_any_other_estimator_is_left_to_scikit_learn(fits, capsys):
 
 
 def test_what_watches_or_validates_is_left_to_scikit_learn(fits, capsys):
-    """With the reason."""
+    """And the reason is printed."""
     X, y = small_iris()
     watched = clone(CLASSIFIER).set_callbacks(TimeLimit(1000))
     stopping = clone(CLASSIFIER).set_params(early_stopping=True)
@@ -866,7 +866,7 @@ def test_all_candidates_fail_where_warnings_are_errors():
 @pytest.mark.parametrize("scoring", [None, "accuracy", "neg_log_loss"])
 @pytest.mark.parametrize("what", ["nothing to judge by", "weights of 0"])
 def test_folds_that_cannot_be(what, scoring):
-    """They were trained on, or judged, all the same."""
+    """Such folds were once trained on or scored all the same."""
     X, y = small_iris()
     n, fit = len(X), {}
     folds = [(np.arange(0, n, 2), np.arange(1, n, 2)), (np.arange(1, n, 2), np.arange(0, n, 2))]
@@ -964,7 +964,7 @@ def test_bad_rows_fail_their_folds_only():
 @pytest.mark.parametrize("scoring", [None, "accuracy"])
 @pytest.mark.parametrize("odd", [7, None, 0.5])
 def test_labels_that_scikit_learn_cannot_score(scoring, odd):
-    """One that is no class, in the fold that is not trained on: only the scores are lost."""
+    """An unknown label in the rows not trained on: only the scores are lost."""
     X, y = small_iris()
     y = y.astype(float) if odd == 0.5 else np.array(list("abc"), object)[y]
     y[3] = odd
@@ -1018,7 +1018,7 @@ presses_ctrl_c = pytest.mark.skipif(
 )
 @presses_ctrl_c
 def test_ctrl_c_in_what_does_not_hear_of_it(grace, presses, monkeypatch):
-    """A scorer goes on, and what it returns is not heard any more."""
+    """A scorer runs on, and its result is ignored."""
     X, y = small_iris()
     monkeypatch.setattr(workers, "GRACE", grace)
     before, suppress = set(threading.enumerate()), workers.suppress
@@ -1036,7 +1036,7 @@ def test_ctrl_c_in_what_does_not_hear_of_it(grace, presses, monkeypatch):
         if len(calls) == 2:
             for _ in range(presses):
                 os.kill(os.getpid(), signal.SIGINT)
-                is_heard.wait(60)  # two at once would be one
+                is_heard.wait(60)  # two signals at once would count as one
                 time.sleep(0.3)
             over.wait(60)
         return 1.0
@@ -1060,7 +1060,7 @@ def test_ctrl_c_in_what_does_not_hear_of_it(grace, presses, monkeypatch):
 
 
 def test_a_fit_that_scikit_learn_does_can_be_given_up():
-    """There an Exception is a fit that failed: its score would be NaN, and the next begin."""
+    """Were Cancelled an Exception, scikit-learn would record NaN and begin the next fit."""
     X, y = small_iris()
     stop = threading.Event()
     stop.set()
@@ -1093,8 +1093,8 @@ except KeyboardInterrupt:
 
 @presses_ctrl_c
 def test_ctrl_c_in_a_terminal_leaves_it_in_order():
-    """Pressed while the bar of the second round is shown; the first has the quick candidates."""
-    import pty  # neither is on Windows
+    """Pressed while the second round's bar is shown; the first round has the quick candidates."""
+    import pty  # neither module exists on Windows
     import termios
 
     terminal, inside = pty.openpty()
@@ -1191,7 +1191,7 @@ def test_ctrl_c_is_left_to_who_handles_it():
 
 
 def interrupt_at(time, monkeypatch):
-    """Ctrl-C comes as fits are put in order for this time; return a list of all times."""
+    """Raise Ctrl-C when fits are grouped for this time; return a list of the group sizes."""
     original, times = workers.group_by_data, []
 
     def interrupted(fits):
@@ -1205,7 +1205,7 @@ def interrupt_at(time, monkeypatch):
 
 
 def test_ctrl_c_between_fits(monkeypatch):
-    """As joblib hands over four at a time; those that were not begun by then are not begun."""
+    """joblib hands over four fits at a time; fits not begun before Ctrl-C are not begun."""
     times = interrupt_at(2, monkeypatch)
     grid = {"alpha": np.logspace(-5, 1, 6)}
     search = OURS.GridSearchCV(LONER, grid, cv=2, pre_dispatch=4)
@@ -1247,13 +1247,13 @@ except KeyboardInterrupt as error:
 
 @pytest.mark.parametrize("time", [1, 2])
 def test_ctrl_c_as_threads_start(time):
-    """Those that were not started are not waited for, which would be for ten minutes."""
+    """Threads that were not started are not waited for, which would take ten minutes."""
     shown = run_python(INTERRUPTED_AT_THE_START.format(time=time), timeout=120).stdout
     assert "0 of 2 fits were done; they are in cv_results_" in shown
 
 
 class Interrupted(StandardScaler):
-    """Ctrl-C comes as it is fitted to all of iris."""
+    """A scaler that raises Ctrl-C when it is fitted to all of iris."""
 
     def fit(self, X, y=None, sample_weight=None):
         if len(X) == 150:
@@ -1301,7 +1301,7 @@ def test_progress_is_printed_when_asked_for(capsys):
     ids=["one score", "several", "a function of several"],
 )
 def test_what_was_not_done_has_the_keys_of_what_was(asked, monkeypatch):
-    """In any order: scikit-learn takes the keys of the first."""
+    """In any order: scikit-learn takes the keys of the first result."""
     X, y = small_iris()
     original = backend.run_on_workers
 
@@ -1336,7 +1336,7 @@ def test_in_a_terminal_progress_is_a_bar(monkeypatch):
     ids=str,
 )
 def test_fits_are_done_at_once(context, n_jobs, estimator, monkeypatch):
-    """One for each fold, which would wait for the other for ever."""
+    """One fit for each fold; each would wait for the other for ever."""
     monkeypatch.setattr(threads, "_most_threads", lambda: 2)
     X, y = small_iris()
     both = threading.Barrier(2)
@@ -1346,7 +1346,7 @@ def test_fits_are_done_at_once(context, n_jobs, estimator, monkeypatch):
         return 1.0
 
     with parallel_config(**context) if context else nullcontext():
-        for fit in ({}, {"coef_init": None}):  # that is left to scikit-learn
+        for fit in ({}, {"coef_init": None}):  # left to scikit-learn
             prefix = "net__" if estimator is not CLASSIFIER else ""
             fit = {prefix + name: value for name, value in fit.items()}
             search = OURS.GridSearchCV(
@@ -1356,7 +1356,7 @@ def test_fits_are_done_at_once(context, n_jobs, estimator, monkeypatch):
 
 
 class Holding(StandardScaler):
-    """Tells whether the thread that fits it holds a baton."""
+    """A scaler that records whether the thread that fits it holds a baton."""
 
     told: list[bool]
 
@@ -1383,7 +1383,7 @@ def test_workers_pass_a_baton_on_and_lay_it_down_for_the_users_code(n_jobs, monk
 
     monkeypatch.setattr(evaluation.Evaluator, "_train", tell)
     pipeline = Pipeline([("scale", Holding()), ("net", TINY)])
-    for fit in ({}, {"net__coef_init": None}):  # that is left to scikit-learn
+    for fit in ({}, {"net__coef_init": None}):  # left to scikit-learn
         search = OURS.GridSearchCV(pipeline, {}, cv=2, n_jobs=n_jobs, scoring=score, refit=False)
         search.fit(*small_iris(), **fit)
     assert trained == [n_jobs > 1] * 2
@@ -1391,7 +1391,7 @@ def test_workers_pass_a_baton_on_and_lay_it_down_for_the_users_code(n_jobs, monk
 
 
 class Telling(StandardScaler):
-    """Sets an event when it is fitted a second time, which is on the second fold."""
+    """A scaler that sets an event when it is fitted a second time, on the second fold."""
 
     begun: threading.Event
     times: itertools.count
@@ -1403,7 +1403,7 @@ class Telling(StandardScaler):
 
 
 def test_the_next_fold_is_made_while_networks_of_this_one_are_trained(monkeypatch):
-    """Two workers; from the fifth of eight networks on each waits for it, with a limit."""
+    """With two workers, scorers wait for it from the fifth of eight networks on, up to 20 s."""
     monkeypatch.setattr(threads, "_most_threads", lambda: 2)
     Telling.begun, Telling.times, judged = threading.Event(), itertools.count(), itertools.count()
 
@@ -1429,7 +1429,7 @@ def test_the_longest_comes_first(fits):
     OURS.GridSearchCV(scaled(LONER), grid, cv=2, n_jobs=1, refit=False).fit(X, y)
     done = [tuple(fit.parameters.values()) for fit in fits]
     expected = [((30, 20), 9), ((30, 20), 1), ((8,), 9), ((2,), 9), ((8,), 1), ((2,), 1)]
-    assert done == 2 * expected  # of each fold
+    assert done == 2 * expected  # once for each fold
 
 
 @pytest.mark.parametrize("name", ["loky", "multiprocessing", "threading", "sequential"])
@@ -1462,7 +1462,7 @@ def test_accuracy_asked_for_by_name_is_counted_without_scikit_learns_checks(monk
 
 
 def test_test_and_train_are_predicted_at_once_unless_by_blas(matmul, monkeypatch):
-    """It rounds by the place of a row."""
+    """BLAS may round a row differently at another position."""
     X, y = small_iris()
     predict, numbers = BPClassifier._predict_outputs, []
 

@@ -1,4 +1,4 @@
-"""The layout: what is packed comes back, views are views, rows start on the lines of the cache."""
+"""The layout: packing is reversible, views are views, rows start on cache lines."""
 
 import pickle
 from itertools import pairwise
@@ -77,7 +77,7 @@ def test_alignment(dtype, size):
 
 @given(units=UNITS, dtype=DTYPES, rows_of_batch=st.integers(1, 9))
 def test_layers_do_not_overlap(units, dtype, rows_of_batch):
-    """Each matrix of the plan has a place of its own, and room for its padded rows."""
+    """Each matrix of the plan has its own place, with room for its padded rows."""
     network = make_network(Weights(units, dtype), ["tanh"] * (len(units) - 1), rows_of_batch)
     places = {"parameters": [], "transposed": [], "activations": []}
     for i, layer in enumerate(network.layers):
@@ -106,7 +106,7 @@ def test_layers_do_not_overlap(units, dtype, rows_of_batch):
 
 
 def test_every_layer_has_the_rows_that_its_products_need():
-    """By rows: W or a transpose of W.T going forward, W.T or a transpose of W going back."""
+    """Row-wise: W or a transpose of W.T going forward, W.T or a transpose of W going back."""
     weights = drawn([5, 40, 50, 9, 30, 2], "float32")
     network = make_network(weights, ["relu"] * 5, 4)
     for i, (layer, w) in enumerate(zip(network.layers, weights.coefs, strict=True)):
@@ -138,7 +138,7 @@ def test_every_layer_has_the_rows_that_its_products_need():
         ((9, 40, 1), "identity", {}, 0),
         ((9, 40, 1), "tanh", {}, None),
         ((9, 40, 2), "relu", {}, None),
-        ((9, 40, 16, 1), "relu", {}, None),  # which is narrow
+        ((9, 40, 16, 1), "relu", {}, None),  # a narrow layer
         ((9, 1), "relu", {}, None),
     ],
 )

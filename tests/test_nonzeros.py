@@ -1,4 +1,4 @@
-"""Products that skip zeros: the bits of the tiles, which are tested against NumPy."""
+"""Products that skip zeros: the same bits as register tiles, which are tested against NumPy."""
 
 import numpy as np
 import pytest
@@ -27,14 +27,14 @@ from fastbp.training import engine as engine_module
 
 
 def widths(dtype):
-    """Whole vectors, one to more than fit at a time, and around them."""
+    """Widths of whole vectors, from one to more than fit at a time, and just below."""
     vector = vector_length(dtype)
     numbers = (1, 2, 3, 5, MOST_AT_A_TIME, MOST_AT_A_TIME + 1)
     return [vector // 2 + 1, *(vector * v - d for v in numbers for d in (0, 1))]
 
 
 def left_side(rows, columns, density, dtype, rng):
-    """Mostly zeros, padded to vectors, and some rows more that are read, with NaN in both."""
+    """A matrix of mostly zeros, padded to vectors, with one more row that is read; NaN in both."""
     memory = np.full((rows + 1, whole_vectors(columns, dtype)), np.nan, dtype)
     memory[:rows, :columns] = rng.normal(size=(rows, columns))
     memory[:rows, :columns][rng.random((rows, columns)) >= density] = 0
@@ -114,7 +114,7 @@ def test_when_it_is_worth_it(dtype):
     assert tell(0.1, 784, vector, itemsize)
     assert not tell(0.9, 100, 100, itemsize)
     assert not tell(1.0, 1000, 1000, itemsize)
-    for short in range(1, vector // 2 + 1):  # rows that are no whole vectors in memory
+    for short in range(1, vector // 2 + 1):  # rows that are not whole vectors in memory
         assert padded(short, dtype) <= max(vector // 2, 16 // itemsize)
         assert not tell(0.0, short, 100, itemsize)
         assert not tell(0.0, 100, short, itemsize)
@@ -135,7 +135,7 @@ def test_once_it_is_compiled_all_find_it(monkeypatch):
 
 
 def train(monkeypatch, has_it, at_first=True):
-    """An epoch of a network with zeros in X and behind ReLU; the weights, and what it came to."""
+    """Train a network with zeros in X and after ReLU; return its weights and its workspace."""
 
     def address_of(dtype, compile_it=True):
         return nonzeros_address(dtype) if has_it and (at_first or compile_it) else 0
@@ -158,7 +158,7 @@ def test_a_network_has_the_same_bits_without(monkeypatch):
     flat, memory = train(monkeypatch, has_it=True)
     np.testing.assert_array_equal(flat, by_tiles)
     assert ((memory.densities[:3] > 0.2) & (memory.densities[:3] < 0.6)).all()
-    assert memory.densities[3] == 1  # of tanh
+    assert memory.densities[3] == 1  # tanh's outputs
 
 
 def test_it_is_compiled_when_it_is_first_wanted(monkeypatch):

@@ -1,4 +1,4 @@
-"""What LLVM does to a function, and to those of others."""
+"""What LLVM's passes do to fastbp's functions, and to others."""
 
 import re
 from contextlib import nullcontext
@@ -15,7 +15,7 @@ from fastbp.matmul.tile import VECTOR_BYTES
 
 def test_others_functions_are_compiled_as_ever():
     codegen = passes.cpu_target.target_context.codegen()
-    whole, machine = codegen._function_pass_manager, codegen._tm  # Numba has them, so named
+    whole, machine = codegen._function_pass_manager, codegen._tm  # Numba's attributes
     with turn, turn:
         assert codegen._function_pass_manager != whole
         assert (codegen._tm is machine) == (not HAS_AVX512)

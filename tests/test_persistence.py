@@ -1,4 +1,4 @@
-"""Models in files: what comes back, what is refused, and that a file is whole."""
+"""Models in files: what is restored, what is refused, and that files are complete."""
 
 import json
 import os
@@ -207,7 +207,7 @@ UNFIT = {
 
 @pytest.mark.parametrize("kind", UNFIT)
 def test_contents_that_make_no_model(kind, tmp_path):
-    """Whoever wrote them: the digest is right."""
+    """Malformed files with a correct digest are refused, too."""
     from safetensors.numpy import save_file
 
     path = tmp_path / "model"
@@ -291,7 +291,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
 
 
 def test_many_epochs_do_not_fill_the_header(tmp_path):
-    """Of which safetensors takes no more than 100 MB."""
+    """safetensors allows no more than 100 MB for it."""
     model = BPClassifier((2,), max_iter=1, early_stopping=True).fit(X, Y)
     sizes = []
     for n in (10, 10_000):

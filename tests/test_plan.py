@@ -1,4 +1,4 @@
-"""What compiled functions are handed of arrays."""
+"""The addresses of arrays that compiled functions receive."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What is kept from one use to the next of its kind, and how much of it."""
+"""What is kept for the next use of the same kind, and how much of it."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def fail():
 
 
 def take(pool, kind):
-    """What the pool has of this kind, or None."""
+    """Return an object of this kind from the pool, or None."""
     return pool.take(kind, lambda: None)
 
 
@@ -58,6 +58,6 @@ def test_networks_leave_no_more_memory_than_a_pool_keeps(monkeypatch):
         model = BPRegressor(hidden_layer_sizes=(width,), max_iter=1, batch_size=100)
         model.fit(X, y).predict(X)
     assert all(pool.n_kept == len(widths) for pool in pools)
-    rows = {training: 2 * 100, predicting: 256}  # activations and deltas; activations
+    rows = {training: 2 * 100, predicting: 256}  # of activations and deltas; of activations
     for pool, n in rows.items():
         assert 4 * n * sum(widths) < pool.n_bytes <= 1 << 20

@@ -1,4 +1,4 @@
-"""Prediction: by single rows, in whole arrays, and from several threads at once."""
+"""Prediction of single rows, of whole arrays, and from several threads at once."""
 
 import tracemalloc
 import weakref
@@ -75,7 +75,7 @@ def test_bad_rows_are_not_let_through(model, bad, message):
 def test_one_bad_number_is_found_wherever_it_is(
     model, n_jobs, dtype, row, bad, message, most_skipped, monkeypatch
 ):
-    """The threads look as they predict; the next prediction knows nothing of it."""
+    """The threads check X while they predict, and leave nothing behind for the next prediction."""
     monkeypatch.setattr(predicting, "MOST_SKIPPED", most_skipped)
     model.n_jobs = n_jobs
     x = np.tile(X, (18, 1)).astype(dtype)[:7000]
@@ -95,7 +95,7 @@ def test_numbers_too_large_for_the_network(model):
     model.set_params(dtype="float32").fit(X, model.predict(X))
     x = X[:3].copy()
     x[1, 1] = 1e39
-    for activation in ("relu", "tanh"):  # which makes any number finite
+    for activation in ("relu", "tanh"):  # tanh makes any number finite
         model.set_params(activation=activation)
         for given in (x, scipy.sparse.csr_matrix(x)) if activation == "relu" else (x,):
             with pytest.raises(ValueError, match="Input X contains a value too large for dtype"):
@@ -156,12 +156,12 @@ def test_x_is_not_kept_alive(model):
 
 @pytest.mark.parametrize("is_sparse", [False, True])
 def test_x_has_room_once_where_it_is_gathered_and_none_where_it_is_sparse(is_sparse, monkeypatch):
-    """Beside the activations of a chunk there are slopes and deltas, which X has none of."""
+    """A chunk has slopes and deltas beside its activations, but X has none."""
     wide = scipy.sparse.random(200, 10_000, 0.001, "csr", dtype=np.float32, random_state=0)
     x = wide if is_sparse else wide.toarray()
     y = np.arange(200) % 2
     model = BPClassifier((3,), max_iter=1, n_jobs=1).fit(x, y)
-    model.predict(x)  # all is compiled
+    model.predict(x)  # so that everything is compiled
     monkeypatch.setattr(prediction, "_pool", Pool(1))
     monkeypatch.setattr(engine, "_pool", Pool(1))
     for method in (model.fit, model.predict):
@@ -192,7 +192,7 @@ def test_weights_of_another_shape_are_refused(model):
         changed.coefs_[i] = before
 
 
-# Seeing inside ----------------------------------------------------------------------------------
+# Hidden layers and derivatives ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("convert", [np.asarray, scipy.sparse.csr_matrix, np.float32])
@@ -220,7 +220,7 @@ def test_transform_in_a_pipeline_and_of_no_layer(model):
 
 
 def test_transform_as_a_table(model):
-    """Each layer's columns have the names of its own units."""
+    """Each layer's columns are named after its own units."""
     shown = clone(model).set_params(max_iter=2).fit(X, X[:, 0] > 0).set_output(transform="pandas")
     for layer, n_units in ((0, 40), (1, 9), (-1, 9), (-2, 40)):
         frame = shown.transform(X[:7], layer=layer)
@@ -280,7 +280,7 @@ def test_input_gradient_is_torchs(model):
 @pytest.mark.parametrize("hidden", [(), (5,), (16,), (33, 7)])
 @pytest.mark.parametrize("n_classes", [2, 3, 20])
 def test_a_rows_outputs_do_not_depend_on_the_others(n_classes, hidden, dtype):
-    """So test and train may be predicted at once, and be cut apart: the same bits."""
+    """So test and train rows may be predicted in one call and split: the bits are the same."""
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(700, 19)).astype(dtype), rng.integers(0, n_classes, 700)
     model = BPClassifier(hidden_layer_sizes=hidden, max_iter=2, random_state=0).fit(X, y)

@@ -1,4 +1,4 @@
-"""The products on processors with shorter vectors than this one's, as their tests see them."""
+"""The product tests again, as on processors with shorter vectors than this one's."""
 
 import pytest
 from common import run_tests
@@ -10,7 +10,7 @@ SHORTER = {16: "sse2", 32: "sse2,avx,fma"}
 
 @pytest.mark.parametrize("features", [SHORTER[n] for n in SHORTER if n < VECTOR_BYTES])
 def test_products(features, tmp_path):
-    """A quarter of a vector, in which sums over subsets are looked up, is none there."""
+    """There, the quarter vector in which sums over subsets are looked up does not exist."""
     run_tests(
         ["other_processor.py", features], "test_subsets.py", "test_product.py", "test_nonzeros.py",
         "-k", "not same_bits_without", NUMBA_CACHE_DIR=str(tmp_path), NUMBA_NUM_THREADS="1",

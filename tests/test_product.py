@@ -48,7 +48,7 @@ def multiply(
 
 
 def draw(shape, columns, dtype, rng, scale=1.0):
-    """A matrix padded to `columns`, with NaN where nothing may be read into a result."""
+    """A matrix padded to `columns`, with NaN in the padding, which must not reach a result."""
     memory = np.full((shape[0], columns), np.nan, dtype)
     memory[:, : shape[1]] = rng.normal(size=shape) * scale
     return memory
@@ -62,14 +62,14 @@ def run(
     columns = padded(n, dtype)
     a = rng.normal(size=(k, m) if transposed else (m, k)).astype(dtype)
     strides = (1, m) if transposed else (k, 1)
-    if by_columns:  # rows that vectors may be read from, and NaN where nothing counts
+    if by_columns:  # rows of whole vectors, with NaN in the padding
         a, strides = in_vectors(a), (whole_vectors(k, dtype), 1)
     b, start, factor = (draw((r, n), columns, dtype, rng) for r in (k, 1, m))
     factor[rng.random(factor.shape) < 0.3] = 0
     c = np.zeros((m, columns), dtype)
     addresses = np.array(product_addresses(dtype))
     right, b_strides = (in_vectors(b[:, :n].T), strides[::-1]) if by_columns else (b, (columns, 1))
-    if start_row != 0:  # the same one for each row
+    if start_row != 0:  # otherwise all rows share one
         start, start_row = np.tile(start, (m, 1)), columns
     before = rng.normal(size=columns).astype(dtype)
     sums = before.copy()
@@ -100,14 +100,14 @@ def whole_vectors(k, dtype):
 
 
 def in_vectors(matrix):
-    """Rows padded with NaN to whole vectors."""
+    """Return the matrix with rows padded with NaN to whole vectors."""
     memory = np.full((len(matrix), whole_vectors(matrix.shape[1], matrix.dtype)), np.nan)
     memory[:, : matrix.shape[1]] = matrix
     return memory.astype(matrix.dtype)
 
 
 def edges(dtype):
-    """Widths around those of the tiles."""
+    """Widths around those of the register tiles."""
     vector = vector_length(dtype)
     halves = (vector * n // 2 for n in (3, 5, 7))
     tiles = (vector // 4, vector // 2, *halves, *(vector * n for n in (1, 2, 3, 4, 8, 9)))
@@ -126,7 +126,7 @@ def test_every_tail(dtype, m):
 @pytest.mark.parametrize("epilogue", [STORE, RELU, MASK, SCALE])
 @pytest.mark.parametrize("k", range(1, MOST_TERMS + 2))
 def test_few_terms(dtype, epilogue, k):
-    """By strips, where each row begins with the same one, and by tiles: the same bits."""
+    """Strips, used if all rows share their start, give the same bits as tiles."""
     for n in edges(dtype):
         for m in (1, 4, 19):
             for transposed in (False, True):
@@ -224,7 +224,7 @@ def test_padding_covers_the_tiles(dtype):
     for n in range(1, 600):
         length = padded(n, dtype)
         assert length >= n
-        assert length * itemsize % 1024 != 0  # columns of many rows have all of the cache
+        assert length * itemsize % 1024 != 0  # so columns of many rows can use the whole cache
         assert length < n + vector or (length - vector) * itemsize % 1024 == 0
 
 

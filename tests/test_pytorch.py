@@ -1,4 +1,4 @@
-"""Whole fits beside the same training in PyTorch, where it has the same thing."""
+"""Whole fits compared with the same training in PyTorch, where it has the same features."""
 
 from dataclasses import replace
 
@@ -34,13 +34,13 @@ def case_of(kind, **changes):
 @pytest.mark.parametrize("solver", PYTORCH)
 def test_every_solver(solver, kind):
     case = case_of(kind)
-    rtol = 1e-8 if kind.startswith("squares") else 1e-9  # small gradients, which rmsprop divides by
+    rtol = 1e-8 if kind.startswith("squares") else 1e-9  # rmsprop divides by small gradients
     assert_same_training(fit(case, solver=solver), fit_in_pytorch(case, solver), rtol)
 
 
 @pytest.mark.parametrize("solver", PYTORCH)
 def test_class_weight(solver):
-    """The mean by the weights, as cross_entropy's of class numbers."""
+    """The mean is weighted, as in cross_entropy with class indices."""
     weights = [0.3, 2.0, 5.0]
     model = fit(CASE, solver=solver, class_weight=dict(enumerate(weights)))
     assert_same_training(model, fit_in_pytorch(CASE, solver, class_weight=weights))
@@ -61,7 +61,7 @@ def test_losses_of_regressors(loss):
 @pytest.mark.parametrize("kind", OUTPUTS)
 @pytest.mark.parametrize("solver", PYTORCH)
 def test_dropout(solver, kind):
-    """With the masks that were drawn; those of an epoch are not those of the next."""
+    """With the same masks, which differ from epoch to epoch."""
     case = case_of(kind, dropout=DROPPED.dropout)
     trained = fit_in_pytorch(case, solver, masks=make_masks(case))
     assert_same_training(fit(case, solver=solver), trained)
@@ -84,7 +84,7 @@ def test_l1(solver):
 @pytest.mark.parametrize("kind", ["classes", "two classes", "labels"])
 @pytest.mark.parametrize("solver", PYTORCH)
 def test_label_smoothing(solver, kind, smoothing):
-    """Of a softmax by PyTorch's own parameter, of logistic units by the targets it is given."""
+    """For softmax by PyTorch's own parameter, for logistic units by smoothed targets."""
     case = case_of(kind, smoothing=smoothing)
     assert_same_training(fit(case, solver=solver), fit_in_pytorch(case, solver))
 

@@ -1,4 +1,4 @@
-"""Random states that are made without entropy, against NumPy's own."""
+"""Random states that are created without entropy, against NumPy's own."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""Small networks whose numbers can be checked by hand; every release reproduces them."""
+"""Small networks whose numbers can be checked by hand; every release must reproduce them."""
 
 import naive
 import numpy as np
@@ -76,7 +76,7 @@ SOLVERS = {
 @pytest.mark.parametrize("loss", ["log_loss", "squared_error"])
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_xor_by_every_solver(solver, loss, columns):
-    """Two hidden units can get stuck; some seed in ten does not."""
+    """Two hidden units can get stuck, but from at least three of ten seeds they do not."""
     X = np.hstack([X_XOR, np.ones((4, 1))])[:, :columns]
     solved = 0
     for seed in range(10):
@@ -102,7 +102,7 @@ def test_xor_is_solved_from_most_seeds(activation, batch_size):
     assert solved > 10
 
 
-# 3. A 1-4-4-1 ReLU regressor: PyTorch's step, mind the half that MSELoss lacks.
+# 3. A 1-4-4-1 ReLU regressor: PyTorch's step; its MSELoss lacks our factor 1/2.
 def regressor_case():
     rng = np.random.default_rng(0)
     coefs = [rng.normal(size=shape) for shape in [(1, 4), (4, 4), (4, 1)]]
@@ -120,7 +120,7 @@ def one_step(coefs, intercepts, X, y):
 
 
 def test_relu_regressor_step():
-    """Gradient descent on the mean squared error at rate 0.01 is our half at rate 0.02."""
+    """Gradient descent on the mean squared error at rate 0.01 is ours, with 1/2, at rate 0.02."""
     coefs, intercepts, X, y = regressor_case()
     model = one_step(coefs, intercepts, X, y)
     value, by_w, by_b = naive.loss_and_gradients(
@@ -154,7 +154,7 @@ def test_relu_regressor_step_is_pytorchs():
         np.testing.assert_allclose(model.intercepts_[i], layer.bias.detach().numpy(), rtol=1e-12)
 
 
-# 4. A 3-2-1 logistic network for 1,000 epochs, its loss shown every 100.
+# 4. A 3-2-1 logistic network for 1,000 epochs, with its loss every 100 epochs.
 @pytest.mark.parametrize("loss", ["squared_error", "log_loss"])
 def test_loss_of_a_small_logistic_network(loss):
     X = np.array([[0.0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]])

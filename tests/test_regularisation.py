@@ -1,4 +1,4 @@
-"""Dropout, clipping, L1 and smoothed labels in the kernels, beside the oracle."""
+"""Dropout, clipping, L1 and smoothed labels in the kernels, against the oracle."""
 
 from dataclasses import replace
 
@@ -16,7 +16,7 @@ from fastbp.samples import number_rows
 from fastbp.training import engine as engine_module
 from fastbp.training.solvers import STOCHASTIC_SOLVERS
 
-# Counter, key and words of Random123's table of known answers, for philox4x32-10.
+# Counter, key and words from Random123's table of known answers, for philox4x32-10.
 KNOWN = [
     ([0] * 4, [0] * 2, [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
     ([0xFFFFFFFF] * 4, [0xFFFFFFFF] * 2, [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]),
@@ -45,7 +45,7 @@ def test_philox_is_the_published_one(counter, key, expected):
 
 @st.composite
 def regularised(draw):
-    """A drawn network that does not diverge, and parameters of the optimizer."""
+    """A random network that does not diverge, and parameters of the optimizer."""
     case = draw(cases().filter(lambda case: case.names[-1] != "exp"))
     rates = st.lists(
         st.sampled_from([0.0, 0.1, 0.5]),

@@ -1,4 +1,4 @@
-"""The row numbers of folds: packed and unpacked, and what compiled code is given of them."""
+"""The row numbers of folds: packed, unpacked, and as passed to compiled code."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""Rows that a sparse vector chooses, against NumPy: every width, and each dtype of the vector."""
+"""Sums of rows selected by a sparse vector, against NumPy: every width, each dtype of vector."""
 
 from itertools import product
 
@@ -36,14 +36,14 @@ def read_number(numbers, entry):
 
 
 def flat(matrix):
-    """Its rows in a vector, from AT on."""
+    """Return the rows as one vector that begins at AT."""
     return np.concatenate([np.full(AT, np.nan), matrix.ravel()]).astype(matrix.dtype)
 
 
 def make(n, dtype, of_values, of_numbers):
     rng = np.random.default_rng(0)
     values = rng.normal(size=9).astype(of_values)
-    numbers = rng.integers(0, 5, 9).astype(of_numbers)  # some more than once
+    numbers = rng.integers(0, 5, 9).astype(of_numbers)  # some occur more than once
     matrix, one = (draw((rows, n), padded(n, dtype), dtype, rng) for rows in (5, 1))
     return values, numbers, matrix, one
 
@@ -66,7 +66,7 @@ def test_the_sum_of_rows(dtype, of_values, of_numbers):
 
 @of_any_kind
 def test_what_is_added_to_rows(dtype, of_values, of_numbers):
-    """To each row the same bits as of the sum of all that is added to it."""
+    """Each row has the same bits as the sum, by `sum_rows`, of all that is added to it."""
     for n in edges(dtype):
         values, numbers, matrix, source = make(n, dtype, of_values, of_numbers)
         row, result = matrix.shape[1], flat(matrix)

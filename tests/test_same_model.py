@@ -39,7 +39,7 @@ def check_fit(pair, X, y, sample_weight=None, rtol=1e-8):
 SCHEDULES = {
     "constant": {},
     "invscaling": {"power_t": 0.3},
-    # an epoch of no improvement by 1 is a halt: the rate is cut twice in six epochs
+    # an epoch without an improvement of 1 is a halt, so the rate is cut twice in six epochs
     "adaptive": {"tol": 1.0, "n_iter_no_change": 1},
 }
 RULES = {"adam": {"solver": "adam", "learning_rate_init": 0.01}} | {
@@ -123,7 +123,7 @@ def test_other_parameters(target, parameters):
     ("n_samples", "n_features", "parameters"),
     [
         (450, 6, {}),  # three batches of 200, the last of them shorter
-        (1300, 6, {"batch_size": 1200}),  # more rows than are kept at a time
+        (1300, 6, {"batch_size": 1200}),  # more rows than are buffered at a time
         (60, 600, {"hidden_layer_sizes": (500, 3)}),  # weights too large for the cache
         (5, 1, {"hidden_layer_sizes": (1, 1)}),
         (1, 6, {}),
@@ -174,7 +174,7 @@ def test_labels(target, labels):
 @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
 @pytest.mark.parametrize("values", [(0, 2), (1, 2), (-1, 1), (0.0, 3.0)])
 def test_several_labels_of_other_values_than_0_and_1(values, solver):
-    """What is not 0 counts as 1, in scikit-learn, too."""
+    """Anything but 0 counts as 1, as in scikit-learn."""
     X, y = make_data("multilabel")
     y = np.asarray(values)[y]
     pair = make_pair("multilabel", max_iter=5, random_state=0, solver=solver)
@@ -220,7 +220,7 @@ def test_generators_move_on_alike(target, early_stopping):
     pair = make_pair(target, max_iter=5, early_stopping=early_stopping)
     for model in pair:
         model.random_state = np.random.RandomState(3)
-    for _ in range(2):  # the second fit draws from where the first has ended
+    for _ in range(2):  # the second fit continues the random sequence of the first
         check_fit(pair, X, y)
         ours, theirs = (model.random_state.get_state() for model in pair)
         np.testing.assert_array_equal(ours[1], theirs[1])
@@ -290,7 +290,7 @@ def test_adaptive_rate_down_to_its_stop(target, early_stopping):
     check_fit(pair, *make_data(target, 60))
     assert pair[0].n_iter_ < 300
     rates = [model._optimizer.learning_rate for model in pair]
-    assert rates[0] == rates[1] < 1e-6  # an eighth cut, of a rate above 1e-6, was the last
+    assert rates[0] == rates[1] < 1e-6  # the last cut was the eighth, of a rate above 1e-6
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -358,7 +358,7 @@ def test_verbose_prints_the_same(target, parameters, capsys):
     assert parameters.get("early_stopping") is None or "Validation score: " in said[0]
 
 
-# --------------------------------------------------------------------------- going on training
+# --------------------------------------------------------------------------- continued training
 
 
 @pytest.mark.parametrize(
@@ -402,7 +402,7 @@ def test_warm_start_with_early_stopping(target):
 
 
 def test_warm_start_that_finds_nothing_better_keeps_the_best_weights():
-    # scikit-learn keeps the last ones: its copy of the best is what it trains on
+    # scikit-learn keeps the last ones: its copy of the best weights is what it trains
     X, y = make_data("binary", 60)
     ours, _ = make_pair("binary", warm_start=True, early_stopping=True, max_iter=3, random_state=3)
     with pytest.warns(ConvergenceWarning):
@@ -577,7 +577,7 @@ def test_lbfgs_is_limited(limit, n):
 
 
 def test_lbfgs_of_several_targets_minimises_the_sum_of_their_errors():
-    # scikit-learn's takes the gradient of the sum, and the value of the mean
+    # scikit-learn's uses the gradient of the sum but the value of the mean
     X, y = make_data("multioutput")
     ours, _ = make_pair("multioutput", solver="lbfgs", hidden_layer_sizes=(), alpha=2, tol=1e-9)
     ridge = Ridge(alpha=2).fit(X, y)
@@ -626,14 +626,14 @@ def test_there_are_public_methods():
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )
 def test_signatures(ours, theirs, name):
-    """Any call of scikit-learn's method is a call of ours with the same meaning."""
+    """Any call of scikit-learn's method is a valid call of ours with the same meaning."""
     here, there = (inspect.signature(getattr(cls, name)).parameters for cls in (ours, theirs))
     for parameter in there.values():
         mine = here[parameter.name]
         assert (mine.kind, mine.default) == (parameter.kind, parameter.default)
     positional = [key for key, p in there.items() if p.kind is p.POSITIONAL_OR_KEYWORD]
     assert list(here)[: len(positional)] == positional
-    for key in here.keys() - there.keys():  # new ones change no call
+    for key in here.keys() - there.keys():  # new parameters must not change existing calls
         assert here[key].kind is inspect.Parameter.KEYWORD_ONLY
         assert here[key].default is not inspect.Parameter.empty
 

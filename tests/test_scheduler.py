@@ -1,4 +1,4 @@
-"""Which processor a thread is on, and that it leaves one where it must and may."""
+"""Which processor a thread runs on, and that it leaves one only where it must and may."""
 
 import ctypes
 import os
@@ -67,7 +67,7 @@ def test_a_thread_that_has_one_processor_stays():
 
 
 class System:
-    """The system's functions as Python's, which write down what they are asked for."""
+    """Python stand-ins for the system's functions, which record what they are asked for."""
 
     def __init__(self, number, allowed):
         self.number, self.allowed, self.asked = number, allowed, []

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 N_SAMPLES = len(CASE.X)
 WARMUP = 1.4  # epochs
-N_RISING = 7  # steps of them
+N_RISING = 7  # steps in these epochs
 
 
 class Row(NamedTuple):
@@ -88,7 +88,7 @@ def parameters_of(name, warmup_epochs=0):
 
 
 def factors(name, warmup_epochs):
-    """The factor of each step, by the formula."""
+    """Return the factor of each step by the formula."""
     rising = N_RISING if warmup_epochs else 0
     n = N_STEPS - rising
     return [
@@ -98,7 +98,7 @@ def factors(name, warmup_epochs):
 
 
 def make_scheduler(name, warmup_epochs):
-    """Return what makes PyTorch's of an optimizer."""
+    """Return a function that makes PyTorch's scheduler for an optimizer."""
     if not warmup_epochs:
         return lambda lr, optimizer: SCHEDULES[name].scheduler(lr, optimizer, N_STEPS)
 
@@ -110,7 +110,7 @@ def make_scheduler(name, warmup_epochs):
     return scheduler
 
 
-# Beside formulas and PyTorch --------------------------------------------------------------------
+# Against formulas and PyTorch -------------------------------------------------------------------
 
 
 def test_a_warmup_is_rounded_to_steps():
@@ -145,14 +145,14 @@ def make_schedule(name, warmup_epochs):
 @with_warmup
 def test_formulas(name, warmup_epochs):
     expected = factors(name, warmup_epochs)
-    expected += 2 * expected[-1:]  # it stays what it was
+    expected += 2 * expected[-1:]  # after the last step the rate stays
     steps = np.array([*range(N_STEPS), N_STEPS, N_STEPS + 100])
     actual = make_schedule(name, warmup_epochs).of_steps(steps)
     np.testing.assert_allclose(actual, expected, rtol=1e-12)
 
 
 def rates_in_pytorch(make_scheduler, told):
-    """The rate before each step of a scheduler of PyTorch's, which is told so much at each."""
+    """Return a PyTorch scheduler's rate before each step; `told` has the arguments of each."""
     torch = pytest.importorskip("torch")
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=RATE)
     scheduler = make_scheduler(torch.optim.lr_scheduler, optimizer)
@@ -174,7 +174,7 @@ def test_pytorchs_schedulers(name, warmup_epochs):
 
 @pytest.mark.parametrize("n", [2, 3, 4, 5, 11])
 def test_one_cycle_of_few_steps(n):
-    """The first 30 % of 3 steps are none."""
+    """30 % of 3 steps is less than one step."""
     rates = rates_in_pytorch(lambda lr, o: SCHEDULES["one_cycle"].scheduler(lr, o, n), [()] * n)
     schedule = Schedule("one_cycle", 0.1, 10, 0, steps_per_epoch=1, n_epochs=n)
     np.testing.assert_allclose(RATE * schedule.of_steps(np.arange(n)), rates, rtol=1e-12)
@@ -187,7 +187,7 @@ def test_whole_fits(solver, name, warmup_epochs):
     model = fit(CASE, solver=solver, **parameters_of(name, warmup_epochs))
     rates = RATE * np.array(factors(name, warmup_epochs))
     assert_same_training(model, fit_by_oracle(CASE, solver, rates))
-    np.testing.assert_allclose(  # of the last step of each epoch
+    np.testing.assert_allclose(  # the last step of each epoch
         model.history_["learning_rate"], rates[STEPS_PER_EPOCH - 1 :: STEPS_PER_EPOCH], rtol=1e-12
     )
 
@@ -202,7 +202,7 @@ def test_whole_fits_in_pytorch(solver, name, warmup_epochs):
 
 
 def test_steps_of_a_whole_number_of_batches():
-    """1.1 * 50 is more than 55."""
+    """1.1 * 50 is slightly more than 55 in floating point."""
     schedule = Schedule("step", 0.5, 1.1, 0, steps_per_epoch=50, n_epochs=5)
     factors = schedule.of_steps(np.array([54, 55, 109, 110]))
     np.testing.assert_array_equal(factors, [1, 0.5, 0.5, 0.25])
@@ -216,10 +216,10 @@ def test_a_warmup_may_be_longer_than_the_training(warmup_epochs):
     np.testing.assert_allclose(model.history_["learning_rate"], expected, atol=1e-15)
 
 
-# By epochs --------------------------------------------------------------------------------------
+# Schedules by epochs ----------------------------------------------------------------------------
 
 HALTS = {"tol": 1e9, "n_iter_no_change": 1, "max_iter": 9}
-N_HALTS = np.array([0, 0, 0, 1, 1, 2, 2, 3, 3])  # before each epoch
+N_HALTS = np.array([0, 0, 0, 1, 1, 2, 2, 3, 3])  # before each epoch, since training began
 SCALED = [1, *(1 / (N_SAMPLES * np.arange(1, 3) + 1) ** 0.3)]
 ALL_BUT_ADAM = [solver for solver in STOCHASTIC_SOLVERS if solver != "adam"]
 
@@ -248,7 +248,7 @@ def test_rates_of_epochs(solver, name, factors, warmup_epochs):
 
 @pytest.mark.parametrize("name", ["invscaling", "adaptive"])
 def test_adam_takes_them_for_constant(name):
-    """As MLPClassifier's does."""
+    """As does MLPClassifier's Adam."""
     model = fit(CASE, solver="adam", learning_rate=name, **HALTS)
     assert_same_bits(model, fit(CASE, solver="adam", **HALTS))
 
@@ -256,7 +256,7 @@ def test_adam_takes_them_for_constant(name):
 @pytest.mark.parametrize("tol", [0.0, 1e9])
 @pytest.mark.parametrize("solver", STOCHASTIC_SOLVERS)
 def test_plateau_is_pytorchs(solver, tol):
-    """Down to the end, of losses that go up and down, of which all or none are improvements."""
+    """Until the rate is at its least, with noisy losses that all or never count as improved."""
     case = replace(CASE, dropout=(0.5, 0.5))
     settings = {"solver": solver, "tol": tol, "n_iter_no_change": 2, "max_iter": 500}
     model = fit(case, learning_rate="plateau", decay_rate=0.3, **settings)
@@ -270,14 +270,14 @@ def test_plateau_is_pytorchs(solver, tol):
     assert 0.3e-6 < rates[-1] <= 1e-6
 
 
-# Going on ---------------------------------------------------------------------------------------
+# Continued training -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", [*SCHEDULES, "plateau", "invscaling", "adaptive"])
 @pytest.mark.parametrize("solver", ["sgd", "adam", "adamw"])
 @with_warmup
 def test_partial_fit_goes_on_along_the_schedule(name, solver, warmup_epochs):
-    """Of `max_iter` calls; after them the rate stays."""
+    """The schedule spans `max_iter` calls; after them the rate stays."""
     parameters = {"learning_rate": name, "solver": solver, "warmup_epochs": warmup_epochs}
     parameters |= SCHEDULES[name].parameters if name in SCHEDULES else {**HALTS, "max_iter": 6}
     whole, model = (estimator(CASE, **parameters) for _ in range(2))
@@ -307,7 +307,7 @@ def test_warm_start_begins_the_schedule_anew(name):
 @with_warmup
 @pytest.mark.parametrize("batch_size", [BATCH_SIZE, "full"])
 def test_what_a_function_is_called_with(batch_size, warmup_epochs):
-    """Python's integers: the step after the warm-up, and how many of those there are."""
+    """Python integers: the step after the warm-up, and the number of such steps."""
     calls = []
 
     def function(*arguments):

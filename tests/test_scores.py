@@ -1,4 +1,4 @@
-"""The score that early stopping goes by, of the outputs of a network, beside scikit-learn's."""
+"""The score used for early stopping, computed from outputs, against scikit-learn's."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ N = 40
 
 
 def judge(model, y, rows, weight, dtype):
-    """Return the outputs of a new network for some rows, y as it is compared, and the score."""
+    """Return a new network's outputs for some rows, y in comparable form, and the score."""
     X = np.random.default_rng(0).normal(size=(N, 3)).astype(dtype)
     model.fit(X, y)
     targets, labels = model._validate_targets(y, X.dtype, False)
@@ -74,7 +74,7 @@ def test_one_sample_has_no_r2():
 
 @pytest.mark.parametrize("y", [np.arange(N) % 3, np.arange(N) % 2])
 def test_the_first_nan_is_the_largest_output(y):
-    """As it is to NumPy."""
+    """As in NumPy."""
     X = np.ones((N, 2))
     model = BPClassifier((4,), solver="lbfgs", max_iter=9).fit(X, y)
     model.intercepts_[-1][-1] = np.nan

@@ -45,7 +45,7 @@ def outcome(score, *data):
 
 
 def variants(y):
-    """Other things that y may be when the score is asked for."""
+    """Return other forms that y may have when the score is asked for."""
     return [
         y, y.tolist(), y[:1], y[:7], y[::-1], y[:-1], y.astype(str), np.full(y.shape, 9),
         y[:, None] if y.ndim == 1 else y[:, 0],

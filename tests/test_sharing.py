@@ -1,4 +1,4 @@
-"""How a team shares a chunk: everything is somebody's, and nothing is two threads'."""
+"""How a team shares a chunk: every part belongs to exactly one thread."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def shares_of(sharing, member, size):
 
 
 def make_sharing(n_threads, parts, by_rows=0):
-    """What `choose_shares` is told of a workspace."""
+    """Return what `choose_shares` is told about a workspace."""
     bounds = np.linspace(0, 3 * n_threads, n_threads + 1).astype(np.int64)
     return bounds, np.zeros(parts * (parts > 1)), parts, by_rows
 
@@ -44,7 +44,7 @@ def test_each_panel_and_each_part_of_one_is_one_thread_s(size, parts):
 
 
 def test_rows_lie_apart_where_each_thread_has_those_of_a_part():
-    """Of more threads than parts, some have rows of the same; their products want them together."""
+    """With more threads than parts, some threads share a part, whose rows must be contiguous."""
     gaps = {size: shares_of(make_sharing(4, 2), size - 1, size).gap for size in (1, 2, 4)}
     assert gaps == {1: 0, 2: GAP, 4: 0}
     assert shares_of(make_sharing(4, 1), 1, 2).gap == 0

@@ -27,7 +27,7 @@ def test_numpys_order(n, bit_generator):
 @pytest.mark.parametrize("n", [FAR - 1, FAR, FAR + 1, FAR + AHEAD, 3 * FAR])
 @pytest.mark.parametrize("index", [np.int32, np.int64])
 def test_numpys_order_of_many(n, index):
-    """Numbers are drawn before they are used."""
+    """The kernel draws numbers before it uses them."""
     mine, theirs = (np.random.RandomState(5) for _ in range(2))
     order, expected = np.arange(n, dtype=index), np.arange(n)
     run_shuffle(order, generator_addresses(mine))
@@ -37,7 +37,7 @@ def test_numpys_order_of_many(n, index):
 
 
 def test_a_shuffled_order_is_numpys_permutation_of_it():
-    """scikit-learn permutes the order before by a shuffled `arange`."""
+    """scikit-learn permutes the previous order by a shuffled `arange`."""
     mine, theirs = np.random.RandomState(3), np.random.RandomState(3)
     order = np.random.default_rng(0).permutation(100)
     before, permutation = order.copy(), np.arange(100)

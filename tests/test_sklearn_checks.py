@@ -1,4 +1,4 @@
-"""scikit-learn's own tests with our estimators: the checks for all estimators, and the MLP's."""
+"""scikit-learn's own tests with fastbp's estimators: the common checks, and the MLP's tests."""
 
 import importlib.util
 from unittest import mock
@@ -13,10 +13,10 @@ NOT_CONVERGED = pytest.mark.filterwarnings("ignore::sklearn.exceptions.Convergen
 
 # -------------------------------------------------------------- the checks for all estimators
 
-# Not among them, since scikit-learn's own estimators do not pass either: early_stopping=True (the
-# checks call partial_fit, and fit on samples too few to hold some back) and batch_size=1 (a sample
-# of weight 2 is one step, and two samples are two). dtype="float32" gives the models of the checks
-# on weights to its own precision, while the checks ask for 1e-7.
+# Left out, since scikit-learn's own estimators do not pass either: early_stopping=True (the checks
+# call partial_fit, and fit on samples too few to hold some out) and batch_size=1 (a sample of
+# weight 2 is one step, but two samples are two). With dtype="float32" the models of the checks on
+# weights agree to its own precision only, while the checks ask for 1e-7.
 ESTIMATORS = [
     BPClassifier(),
     BPClassifier(solver="sgd", hidden_layer_sizes=(10, 5), activation="tanh"),
@@ -43,19 +43,19 @@ LEFT_OUT = {
     "test_gradient",  # calls the private method _loss_grad_lbfgs
 }
 
-# L-BFGS stops where its line search does, for scikit-learn's estimator from other seeds as well.
+# L-BFGS stops where its line search fails, as scikit-learn's does from other seeds.
 MAY_NOT_CONVERGE = {"test_warm_start"}
 
-# A pickle is without the solver's state, and partial_fit says so; what is tested holds.
+# A pickle lacks the solver's state, of which partial_fit warns; what the test asserts still holds.
 WITHOUT_SOLVER = {"test_mlp_loading_from_joblib_partial_fit"}
 FRESH_SOLVER = pytest.mark.filterwarnings("ignore:The solver's state was not kept:UserWarning")
 
 
 def load_upstream():
-    """Return a copy of scikit-learn's test module that tests our estimators.
+    """Return a copy of scikit-learn's test module that tests fastbp's estimators.
 
-    It is executed with our classes in the place of scikit-learn's, so that they are in the
-    parameters of its `pytest.mark.parametrize` too.
+    It is executed with our classes in place of scikit-learn's, which also replaces those in the
+    parameters of its `pytest.mark.parametrize`.
     """
     spec = importlib.util.find_spec("sklearn.neural_network.tests.test_mlp")
     module = importlib.util.module_from_spec(spec)

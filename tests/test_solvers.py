@@ -1,4 +1,4 @@
-"""The state of solvers, and their schedules by epochs."""
+"""The state of solvers, and their learning rates from epoch to epoch."""
 
 import pickle
 
@@ -42,7 +42,7 @@ def test_state_survives_a_pickle(solver):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("solver", ["adam", "adamw", "adagrad", "rmsprop"])
 def test_an_epsilon_that_is_no_normal_number(solver, dtype):
-    """As 0 it had made NaN of the padding's weights, and so of the loss."""
+    """Flushed to 0, it once made the padding's weights NaN, and so the loss."""
     X = np.random.default_rng(0).standard_normal((60, 5)).astype(dtype)
     losses = []
     for epsilon in (np.finfo(dtype).tiny / 2, 1e-30):

@@ -36,7 +36,7 @@ def test_they_are_zero_inside_and_numbers_outside():
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_a_fit_leaves_none_behind(n_jobs):
-    """The penalty alone moves the weights of a feature that is 0: tiny gradients, squared."""
+    """Only the penalty moves the weights of a zero feature: tiny gradients, which Adam squares."""
     X = np.random.default_rng(0).standard_normal((64, 4)).astype(np.float32)
     X[:, 0] = 0
     model = BPClassifier(

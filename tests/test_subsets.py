@@ -1,4 +1,4 @@
-"""Products with two numbers against NumPy: every tail, and nothing written beside them."""
+"""Products by sums over subsets, against NumPy: every tail, and no writes out of bounds."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def run_multiply(function, x, d, codes, slope, w, shape, c, afresh, a, sums, sum
 
 
 def padded_rows(k, n, dtype, rng=None, beyond=np.nan):
-    """A matrix of whole groups and vectors; `beyond` k rows and n columns, or 0, nothing counts."""
+    """A matrix of whole groups and vectors, with `beyond` below k rows, and zeros right of n."""
     groups, vector = -(-k // GROUP), vector_length(dtype)
     shape = groups * GROUP, -(-n // vector) * vector
     matrix = aligned_zeros(shape[0] * shape[1], dtype).reshape(shape)

@@ -1,4 +1,4 @@
-"""Tables from files, and what is made of their columns."""
+"""Tables from files, and how their columns are converted."""
 
 import csv
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceW
 
 @pytest.fixture
 def read(tmp_path):
-    """Write rows into a file, and read it."""
+    """Return a function that writes rows to a file and reads it as a table."""
 
     def write_and_read(names, rows):
         path = tmp_path / "table.csv"
@@ -44,7 +44,7 @@ def test_spaces_around_cells(read):
 
 
 def test_a_byte_order_mark(tmp_path):
-    """As spreadsheets write it."""
+    """Spreadsheets write one."""
     (tmp_path / "table.csv").write_bytes(b"\xef\xbb\xbfa,y\n1,2\n")
     assert read_table(tmp_path / "table.csv").names == ["a", "y"]
 

@@ -1,4 +1,4 @@
-"""Teams of threads: who belongs to one, and that a barrier keeps its promise."""
+"""Teams of threads: who belongs to one, and that the barrier works."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ SYSTEM = yield_address(), affinity_addresses()
 def take_part(
     team, n_threads, until, rounds, yield_function, affinity_functions, counters, places, errors
 ):
-    """Work in rounds, as training does, and in so many when there are as many as `until` says.
+    """Work in rounds, as training does, and for so many once the team has `until` members.
 
     Each adds to its own counter, and after the barrier looks at those of the others.
     """
@@ -42,7 +42,7 @@ def take_part(
 
 @kernel
 def count_rounds(team, member, size, yield_function, counters, rounds, errors):
-    """Each adds to its own counter, and after the barrier looks at those of the others."""
+    """Add to this member's counter, and check those of the others after the barrier."""
     for r in range(rounds):
         counters[member] = r + 1
         wait(team, size, yield_function)
@@ -62,7 +62,7 @@ def in_threads(n, function):
 
 
 def test_one_alone_is_a_team_and_needs_nobody_who_comes_when_it_has_done():
-    """As where a threading layer runs all iterations on one thread."""
+    """As if a threading layer ran all iterations on one thread."""
     team = make_team()
     counters, places, errors = np.zeros((3, 4), np.int64)
     for _ in range(3):
@@ -72,10 +72,10 @@ def test_one_alone_is_a_team_and_needs_nobody_who_comes_when_it_has_done():
 
 @pytest.mark.parametrize("after", [(0, 0), (0, 1), (0, 0, 0), (0, 2_000, 4_000, 4_000)])
 def test_who_comes_late_is_taken_in(after):
-    """After so many rounds of the first. All agree on the size of the team, and from when on."""
+    """After so many rounds of the first. All must agree on the team's size and since when."""
     n, team = len(after), make_team()
     counters, places, errors = np.zeros((3, n), np.int64)
-    take_part(make_team(), 1, 1, 0, *SYSTEM, *np.zeros((3, 1), np.int64))  # compiled
+    take_part(make_team(), 1, 1, 0, *SYSTEM, *np.zeros((3, 1), np.int64))  # to compile it
 
     def come(i):
         while counters[0] < after[i]:

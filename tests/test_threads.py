@@ -1,4 +1,4 @@
-"""The same bits on any number of threads, and the rules of when there may be several."""
+"""The same bits on any number of threads, and the rules for when several are used."""
 
 import threading
 from itertools import chain
@@ -33,7 +33,7 @@ CASES = [
 
 @pytest.fixture
 def eager_threads(monkeypatch):
-    """Threads from the second call on, however little the work."""
+    """Use threads from the second call on, however little the work."""
     monkeypatch.setattr(threads, "LEAST_WORK", 0)
     monkeypatch.setattr(engine_module, "ASKED_PATIENCE", 0.0)
     monkeypatch.setattr(Pace, "CALL_SECONDS", 1e-3)
@@ -41,7 +41,7 @@ def eager_threads(monkeypatch):
 
 
 def run_in_threads(function, plan, n_threads, compile_it):
-    """`run_on_threads`, by as many threads of Python's, however many processors there are."""
+    """Stand in for `run_on_threads` with Python threads, whatever the number of processors."""
     plan.workspace.team[:] = 0
     pool = [
         threading.Thread(target=run, args=(function, plan, member, n_threads, 0))
@@ -97,7 +97,7 @@ def test_a_fit_after_one_that_was_interrupted_on_threads(monkeypatch):
 def test_the_same_bits(
     units, names, loss, n_samples, sparse, weighted, batch_size, dtype, monkeypatch
 ):
-    """On 1 to 7 threads: the shares of the work are what counts, not how many cores run them."""
+    """On 1 to 7 threads: how work is shared matters, not how many cores run it."""
     case = make_case(units, names, loss, n_samples, weighted=weighted, sparse=sparse)
     expected = train(case, dtype, 1, batch_size, monkeypatch)
     for n_threads in (2, 3, 7):
@@ -109,7 +109,7 @@ def test_the_same_bits(
 
 @pytest.mark.parametrize("n_samples", [5, 90, 3000])
 def test_any_thread_of_a_team_can_make_all_predictions(n_samples, monkeypatch):
-    """As where the others sleep: none has to come."""
+    """As if the other threads slept: none of them is needed."""
 
     def run_the_last(function, plan, n_threads, compile_it):
         plan.workspace.team[:] = 0
@@ -129,7 +129,7 @@ def test_any_thread_of_a_team_can_make_all_predictions(n_samples, monkeypatch):
 @pytest.mark.parametrize("n_samples", [61, 64, 65, 66, 90, 122])
 @pytest.mark.parametrize("n_outputs", [1, 3])
 def test_the_same_bits_where_gradients_are_summed_in_parts(n_outputs, n_samples, kind, monkeypatch):
-    """Also of a short last batch, of which there is but one part, or a part of one sample."""
+    """Also for a short last batch, which has only one part, or a part of one sample."""
     output = "softmax" if n_outputs == 3 else "logistic"
     names, units = ["tanh", "relu", output], (20, 30, 50, n_outputs)
     case = make_case(units, names, "log_loss", n_samples, weighted=kind == "weighted")
@@ -164,7 +164,7 @@ def test_the_same_bits_where_a_part_is_too_large_for_the_table_of_subsets(monkey
     [((50, 100, 1), 200, 2), ((784, 100, 10), 200, 1), ((20, 50, 1), 1, 1), ((4, 100, 3), 150, 2)],
 )
 def test_gradients_are_summed_in_parts_where_threads_exchange_less_then(units, batch_size, parts):
-    """The same parts for any number of threads; memory for them where there are several."""
+    """The parts are the same for any number of threads; only several threads need memory."""
     case = make_case(units, ["relu", "identity"], "squared_error", 200)
     for n_threads in (1, 2, 4):
         with pytest.MonkeyPatch.context() as patch:
@@ -175,7 +175,7 @@ def test_gradients_are_summed_in_parts_where_threads_exchange_less_then(units, b
 
 
 def test_a_team_is_started(eager_threads, monkeypatch):
-    """That the engine asks for threads; on one processor the team is of one."""
+    """The engine asks for threads; on one processor the team has one member."""
     asked = []
 
     def region(n_threads):
@@ -256,7 +256,7 @@ def test_after_a_fork_there_is_one(monkeypatch):
 
 
 def follow(pace, n_calls, seconds, remaining=10):
-    """Let it plan calls, whose units take so long by the number of threads; what it chose."""
+    """Let it plan calls, with the seconds of a unit by number of threads; return its choices."""
     chosen = []
     for _ in range(n_calls):
         n_threads, units = pace.plan(remaining)
@@ -278,7 +278,7 @@ def test_pace_takes_the_faster_and_tries_the_slower_again():
 
 
 def test_pace_begins_a_trial_with_little_work():
-    """Where the other core is busy, threads may be a hundred times slower."""
+    """If the other core is busy, threads may be a hundred times slower."""
     pace = Pace(2, patience=0.2, unit_seconds=1e-3)
     chosen = follow(pace, 50, {1: 1e-3, 2: 0.1}, remaining=1000)
     assert chosen[0] == (1, 100)
@@ -296,7 +296,7 @@ def test_pace_starts_threads_at_once_where_the_user_asked():
 
 
 def test_pace_is_not_deceived_by_a_slow_first_call():
-    """Of which calls are planned that then are over too soon to count."""
+    """Calls planned from its time are then too short to count."""
     pace = Pace(2, 0.01, 0.02)
     assert pace.plan(250) == (1, 1)
     pace.record(1, 1, 1.5e-3)
@@ -304,7 +304,7 @@ def test_pace_is_not_deceived_by_a_slow_first_call():
 
 
 def test_pace_forgives_one_slow_call():
-    """As when another process takes a core for a moment."""
+    """As if another process took a core for a moment."""
     pace = Pace(2, 0.0, 1e-3)
     follow(pace, 10, {1: 1e-3, 2: 6e-4})
     pace.record(2, 1, 0.1)
@@ -314,7 +314,7 @@ def test_pace_forgives_one_slow_call():
 
 
 def test_pace_is_soon_back_after_a_disturbance():
-    """And where that stays, it costs little."""
+    """If the disturbance stays, it costs little."""
     pace = Pace(2, 0.0, 1e-3)
     follow(pace, 100, {1: 1e-3, 2: 6e-4}, remaining=20)
     disturbed = {1: 1e-3, 2: 5e-3}
@@ -336,7 +336,7 @@ def test_pace_soon_tries_threads_again_that_came_too_late_at_first():
 
 
 def test_pace_learns_nothing_from_calls_that_are_over_at_once():
-    """Threads that sleep would come too late, as between the fits of a search."""
+    """Sleeping threads would come too late, as between the fits of a search."""
     pace = Pace(2, 0.0, 1e-5)
     follow(pace, 10, {1: 1e-5, 2: 6e-6}, remaining=1000)
     assert follow(pace, 5, {1: 1e-6}, remaining=10) == [(1, 10)] * 5
@@ -351,7 +351,7 @@ def test_pace_does_not_take_threads_that_are_hardly_faster():
 
 
 def test_pace_learns_little_from_short_calls():
-    """Where a region's own cost is much of theirs."""
+    """Much of their time is the overhead of a parallel region."""
     pace = Pace(2, 0.0, 1e-4)
     follow(pace, 10, {1: 1e-4, 2: 6e-5}, remaining=200)
     follow(pace, 5, {1: 1e-4, 2: 2e-4}, remaining=9)
@@ -363,7 +363,7 @@ def test_pace_begins_no_trial_that_would_be_cut_short():
     seconds = {1: 0.2 * Pace.TRIAL_SECONDS, 2: 0.12 * Pace.TRIAL_SECONDS}
     assert {n for n, _ in follow(pace, 20, seconds, remaining=4)} == {1}
     assert follow(pace, 1, seconds, remaining=10) == [(2, 1)]
-    assert {n for n, _ in follow(pace, 3, seconds, remaining=4)} == {2}  # as far as is known
+    assert {n for n, _ in follow(pace, 3, seconds, remaining=4)} == {2}  # the better choice so far
     assert [n for n, _ in follow(pace, 30, seconds, remaining=10)][-1] == 2
 
 

@@ -1,4 +1,4 @@
-"""Transposes of every shape around the blocks, with nothing written beside them."""
+"""Transposes of every shape around the blocks, with no writes out of bounds."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Early stopping by the user's own validation set and score; and the weights of classes."""
+"""Early stopping by the user's own validation set and score; class weights."""
 
 import naive
 import numpy as np
@@ -33,7 +33,7 @@ STOPPING = {**SETTINGS, "early_stopping": True, "n_iter_no_change": 30}
 
 @pytest.mark.parametrize("dtypes", [("float32", "float64"), ("float64", "float32")])
 def test_x_of_another_dtype_than_the_first(dtypes):
-    """The weights stay of the first one's, and so is what they are compared with."""
+    """The weights keep the dtype of the first X, and so does the validation score's model."""
     y = X @ [1.0, -2.0, 0.5, 1.0]
     model = BPRegressor(**STOPPING)
     for dtype in dtypes:
@@ -61,7 +61,7 @@ def test_the_best_weights_are_kept_in_another_dtype(replaced):
     model = classifier(dtype="float32", n_iter_no_change=1, hidden_layer_sizes=(7, 3))
     model.partial_fit(X[TRAIN], Y[TRAIN], classes=[0, 1, 2], X_val=X[VAL], y_val=Y[VAL])
     best = [w.copy() for w in model.coefs_]
-    model.best_validation_score_ = 2.0  # which is reached no more
+    model.best_validation_score_ = 2.0  # it cannot be reached again
     model.set_params(dtype="float64")
     if replaced:
         model.coefs_ = [w.astype(np.float64) for w in model.coefs_]
@@ -93,7 +93,7 @@ def test_the_best_weights_by_the_users_validation_set(y, dtype):
 
 
 def test_the_score_of_each_epoch():
-    """By the models of fits that are as many epochs long."""
+    """Compare with models of fits of exactly so many epochs."""
     scores = {}
     for scoring in ("loss", "neg_log_loss", "roc_auc_ovr", lambda m, X, y: float(m.score(X, y))):
         model = fit(classifier(scoring=scoring, max_iter=5))
@@ -164,7 +164,7 @@ def test_regressors_are_judged_by_their_loss():
 @pytest.mark.parametrize(
     ("scoring", "X_val"),
     [
-        ("roc_auc", X[:10]),  # one class has no AUC
+        ("roc_auc", X[:10]),  # AUC is undefined for one class
         (lambda m, X, y: np.nan, X[:30]),
         ("neg_log_loss", 1e60 * X[:30]),  # too large for the network's float32
         (None, 1e60 * X[:30]),
@@ -185,7 +185,7 @@ def test_scores_that_are_all_nan(scoring, X_val, method):
 
     with np.errstate(all="ignore"), pytest.raises(ValueError, match="scoring has given no finite"):
         go()
-    assert len(model.validation_scores_) == 4  # no epoch has been an improvement
+    assert len(model.validation_scores_) == 4  # no epoch was an improvement
 
 
 def test_an_epoch_without_a_score_is_no_improvement():
@@ -248,7 +248,7 @@ def test_what_does_not_fit(parameters, given, message):
         classifier(**parameters).fit(X, Y, **given)
 
 
-# Weights of classes -----------------------------------------------------------------------------
+# Class weights ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("class_weight", ["balanced", {0: 2.0, 1: 0.5}, {1: 5.0}])
@@ -312,7 +312,7 @@ def test_class_weights_that_cannot_be(weights, several):
 )
 @pytest.mark.parametrize("solver", STOCHASTIC_SOLVERS)
 def test_a_weight_of_2_is_a_second_copy(solver, more):
-    """On full batches; the order of the sums differs."""
+    """With full batches; the order of the sums differs."""
     assert_second_copy({**SETTINGS, "solver": solver, **more}, Y)
 
 
@@ -346,7 +346,7 @@ def test_class_weights_of_several_labels_and_in_partial_fit():
     alone = BPClassifier(**SETTINGS).fit(X, y, compute_sample_weight(weights, y))
     np.testing.assert_array_equal(model.predict_proba(X), alone.predict_proba(X))
     model = BPClassifier(**SETTINGS, class_weight={1: 4.0, 2: 2.0})
-    model.partial_fit(X, y[:, 0], classes=[0, 1, 2])  # there is no 2 yet
+    model.partial_fit(X, y[:, 0], classes=[0, 1, 2])  # class 2 has not occurred yet
     alone = BPClassifier(**SETTINGS)
     alone.partial_fit(X, y[:, 0], np.where(y[:, 0] == 1, 4.0, 1.0), classes=[0, 1, 2])
     np.testing.assert_array_equal(model.predict_proba(X), alone.predict_proba(X))

@@ -1,4 +1,4 @@
-"""After `warmup` nothing is left to compile."""
+"""After `warmup`, nothing is left to compile."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What a fit tells of itself and how it is limited: history, verbose, max_time, partial_fit."""
+"""How a fit reports and is limited: history, verbose, max_time, partial_fit."""
 
 import pickle
 import sys
@@ -151,7 +151,7 @@ def test_an_output_that_is_no_file(solver, monkeypatch):
 
     model = BPClassifier(solver=solver, max_iter=3, verbose=1)
     kept = Kept()
-    for output in (None, kept):  # as under pythonw, or in an editor's window
+    for output in (None, kept):  # as under pythonw, or in an editor's output window
         monkeypatch.setattr(sys, "stdout", output)
         model.fit(X, Y)
     assert kept.text.count("Iteration") == 3
@@ -178,7 +178,7 @@ def test_a_bar_in_a_terminal(verbose, is_a_bar, solver, monkeypatch):
 
 
 class Clock:
-    """A second passes each time it is looked at."""
+    """A clock that advances by a second at each look."""
 
     def __init__(self):
         self.now = 0.0
@@ -193,7 +193,7 @@ def test_max_time_of_lbfgs(monkeypatch):
     model = BPClassifier(solver="lbfgs", max_time=4, tol=0, max_iter=1000)
     with pytest.warns(ConvergenceWarning, match=r"Maximum time \(4 s\) reached"):
         model.fit(X, Y)
-    assert model.n_iter_ == 5  # the deadline is 5, and the sixth look is later
+    assert model.n_iter_ == 5  # the deadline is 5 s, and the sixth look is later
 
 
 @unconverged
@@ -215,7 +215,7 @@ def test_a_score_that_stays_is_as_good_as_a_tol_of_0_asks_for():
 
 @pytest.mark.parametrize("kind", [BPClassifier, BPRegressor])
 def test_partial_fit_stops_early(kind):
-    """The same as a fit over the same epochs, which takes the same steps."""
+    """The same as a fit of as many epochs, which takes the same steps."""
     y, y_val = (Y, Y_VAL) if kind is BPClassifier else (X[:, 0] ** 2, X_VAL[:, 0] ** 2)
     settings = {"early_stopping": True, "tol": 0.05, "n_iter_no_change": 3, "shuffle": False}
     settings |= {"random_state": 0, "learning_rate_init": 0.02}
@@ -292,7 +292,7 @@ def test_partial_fit_needs_a_validation_set(given):
 @unconverged
 @pytest.mark.parametrize("scoring", [None, "loss"])
 def test_early_stopping_costs_one_prediction_an_epoch(scoring, monkeypatch):
-    """Its memory is made ready once, and then kept for others."""
+    """Its memory is prepared once, and then kept for other fits."""
     calls = {"prepare": 0, "__call__": 0, "close": 0}
 
     def count(of, name):
@@ -314,7 +314,7 @@ def test_early_stopping_costs_one_prediction_an_epoch(scoring, monkeypatch):
 
 @unconverged
 def test_epochs_without_watchers_are_few_calls(monkeypatch):
-    """Nothing that watches: all epochs of a small fit are asked for at once."""
+    """Without watchers, all epochs of a small fit are asked for at once."""
     asked = []
     train = Engine.train
 

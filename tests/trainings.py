@@ -1,4 +1,4 @@
-"""The same training three times: by an estimator, by the oracle and by PyTorch."""
+"""The same training by an estimator, by the oracle and by PyTorch."""
 
 from dataclasses import dataclass, replace
 
@@ -23,7 +23,7 @@ SETTINGS = {
     "learning_rate_init": RATE,
     "alpha": ALPHA,
     "epsilon": EPSILON,
-    "momentum": 0.0,  # PyTorch's is another: past gradients are not kept with their rates
+    "momentum": 0.0,  # PyTorch's differs: it keeps past gradients without their learning rates
     "nesterovs_momentum": False,
     "shuffle": False,
     "random_state": 0,
@@ -34,7 +34,7 @@ SETTINGS = {
 
 @dataclass
 class Trained:
-    """What a training has come to, and what it was in each epoch."""
+    """The final parameters of a training, and its losses and norms in each epoch."""
 
     parameters: list  # the weights of all layers, then their biases
     losses: list
@@ -42,7 +42,7 @@ class Trained:
 
 
 def estimator(case, **parameters):
-    """Return an estimator of the network and the loss of a case."""
+    """Return an estimator with the network and loss of a case."""
     parameters = {**SETTINGS, "dropout": case.dropout or 0.0, **parameters}
     if case.names[-1] in ("softmax", "logistic"):
         return BPClassifier(loss=case.loss, label_smoothing=case.smoothing, **parameters)
@@ -51,33 +51,33 @@ def estimator(case, **parameters):
 
 
 def labels(case):
-    """Return y as users have it."""
+    """Return y in the form that users pass."""
     if case.names[-1] == "softmax":
         return case.y.argmax(axis=1)
     return case.y[:, 0] if case.y.shape[1] == 1 else case.y
 
 
 def fit(case, **parameters):
-    """Return an estimator that was fitted from the weights of the case on."""
+    """Return an estimator fitted from the initial weights of the case."""
     model = estimator(case, **parameters)
     return model.fit(case.X, labels(case), coef_init=case.coefs, intercept_init=case.intercepts)
 
 
 def draw_seed(case):
-    """Return the seed of dropout, which a fit draws after its first weights."""
+    """Return the seed of dropout, which a fit draws after its initial weights."""
     generator = np.random.RandomState(SETTINGS["random_state"])
     fit(replace(case, dropout=()), max_iter=1, random_state=generator)
     return int(generator.randint(2**63 - 1, dtype=np.int64))
 
 
 def make_masks(case):
-    """Return the function of a step and the places of its samples that the trainings below take."""
+    """Return the masks of dropout, as a function of a step and the places of its samples."""
     seed, units = draw_seed(case), [len(case.coefs[0]), *map(len, case.intercepts)]
     return lambda step, places: naive.dropout_masks(case.dropout, units, seed, step, places)
 
 
 class Scheduled(naive.Solver):
-    """A solver with a rate for each step."""
+    """A solver with a learning rate for each step."""
 
     def __init__(self, name, rates):
         super().__init__(name, None, ALPHA, SETTINGS["momentum"], nesterov=False, eps=EPSILON)
@@ -116,7 +116,7 @@ def fit_in_pytorch(
     class_weight=None,
     **settings,
 ):
-    """Train where PyTorch has the same rule; `settings` are its optimizer's."""
+    """Train in PyTorch, if it has the same rule; `settings` are its optimizer's."""
     torch = pytest.importorskip("torch")
     X, y = torch.tensor(case.X), torch.tensor(case.y)
     coefs = [torch.tensor(w, requires_grad=True) for w in case.coefs]
@@ -158,7 +158,7 @@ def fit_in_pytorch(
 
 
 def of_samples(torch, case, z, y):
-    """Return the losses that training lowers, of samples with these last z."""
+    """Return the loss that training minimises for each sample, given the last layer's z."""
     functional = torch.nn.functional
     if case.names[-1] in ("softmax", "logistic") and case.loss == "squared_error":
         p = torch.softmax(z, 1) if case.names[-1] == "softmax" else torch.sigmoid(z)
@@ -175,7 +175,7 @@ def of_samples(torch, case, z, y):
         "huber": lambda: functional.huber_loss(z, y, reduction="none", delta=d),
         "quantile": lambda: torch.maximum(-q * r, (1 - q) * r),
         "log_cosh": lambda: torch.log(torch.cosh(r)),
-        # half the deviance, which is 0 where z is log(y)
+        # half the deviance, which is 0 if z is log(y)
         "poisson": lambda: (
             functional.poisson_nll_loss(z, y, reduction="none") + torch.xlogy(y, y) - y
         ),
@@ -191,7 +191,7 @@ def assert_same_training(model, trained, rtol=1e-9):
 
 
 def assert_same_bits(a, b, n_epochs=0):
-    """Of the weights, and of the rates of the last so many epochs, or of all."""
+    """Compare weights, and learning rates of the last n_epochs epochs (of all if 0)."""
     for mine, theirs in zip(a.coefs_ + a.intercepts_, b.coefs_ + b.intercepts_, strict=True):
         np.testing.assert_array_equal(mine, theirs)
     rates = [model.history_["learning_rate"][-n_epochs:] for model in (a, b)]

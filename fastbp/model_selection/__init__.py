@@ -1,6 +1,6 @@
-"""scikit-learn's searches and cross-validation, for networks that are trained side by side.
+"""scikit-learn's searches and cross-validation, with networks trained side by side.
 
-The same names, signatures and results: changing the import is all there is to do.
+Names, signatures and results are the same: only the import changes.
 """
 
 from fastbp.model_selection.searches import (

@@ -1,9 +1,9 @@
-"""A backend of joblib's that does the fits of a search side by side in this process.
+"""A joblib backend that runs the fits of a search side by side in this process.
 
-scikit-learn hands each fit to joblib as a task. This backend waits until it has all of them, then
-trains the networks on threads, each network on one, the longest first: compiled calls do not hold
-Python's lock, so the threads run at once. Where the user has chosen a backend of processes or of a
-cluster, the fits go there in batches, and are done so by each worker.
+scikit-learn hands each fit to joblib as a task. This backend collects all of them, then trains the
+networks on threads, one thread per network, the longest first: compiled calls release the GIL, so
+the threads run in parallel. If the user has chosen a backend of processes or of a cluster, the fits
+go there in batches, and each worker runs its batch in the same way.
 """
 
 import threading
@@ -35,20 +35,20 @@ from fastbp.threads import count_workers
 __all__ = ["SideBySide"]
 
 ALL = 100_000  # tasks that joblib hands over before it waits for the first
-BATCHES_PER_WORKER = 4  # so that one whose networks were faster gets more
-ATTEMPTS = 2  # to have a fit done elsewhere
+BATCHES_PER_WORKER = 4  # more than one, so that a worker with faster networks takes more batches
+ATTEMPTS = 2  # at running a fit on the user's backend
 
 
 class SideBySide(ParallelBackendBase):  # type: ignore[misc]
-    """The backend; made in the context that the user has set, and used inside it.
+    """The backend; created and used inside the joblib context that the user has set.
 
     Parameters
     ----------
     n_jobs : int or None
-        Networks trained at a time. None is all processors, in the main thread.
+        Number of networks trained at a time. None means all processors, in the main thread.
     resource : str or None
-        The parameter that grows from round to round of a halving search. Where it is the network's
-        `max_iter`, fits go on from where the round before has left them.
+        The parameter that grows from round to round of a halving search. If it is the network's
+        `max_iter`, fits continue from where the previous round left them.
     verbose : int
         0 for silence.
     """
@@ -60,7 +60,7 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
     def __init__(self, n_jobs: int | None, resource: str | None, verbose: int) -> None:
         super().__init__(nesting_level=0)
         outer, _ = get_active_backend(prefer="threads")
-        n_outer = get_active_backend()[1]  # with that preference it would be 1, not the user's
+        n_outer = get_active_backend()[1]  # `prefer` would make it 1 instead of the user's value
         self._elsewhere = not isinstance(outer, (ThreadingBackend, SequentialBackend))
         self._outer = outer
         if isinstance(outer, SequentialBackend):
@@ -75,49 +75,49 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         self.interrupted = False
         self.n_done = self.n_asked = 0
 
-    # What joblib asks of a backend ------------------------------------------------------------
+    # The interface that joblib calls ----------------------------------------------------------
 
     def effective_n_jobs(self, n_jobs: int) -> int:
-        """Return so many that joblib hands over all tasks, one by one."""
+        """Return a number so large that joblib hands over all tasks before it waits."""
         if self._n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         return ALL
 
     def submit(self, func: Any, callback: Callable[[Any], None]) -> None:
-        """Queue a batch of tasks, which is of one; the callback is to hear what it comes to."""
+        """Queue a batch, which holds one task; `callback` is called with its outcome later."""
         with self._lock:
             self._queued.append((func, callback))
 
     def retrieve_result_callback(self, out: tuple[Any, BaseException | None]) -> Any:
-        """Return what a task has returned, or raise what it has raised."""
+        """Return the result of a task, or raise its error."""
         result, error = out
         if error is not None:
             raise error
         return [result]
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """Forget the tasks."""
+        """Discard the queued tasks."""
         with self._lock:
             self._queued.clear()
 
     @contextmanager
     def retrieval_context(self) -> Iterator[None]:
-        """Do what is queued, and what joblib queues as tasks are done; then it collects."""
+        """Run the queued tasks, and those that joblib queues meanwhile, before it collects."""
         while self._queued:
             with self._lock:
                 taken, self._queued = self._queued, []
             self._do(taken)
         yield
 
-    # What is done ----------------------------------------------------------------------------
+    # Running the fits ------------------------------------------------------------------------
 
     def raise_if_interrupted(self, where: str = "") -> None:
-        """Raise the Ctrl-C that came in between, after scikit-learn has collected the results."""
+        """Re-raise a Ctrl-C that came during the fits, once scikit-learn has their results."""
         if self.interrupted or has_come():
             raise KeyboardInterrupt(f"{self.n_done} of {self.n_asked} fits were done{where}")
 
     def forget(self) -> None:
-        """Free all data; joblib and this backend know each other, so they stay for a while."""
+        """Free all data; the reference cycle with joblib keeps this object alive for a while."""
         self._evaluator.forget()
         self._kept.clear()
 
@@ -157,14 +157,14 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             _warn_of_failed(failed, all_failed)
         scores = [result["test_scores"] for result in results if result is not None]
         like = next((score for score in scores if isinstance(score, dict)), None)
-        # Only now: joblib would take a Ctrl-C that comes while it hears of a result for the task's.
+        # Only now: joblib would treat a Ctrl-C during a callback as an error of the task.
         for index, (fit, callback) in enumerate(zip(fits, callbacks, strict=True)):
             callback(outcomes.get(index) or (_not_done(fit, like), None))  # interrupted
 
     def _take_up(
         self, taken: list[tuple[Any, Callable[[Any], None]]]
     ) -> tuple[list[Fit], list[Callable[[Any], None]]]:
-        """Return the fits of joblib's tasks, with what is kept of rounds before, and who hears."""
+        """Return the fits of joblib's tasks, with state kept from earlier rounds, and callbacks."""
         fits, callbacks = [], []
         digests: dict[int, str] = {}
         for batch, callback in taken:
@@ -180,7 +180,7 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
     def _do_here(
         self, numbers: Sequence[int], fits: Sequence[Fit], done: Callable[..., None]
     ) -> None:
-        """Do the fits of these numbers in this process."""
+        """Run the fits with these numbers in this process."""
         n_workers, chosen = count_workers(self._n_jobs), [fits[i] for i in numbers]
         self._evaluator.expect(chosen)
 
@@ -188,7 +188,7 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             self._evaluator.end(chosen[i])
             done(numbers[i], result)
 
-        # They wait for nothing, so more threads than processors gain nothing.
+        # These threads never block, so more of them than processors would gain nothing.
         n_threads = min(n_workers, count_workers(-1))
         others, self.interrupted = do_in_families(
             self._evaluator, chosen, n_threads, done_in_family
@@ -203,9 +203,9 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
             )
 
     def _send(self, fits: list[Fit], done: Callable[..., None]) -> None:
-        """Share the fits out over the workers of the user's own backend.
+        """Distribute the fits over the workers of the user's own backend.
 
-        What is lost with a worker is sent once more, and what is lost again is done here.
+        Fits lost with a worker are sent once more; those lost again are run in this process.
         """
         sent, shared = take_apart(fits)
         left = dict.fromkeys(range(len(fits)))
@@ -227,7 +227,7 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
                 self.interrupted = True
                 return
             except (BrokenExecutor, OSError) as error:
-                lost = error  # the workers are gone, or the way to them
+                lost = error  # the workers are gone, or the connection to them
             if not left:
                 return
         cause = "" if lost is None else f" ({lost!r})"
@@ -266,28 +266,28 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
 def _warn_of_failed(failed: dict[str, str], all_failed: bool) -> None:
     """Name the candidates that have failed, with their errors."""
     lines = [f"{who}: {_first_line(error)}" for who, error in failed.items()]
-    # scikit-learn raises an error if all have, which is not to be hidden by a warning that is one.
+    # If all have failed, scikit-learn raises its own error; a warning filter must not replace it.
     with suppress(FitFailedWarning) if all_failed else nullcontext():
         message = "\n".join(["Failed candidates:", *lines])
         warnings.warn(message, FitFailedWarning, stacklevel=3)
 
 
 def _first_line(error: str) -> str:
-    """Return the first line of an error, which comes after its traceback."""
+    """Return the first line of an error's message, which follows its traceback."""
     lines = error.strip().splitlines()
     last_frame = max((i for i, line in enumerate(lines) if line.startswith("  File ")), default=-1)
     return next((line for line in lines[last_frame + 1 :] if line[:1].strip()), lines[-1])
 
 
 def _not_done(fit: Fit, like: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the result of a fit that was not done: scores of NaN, of the names of others'."""
+    """Return the result of a fit that was not run: NaN scores under the names in `like`."""
     scorer = fit.asked["scorer"]
     scores: Any = np.nan
     if like is not None:
         scores = dict.fromkeys(like, np.nan)
     elif isinstance(scorer, _MultimetricScorer):
         scores = dict.fromkeys(scorer._scorers, np.nan)
-    # scikit-learn looks for what it asked for in all results, or for what the first has.
+    # scikit-learn expects in every result the keys it asked for, or those of the first result.
     others = {
         "return_train_score": {"train_scores": scores},
         "return_n_test_samples": {"n_test_samples": len(fit.asked["test"])},

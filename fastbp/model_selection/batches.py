@@ -1,4 +1,4 @@
-"""Batches of fits, which are done by workers of another backend, in processes or on a cluster."""
+"""Batches of fits for workers of another backend, in processes or on a cluster."""
 
 import traceback
 import warnings
@@ -17,18 +17,18 @@ from fastbp.model_selection.standing import Kept
 
 __all__ = ["BatchError", "Results", "cut", "evaluate_batch", "raise_failed"]
 
-# Of each fit its number, its result or the error to raise, and what its next round goes on from;
-# and how many were left to scikit-learn, by the reason.
+# For each fit: its number, its result or the error to raise, and the state that its next round
+# continues from. Then how many fits were left to scikit-learn, by reason.
 Results = tuple[list[tuple[int, dict[str, Any] | Exception, Kept | None]], Counter[str]]
 
 
 def cut(fits: Sequence[Fit], n_batches: int) -> list[list[int]]:
-    """Cut fits, by their numbers, into batches of about the same work, the data of each the same.
+    """Divide fits into batches of about equal work, each on the same data.
 
     Returns
     -------
     list of list of int
-        The largest first.
+        The numbers of the fits in each batch, the largest batch first.
     """
     groups = group_by_data(fits)
     each = max(1, round(n_batches / len(groups)))
@@ -48,10 +48,9 @@ def evaluate_batch(
     config: dict[str, Any],
     filters: list[Any],
 ) -> Results:
-    """Do some fits in a worker of another backend, as far as nobody cancels them.
+    """Run some fits in a worker of another backend, until all are done or they are cancelled.
 
-    The configuration is scikit-learn's, and the filters are those of warnings, of the user's
-    process.
+    `config` is scikit-learn's configuration in the user's process, `filters` its warning filters.
     """
     evaluator = Evaluator()
     shared = receive(shared)
@@ -71,8 +70,8 @@ def evaluate_batch(
             raise_if_cancelled()
             try:
                 done(k, evaluator.evaluate(fits[k]))
-            except Exception as error:  # a result, lest it be taken for a worker's that is lost
-                error.add_note(traceback.format_exc())  # which is not sent along
+            except Exception as error:  # returned: if raised, it might look like a lost worker
+                error.add_note(traceback.format_exc())  # pickling drops the traceback itself
                 results.append((numbers[k], error, None))
                 break
     return results, evaluator.left
@@ -81,8 +80,9 @@ def evaluate_batch(
 class BatchError(Exception):
     """A batch whose last fit raised an error.
 
-    joblib hears of it from the worker, and hands out no more batches. Where it is stopped from here
-    while it hands one out, a thread of loky's fails to find that one and prints its own error.
+    Raised in the worker, it makes joblib stop handing out batches. If joblib were instead stopped
+    from this process while it hands out a batch, a thread of loky's would fail to find that batch
+    and print an error of its own.
     """
 
     def __init__(self, results: Results) -> None:
@@ -91,7 +91,7 @@ class BatchError(Exception):
 
 
 def raise_failed(function: Callable[..., Results], *arguments: Any) -> Results:
-    """Do a batch in a worker of joblib's; raise `BatchError` where a fit has raised an error."""
+    """Run a batch in a joblib worker; raise `BatchError` if one of its fits raised an error."""
     results = function(*arguments)
     fits, _ = results
     if fits and isinstance(fits[-1][1], Exception):

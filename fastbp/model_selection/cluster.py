@@ -1,8 +1,8 @@
-"""Batches of fits on a cluster of Dask's or Ray's, without joblib in between.
+"""Batches of fits on a Dask or Ray cluster, without joblib in between.
 
-joblib's own way of waiting for Dask does not hear of a task that is given up or cancelled, as those
-are whose data are lost with a worker; and what runs on the workers goes on there after Ctrl-C.
-Ray's backend sends the data with each task, and a worker that dies ends it.
+joblib's Dask backend does not notice when a task is abandoned or cancelled, as happens to tasks
+whose data are lost with a worker, and tasks already on the workers continue after Ctrl-C. Ray's
+backend sends the data with each task, and fails when a worker dies.
 """
 
 import asyncio
@@ -18,41 +18,41 @@ from fastbp.cancellation import Cancelled, cancelled_by
 
 __all__ = ["find_cluster"]
 
-NOBODYS = "fastbp: no worker has this"  # a resource of Dask's
+NOBODYS = "fastbp: no worker has this"  # name of a Dask resource
 
 
 def find_cluster(backend: Any, n_jobs: int | None) -> "Cluster | None":
-    """Return the cluster that a backend of joblib's stands for, if it is one."""
-    name = type(backend).__name__  # its import takes Dask's or Ray's time
+    """Return the cluster that a joblib backend represents, or None if it represents none."""
+    name = type(backend).__name__  # by name: importing the class would import Dask or Ray
     if name == "DaskDistributedBackend":
         return DaskCluster(backend, n_jobs)
     return RayCluster(backend, n_jobs) if name == "RayBackend" else None
 
 
 class Cluster(ABC):
-    """The cluster of a backend of joblib's, and what has been sent there.
+    """The cluster of a joblib backend, and the data already sent there.
 
     Parameters
     ----------
     backend : joblib.parallel.ParallelBackendBase
     n_jobs : int or None
-        As joblib's. None is all workers.
+        As in joblib, but None means all workers.
     """
 
     def __init__(self, backend: Any, n_jobs: int | None) -> None:
         self._backend = backend
         self._n_jobs = -1 if n_jobs is None else n_jobs
-        self._there: dict[int, tuple[Any, Any]] = {}  # what is there, by its id, with its future
+        self._there: dict[int, tuple[Any, Any]] = {}  # objects sent, by id, each with its future
 
     def count_workers(self) -> int:
-        """Return how many batches it does at a time."""
+        """Return how many batches the cluster runs at a time."""
         return int(self._backend.effective_n_jobs(self._n_jobs))
 
     @abstractmethod
     def call(
         self, function: Callable[..., Any], shared: Sequence[Any], calls: Sequence[tuple[Any, ...]]
     ) -> Generator[Any, None, None]:
-        """Yield what ``function(shared, *call)`` returns on a worker, but not where that is lost.
+        """Yield the results of ``function(shared, *call)`` on workers, except those that are lost.
 
         Parameters
         ----------
@@ -60,15 +60,15 @@ class Cluster(ABC):
         shared : sequence
             Sent to each worker once, for this call and later ones.
         calls : sequence of tuple
-            In their order.
+            In the order in which they are submitted.
         """
 
     @abstractmethod
     def _put(self, values: list[Any]) -> list[Any]:
-        """Send objects, and return their futures."""
+        """Send objects to the workers, and return their futures."""
 
     def _send(self, shared: Sequence[Any]) -> list[Any]:
-        """Return the futures of objects, which each worker gets a copy of."""
+        """Return the futures of objects, after sending those that are not there yet."""
         new = {id(value): value for value in shared if id(value) not in self._there}
         for (key, value), future in zip(new.items(), self._put(list(new.values())), strict=True):
             self._there[key] = value, future
@@ -76,7 +76,7 @@ class Cluster(ABC):
 
 
 class DaskCluster(Cluster):
-    """Dask's."""
+    """A Dask cluster."""
 
     def __init__(self, backend: Any, n_jobs: int | None) -> None:
         super().__init__(backend, n_jobs)
@@ -85,7 +85,7 @@ class DaskCluster(Cluster):
     def call(
         self, function: Callable[..., Any], shared: Sequence[Any], calls: Sequence[tuple[Any, ...]]
     ) -> Generator[Any, None, None]:
-        """Submit all; what is given up is heard of by the client."""
+        """Submit all calls at once; the client reports the tasks that are given up."""
         from distributed import CancelledError, KilledWorker, as_completed
 
         client = self._backend.client
@@ -111,16 +111,16 @@ class DaskCluster(Cluster):
             client.cancel(tasks)
 
     def _put(self, values: list[Any]) -> list[Any]:
-        """Have each worker fetch them, and keep them until nothing waits for them any more.
+        """Have each worker fetch a copy of the objects, and keep it until the tasks are gone.
 
-        Copies that no task waits for are dropped by Dask's memory manager, every two seconds
-        (https://distributed.dask.org/en/stable/active_memory_manager.html). So tasks wait, as many
-        as there are workers, for one that never runs.
+        Dask's memory manager drops copies that no task waits for, every two seconds
+        (https://distributed.dask.org/en/stable/active_memory_manager.html). So as many tasks as
+        there are workers depend on the objects and on a task that never runs.
         """
         from distributed import CancelledError, wait
 
         client = self._backend.client
-        data: list[Any] = client.scatter(values, hash=False)  # which waits for a worker
+        data: list[Any] = client.scatter(values, hash=False)  # waits until there is a worker
         workers = list(client.nthreads())
         never = client.submit(keep, pure=False, resources={NOBODYS: 1})
         self._keepers += [client.submit(keep, never, *data, pure=False) for _ in workers]
@@ -128,17 +128,17 @@ class DaskCluster(Cluster):
             client.submit(len, data, pure=False, workers=[worker], allow_other_workers=True)
             for worker in workers
         ]
-        with suppress(CancelledError):  # what is lost is heard of by those who need it
+        with suppress(CancelledError):  # the tasks that need lost data report the loss
             wait(fetched)
         return data
 
 
 def keep(*values: Any) -> None:
-    """Do nothing, in a task that has values kept as long as it waits."""
+    """Do nothing: a task of this function keeps its arguments in memory as long as it waits."""
 
 
 class RayCluster(Cluster):
-    """Ray's, which is started where none is."""
+    """A Ray cluster, which is started if none is running."""
 
     def __init__(self, backend: Any, n_jobs: int | None) -> None:
         import ray
@@ -153,11 +153,11 @@ class RayCluster(Cluster):
     def call(
         self, function: Callable[..., Any], shared: Sequence[Any], calls: Sequence[tuple[Any, ...]]
     ) -> Generator[Any, None, None]:
-        """Keep so many tasks under way, for whose data workers look in Ray's store."""
+        """Keep `count_workers()` tasks under way; workers read the data from Ray's store."""
         import ray
         from ray.exceptions import NodeDiedError, OutOfMemoryError, WorkerCrashedError
 
-        if self._is_lost:  # in a call that failed
+        if self._is_lost:  # an earlier call has been stopped
             self._interest, self._is_lost = self._interests.remote(), False
         data = self._send(shared)
         options = {"max_retries": 0} | (self._backend.ray_remote_args or {})
@@ -186,9 +186,9 @@ class RayCluster(Cluster):
 
 
 class Interest:
-    """An actor of Ray's that tasks hear from once nobody waits for them any more.
+    """A Ray actor that tells tasks when nobody waits for their results any more.
 
-    ``ray.cancel`` is no way: where the task is just about to start, it may end the process that
+    ``ray.cancel`` does not serve: if the task is just about to start, it may end the process that
     calls it (https://github.com/ray-project/ray/pull/54785), and the Ctrl-C it sends may get lost.
     """
 
@@ -200,14 +200,14 @@ class Interest:
         self._lost.set()
 
     async def last(self) -> None:
-        """Return once it is lost."""
+        """Return once `lose` has been called."""
         await self._lost.wait()
 
 
 def call_with_stored(
     function: Callable[..., Any], interest: Any, stored: list[Any], *arguments: Any
 ) -> Any:
-    """Call a function in a task of Ray's, with what the store has in place of references."""
+    """Call a function in a Ray task, with the stored objects in place of their references."""
     import ray
 
     with suppress(Cancelled), cancelled_by(Lost(interest)):
@@ -215,9 +215,9 @@ def call_with_stored(
 
 
 class Lost(threading.Event):
-    """Set once an `Interest` is lost."""
+    """An event that is set once an `Interest` is lost."""
 
-    EVERY = 0.1  # seconds
+    EVERY = 0.1  # seconds between two looks at it
 
     def __init__(self, interest: Any) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ class Lost(threading.Event):
         self._next = 0.0
 
     def is_set(self) -> bool:
-        """Tell whether it is lost, from a look at it every now and then."""
+        """Return whether the interest is lost, asking Ray at most once in `EVERY` seconds."""
         import ray
 
         if not super().is_set() and time.monotonic() >= self._next:
@@ -236,13 +236,13 @@ class Lost(threading.Event):
 
 
 def run_while_wanted(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function in a task of Dask's; what it trains is given up once the task is."""
+    """Call a function in a Dask task; its training is given up once the task is released."""
     with cancelled_by(Released()):
         return function(*arguments)
 
 
 class Released(threading.Event):
-    """Set once nobody waits any more for the task that made it."""
+    """An event that is set once nobody waits any more for the task that created it."""
 
     def __init__(self) -> None:
         from distributed import get_worker
@@ -252,6 +252,6 @@ class Released(threading.Event):
         self._tasks, self._key = worker.state.tasks, worker.get_current_task()
 
     def is_set(self) -> bool:
-        """Tell whether that is so."""
+        """Return whether the worker has dropped the task, or it was cancelled."""
         task = self._tasks.get(self._key)
         return task is None or task.state == "cancelled"

@@ -1,8 +1,8 @@
 """One candidate on one fold: fitted and scored as scikit-learn's searches ask for it.
 
-What they ask of their own function for a fit is done here for networks, with the same results, on
-data that are checked once and shared. Whatever is out of the ordinary, errors among it, is left to
-that function.
+The `Evaluator` does for networks what scikit-learn's `_fit_and_score` does, with the same results,
+on data that are checked once and shared. Anything unusual, errors included, is left to that
+function.
 """
 
 import threading
@@ -27,11 +27,11 @@ from fastbp.training.stochastic import State
 
 __all__ = ["Evaluator", "describe", "reason_against_fit", "reason_against_search", "set_parameters"]
 
-LARGEST_MEMORY = 1 << 23  # bytes of L-BFGS's state that are kept for a network's next round
+LARGEST_MEMORY = 1 << 23  # bytes; a larger L-BFGS state is not kept for a network's next round
 
 
 def reason_against_search(estimator: Any) -> str:
-    """Say why fits of an estimator cannot be shared; empty where they can."""
+    """Return why fits of an estimator cannot be run side by side; empty if they can."""
     network = find_network(estimator)
     if network is None:
         name = type(estimator).__name__
@@ -44,19 +44,19 @@ def reason_against_search(estimator: Any) -> str:
 
 
 class Evaluator:
-    """Does fits, from several threads at once."""
+    """Runs fits one by one; several threads may use it at once."""
 
     def __init__(self) -> None:
-        self._checked_data: dict[Any, CheckedData] = {}  # by what says how X is taken
+        self._checked_data: dict[Any, CheckedData] = {}  # by the network's type and dtype
         self._data: dict[Any, FoldData] = {}  # by `Fit.key_of_fold`
-        self._valid: set[int] = set()  # candidates whose parameters are
-        self._checked: set[frozenset[str]] = set()  # names of parameters that some of them set
-        self._values: set[tuple[str, str]] = set()  # ... and what they have set them to
-        self.left: Counter[str] = Counter()  # fits left to scikit-learn, by the reason
+        self._valid: set[int] = set()  # ids of candidates whose parameters have been checked
+        self._checked: set[frozenset[str]] = set()  # the sets of parameter names that they set
+        self._values: set[tuple[str, str]] = set()  # ... and the names with constant values
+        self.left: Counter[str] = Counter()  # fits left to scikit-learn, by reason
         self._lock = threading.Lock()
 
     def expect(self, fits: Iterable[Fit]) -> None:
-        """Learn which fits are to come: they share data, and the time that these take."""
+        """Register the coming fits: they share their folds' data and the time to make them."""
         self._valid.clear()
         self._checked.clear()
         self._values.clear()
@@ -70,7 +70,7 @@ class Evaluator:
             fit.data.n_left += 1
 
     def evaluate(self, fit: Fit) -> dict[str, Any]:
-        """Return what scikit-learn's function would, from the same bits."""
+        """Return what scikit-learn's `_fit_and_score` would return, from the same random bits."""
         reason = reason_against_fit(fit)
         if reason:
             self._count_left(reason)
@@ -81,15 +81,15 @@ class Evaluator:
             if fit.is_begun and fit.asked["error_score"] == "raise":
                 raise
             reason = f"{type(error).__name__}: {error}"
-        # Not above: there the traceback of what fails now would tell of the first failure, too.
+        # Outside the `except`, so that a traceback from here does not show the first error, too.
         fit.kept = None
         result = fit.call()
-        if not result["fit_error"]:  # so it was not the candidate's fault
+        if not result["fit_error"]:  # the candidate itself is valid
             self._count_left(reason)
         return result
 
     def end(self, fit: Fit) -> None:
-        """Free the data of a fit that was the last to need them; from one thread at a time."""
+        """Free the fold's data if this fit was the last to need them; one thread at a time."""
         fit.data.n_left -= 1
         if fit.data.n_left == 0 and not fit.comes_back:
             fit.data.folds.clear()
@@ -134,15 +134,16 @@ class Evaluator:
             if fold.steps:
                 estimator.steps[:-1] = fold.steps
             result["estimator"] = estimator
-        elif fit.key is None:
-            network.__dict__ = {name: vars(network)[name] for name in parameters}  # kept for long
+        elif fit.key is None:  # the estimator lives until the search ends: free what it has learnt
+            network.__dict__ = {name: vars(network)[name] for name in parameters}
         return result
 
     def validate(self, network: BaseBP, fit: Fit) -> None:
         """Check a candidate's parameters, once for all its folds.
 
-        What it leaves as it is was checked with the first that sets the same ones, and what others
-        have set to the same numbers and words with theirs.
+        The full check runs for the first candidate that sets a given set of names. Later ones with
+        these names have only their own values checked, and not even these if each is a constant
+        that an earlier candidate has set.
         """
         key, names = id(fit.asked.get("parameters")), frozenset(fit.parameters)
         if key in self._valid:
@@ -159,9 +160,9 @@ class Evaluator:
         self._values |= values
 
     def fold(self, fit: Fit, network: BaseBP) -> Fold:
-        """Return the data of the fit, made by the first that asks for them."""
+        """Return the data of the fit, made by the first fit that asks for them."""
         special = [getattr(network, name, None) for name in ("out_activation", "class_weight")]
-        of_X = (type(network), network.dtype)  # say how X is taken
+        of_X = (type(network), network.dtype)  # these decide how X is checked and converted
         of_y = (network.loss, str(special))
         folds = fit.data.folds
         if (of_X, of_y) not in folds:
@@ -175,7 +176,7 @@ class Evaluator:
         return folds[of_X, of_y]
 
     def _make_fold(self, fit: Fit, network: BaseBP, of_X: Any, alike: list[Fold]) -> Fold:
-        """Return the data of the fit; of those that are alike X is taken in the same way."""
+        """Make the data of the fit; the folds in `alike` hold X in the form that it needs."""
         asked = fit.asked
         train, test = asked["train"], asked["test"]
         weight = (asked.get("fit_params") or {}).get(fit.prefix + "sample_weight")
@@ -190,7 +191,7 @@ class Evaluator:
         return transform_fold(fit.estimator, fit.X, fit.y, weight, train, test, is_train_judged)
 
     def _train(self, fit: Fit, network: BaseBP, fold: Fold) -> BaseBP:
-        """Return the trained network: the given one, or that of the round before."""
+        """Return the trained network: the given one, or that of the previous round."""
         if fit.kept is not None:
             kept, state = fit.kept.network, fit.kept.state
             kept.max_iter, kept.n_jobs = network.max_iter, 1
@@ -207,7 +208,7 @@ class Evaluator:
         return network
 
     def _begin(self, network: BaseBP, fold: Fold, random_state: np.random.RandomState) -> State:
-        """Train a network from the first on, and return the state in which that ends."""
+        """Train a network from initial weights, and return the final training state."""
         weights = network._begin(fold.samples, random_state)
         state = State(fold.order(), random_state)
         network._learn(fold.samples, weights, state)
@@ -217,7 +218,7 @@ class Evaluator:
 def describe(
     fit: Fit, fold: Fold, scores: Sequence[Any], fit_time: float, score_time: float
 ) -> dict[str, Any]:
-    """Return a result as scikit-learn's function does, of the scores of the parts."""
+    """Return a result in the form of scikit-learn's `_fit_and_score`; one score for each part."""
     asked = fit.asked
     result: dict[str, Any] = {"fit_error": None}
     parts = judged_parts(fit)
@@ -233,7 +234,7 @@ def describe(
 
 
 def reason_against_fit(fit: Fit) -> str:
-    """Say why a fit asks for more than is done here; empty where it does not."""
+    """Return why a fit must be left to scikit-learn; empty if it can be run here."""
     unknown = set(fit.asked.get("fit_params") or {}) - {fit.prefix + "sample_weight"}
     if unknown:
         return f"fit is given {', '.join(sorted(unknown))}"
@@ -245,7 +246,7 @@ def reason_against_fit(fit: Fit) -> str:
 
 
 def set_parameters(estimator: Any, parameters: dict[str, Any]) -> Any:
-    """Set copies of parameters, of a network without the long look at its signature."""
+    """Set copies of parameters; for a network, skip the slow signature check of `set_params`."""
     parameters = clone_parameters(parameters)
     if isinstance(estimator, BaseBP) and set(parameters) <= set(vars(estimator)):
         estimator.__dict__.update(parameters)

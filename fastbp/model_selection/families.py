@@ -1,8 +1,8 @@
 """Families of networks, trained and judged by threads that need no Python in between.
 
-A short fit takes its arithmetic a millisecond, and Python, which one thread runs at a time, a third
-of one. So the networks of a search that are of one shape are done as a family (`family.py`);
-`members.py` says which fits can be.
+A short fit takes about a millisecond of arithmetic and a third of a millisecond of Python, which
+only one thread can run at a time. So the networks of a search that have the same shape are trained
+as a family (`family.py`); `members.py` decides which fits qualify.
 """
 
 import threading
@@ -27,11 +27,11 @@ from fastbp.model_selection.members import Member, recruit
 
 __all__ = ["GRACE", "do_in_families", "is_there"]
 
-MOST_BYTES = 1 << 24  # of all arrays of a family; one network that takes much of it is in none
-FEWEST = 4  # networks of a family that is as large as it may be
-MOST_AHEAD = 2 * MOST_BYTES  # of families that are prepared and have networks left
-EARLY = 4  # threads at the most while there are others to prepare: who joins one needs Python, too
-TELLING_SECONDS = 0.02  # after which results are told of
+MOST_BYTES = 1 << 24  # of all arrays of a family
+FEWEST = 4  # no families if fewer networks than this fit into MOST_BYTES
+MOST_AHEAD = 2 * MOST_BYTES  # bytes of prepared families whose networks are not all taken
+EARLY = 4  # most threads while families are still being prepared: joining one needs Python, too
+TELLING_SECONDS = 0.02  # between two reports of results
 GRACE = 0.7  # seconds that Ctrl-C waits for fits to end
 
 
@@ -41,14 +41,14 @@ def do_in_families(
     n_workers: int,
     done: Callable[[int, dict[str, Any]], None],
 ) -> tuple[list[int], bool]:
-    """Do the fits that can be, on threads; call ``done(number, result)`` for each.
+    """Run the fits that can be in families on threads; call ``done(number, result)`` for each.
 
     Returns
     -------
     left : list of int
-        The numbers of the fits that are to be done by themselves.
+        The numbers of the fits that must be run one by one.
     is_interrupted : bool
-        Whether Ctrl-C came in between: then some others are not done either.
+        Whether Ctrl-C came in between: then some other fits are not done either.
     """
     with Listening():
         families, others = find_families(evaluator, fits)
@@ -59,7 +59,7 @@ def do_in_families(
 def find_families(
     evaluator: Evaluator, fits: Sequence[Fit]
 ) -> tuple[list[list[Member]], list[int]]:
-    """Return the members of each family among some fits, and the numbers of the other fits.
+    """Sort fits into families; return the members of each, and the numbers of the other fits.
 
     The longest fits come first.
     """
@@ -85,9 +85,9 @@ def run_families(
     Returns
     -------
     again : list of int
-        The numbers of fits that are to be done by themselves.
+        The numbers of fits that must be run again, one by one.
     is_interrupted : bool
-        Whether Ctrl-C came in between: then some are not done.
+        Whether Ctrl-C came in between: then some fits are not done.
     """
     crew = _Crew(n_workers, len(groups), done)
     try:
@@ -104,19 +104,19 @@ def run_families(
 
 
 class _Crew:
-    """Threads that work at families, each where most is left for one more.
+    """Threads that train families; each joins the family with the most work left per thread.
 
-    While they are at the first families, the next are prepared, and results are told of, by the
-    thread that has made the crew. Ctrl-C may come to it at any time, also as it waits. So it takes
-    no lock of the threads', and waits by a SimpleQueue only, which is whole whenever that is: other
-    means of `threading` would leave a lock behind.
+    While they train the first families, the thread that created the crew prepares the next ones and
+    reports results. Ctrl-C may reach that thread at any time, also while it waits. So it takes none
+    of the threads' locks and waits on a SimpleQueue only, which an interrupt leaves intact; other
+    means of `threading` would leave a lock held.
 
     Attributes
     ----------
     again : list of int
-        The numbers of fits that are to be done by themselves.
+        The numbers of fits that must be run again, one by one.
     errors : list of BaseException
-        Of the threads.
+        Raised in the threads.
     """
 
     def __init__(
@@ -125,14 +125,14 @@ class _Crew:
         self.again: list[int] = []
         self.errors: list[BaseException] = []
         self._n_workers, self._n_families, self._done = n_workers, n_families, done
-        self._families: list[Family] = []  # that are prepared
-        self._untold: list[Family] = []  # of which results are to come
+        self._families: list[Family] = []  # prepared so far
+        self._untold: list[Family] = []  # with results still to report
         self._n_running = 0
-        self._choosing = threading.Lock()  # a thread
+        self._choosing = threading.Lock()  # held by a thread while it chooses a family
         self._news, self._ended = SimpleQueue[None](), SimpleQueue[None]()
 
     def run(self, groups: Sequence[list[Member]]) -> None:
-        """Prepare families, and have them trained, unless there is an error."""
+        """Prepare families and have the threads train them, until all are done or one fails."""
         n_threads = min(self._n_workers, sum(map(len, groups)))
         work = np.cumsum([sum(member.cost for member in members) for members in groups])
         for members, prepared in zip(groups, work, strict=True):
@@ -142,7 +142,7 @@ class _Crew:
             if self.errors:
                 break
             self._add(Family(members, n_threads))
-            # Who prepares them takes a processor, too.
+            # Not all threads yet: preparing families occupies a processor, too.
             self._start(min(EARLY, ceil(n_threads * prepared / work[-1])))
             self._wait(0.0)
         self._start(n_threads)
@@ -152,7 +152,7 @@ class _Crew:
             self._wait(TELLING_SECONDS)
 
     def end_soon(self) -> None:
-        """Do no more, and tell of what has ended within the grace."""
+        """Stop the threads, and report the fits that end within `GRACE` seconds."""
         self.give_up()
         until = monotonic() + GRACE
         with suppress(KeyboardInterrupt), Listening():
@@ -161,7 +161,7 @@ class _Crew:
         self._tell(in_time=False)
 
     def give_up(self) -> None:
-        """Have the threads end soon."""
+        """Tell the threads to end soon."""
         self._n_families = 0
         for family in self._families:
             family.stop()
@@ -180,7 +180,7 @@ class _Crew:
         return sum(family.n_bytes_left for family in self._untold) >= MOST_AHEAD
 
     def _wait(self, seconds: float) -> None:
-        """Wait for a thread to end, and tell of results."""
+        """Wait at most `seconds` for a thread to end, then report results."""
         raise_if_cancelled()
         with Listening():
             has_ended = is_there(self._ended, seconds)
@@ -199,12 +199,12 @@ class _Crew:
     # The threads -------------------------------------------------------------------------------
 
     def _start(self, n_threads: int) -> None:
-        """Let as many threads be at work."""
+        """Start threads until `n_threads` are running."""
         while self._n_running < n_threads and not self.errors:
             begun = SimpleQueue[None]()
             threading.Thread(target=copy_context().run, args=(self._work, begun)).start()
             self._n_running += 1
-            is_there(begun, TELLING_SECONDS)  # now it needs no Python
+            is_there(begun, TELLING_SECONDS)  # from then on the thread needs no Python
 
     def _work(self, begun: SimpleQueue[None]) -> None:
         try:
@@ -222,7 +222,7 @@ class _Crew:
         begun.put(None)
 
     def _choose(self) -> Family | None:
-        """Return where a thread is needed most; None where nothing is left for it."""
+        """Return the family that needs a thread most; None if no work is left for it."""
         while self._n_families:
             are_all_there = len(self._families) == self._n_families
             with self._choosing:
@@ -238,7 +238,7 @@ class _Crew:
 
 
 def is_there(queue: SimpleQueue[None], seconds: float) -> bool:
-    """Take one from a queue, or tell that none comes in so many seconds."""
+    """Take an item from a queue; return False if none arrives within `seconds`."""
     with suppress(Empty):
         queue.get(timeout=seconds)
         return True

@@ -1,8 +1,8 @@
 """A family: networks of one shape, each trained and judged without Python in between.
 
-Its networks differ in numbers only, as rates, penalties, seeds and folds. They are prepared
-together, and threads train and judge them in one compiled call each, the next as each has done its
-last (`kernels/family.py`).
+The networks differ only in numbers: rates, penalties, seeds and folds. They are prepared together,
+and each thread trains and judges them one after another in a single compiled call
+(`kernels/family.py`).
 """
 
 from collections.abc import Callable, Iterator
@@ -30,8 +30,8 @@ from fastbp.training.stochastic import limit_of_epochs, warn_of_limit
 
 __all__ = ["Family"]
 
-CALL_SECONDS = 0.05  # at the most, after which Ctrl-C is heard
-LAST = 2  # networks for each thread that are trained in turns, so that the threads end together
+CALL_SECONDS = 0.05  # most time between two checks for Ctrl-C
+LAST = 2  # last networks per thread, trained in turns so that the threads end together
 
 
 class Family:
@@ -40,9 +40,9 @@ class Family:
     Parameters
     ----------
     members : list of Member
-        Of one kind, in the order in which they are taken.
+        Of one kind, in the order in which threads take them.
     n_threads : int
-        That may come.
+        How many threads may call `work`.
     """
 
     def __init__(self, members: list[Member], n_threads: int) -> None:
@@ -50,24 +50,24 @@ class Family:
         n_last = LAST * n_threads if n_threads > 1 else 0
         self._n_alone = max(0, len(members) - n_last)
         self._shared = np.zeros(kernel.N_SHARED, np.int64)
-        self._spans: list[list[float]] = []  # when each thread has begun, and ended
+        self._spans: list[list[float]] = []  # when each thread began, and when it ended
         self._is_told = np.zeros(len(members), bool)
         self._most = max(members, key=lambda member: len(member.form.judged))
         self._most_held_out = max(member.form.n_held_out for member in members)
         self._n_bytes = sum(member.n_bytes for member in members)
         self._costs = np.array([member.cost for member in members])
-        self.n_coming = 0  # threads that have chosen it, and have not begun
+        self.n_coming = 0  # threads that have chosen this family but not begun
         with self._borrowed_plans() as (engine, *predictions):
             self._at_once = max(1, int(CALL_SECONDS * SLOWEST / engine.work))
             self._first_place = engine.plan.place("run", "first")
             plans = engine.plan, *(prediction.plan for prediction in predictions)
-            self._tables: Tables | None = Tables(members, *plans)  # until all results are told of
+            self._tables: Tables | None = Tables(members, *plans)  # until all results are reported
 
     @contextmanager
     def _borrowed_plans(self) -> Iterator[tuple[Engine, Prediction, Prediction]]:
-        """Give what a thread trains, predicts and validates by, each network's arrays in turn.
+        """Yield a thread's engine, prediction and validation, used for each network in turn.
 
-        Where nothing is validated, the last is the second again.
+        If the networks hold out no samples, the validation is the prediction itself.
         """
         candidate, form, samples = self._most.candidate, self._most.form, self._most.fold.samples
         network = candidate.network
@@ -94,10 +94,10 @@ class Family:
     # Training ----------------------------------------------------------------------------------
 
     def work(self, begins: Callable[[], object]) -> None:
-        """Train and judge networks until none is left; several threads may do so at once.
+        """Train and judge networks until none is left; several threads may call this at once.
 
-        `begins` is called before the compiled call, after which Python is free for others, or where
-        there is none.
+        `begins` is called just before the compiled call, which releases the GIL, or at once if no
+        network is left.
         """
         tables = self._tables
         if not self.has_left or tables is None:
@@ -128,23 +128,23 @@ class Family:
 
     @property
     def has_left(self) -> bool:
-        """Whether there are networks that no thread has taken."""
+        """Whether some networks have not been taken by any thread."""
         tables = self._tables
         return tables is not None and bool((tables.jobs[:, kernel.STATE] == kernel.WAITING).any())
 
     @property
     def is_told(self) -> bool:
-        """Whether all results are."""
+        """Whether all results have been reported."""
         return self._tables is None
 
     @property
     def n_bytes_left(self) -> int:
-        """What it takes as long as there are such networks, then 0."""
+        """Bytes of the family while some networks are not taken, then 0."""
         return self._n_bytes if self.has_left else 0
 
     @property
     def work_for_one_more(self) -> float:
-        """The work that is left for each thread if one more comes; 0 where there is none for it."""
+        """The work left per thread if one more joins; 0 if there is none for another thread."""
         tables = self._tables
         if tables is None or not self.has_left:
             return 0.0
@@ -157,16 +157,16 @@ class Family:
         return float(work) / (n_threads + 1)
 
     def stop(self) -> None:
-        """Have the threads leave soon, and do no more."""
+        """Tell the threads to leave soon and take no more networks."""
         self._shared[kernel.STOP] = 1
 
     # Results -----------------------------------------------------------------------------------
 
     def results(self, in_time: bool = True) -> Iterator[tuple[int, dict[str, Any] | None]]:
-        """Yield the numbers of fits that are done and have not been told of, and their results.
+        """Yield the numbers and results of fits that are done but not yet reported.
 
-        None as a result says that the fit is to be done by itself, to fail as it must. Where there
-        is no time, those are left out that are yet to be scored.
+        A result of None means that the fit must be run again by itself, where any failure is
+        reported properly. Unless `in_time`, fits still to be scored in Python are left out.
         """
         tables = self._tables
         if tables is None:
@@ -190,11 +190,11 @@ class Family:
             yield self.members[k].number, result
             self._is_told[k] = True
         if self._is_told.all():
-            self._tables = None  # but for those that are to go on
+            self._tables = None  # each `Survivor` keeps its own reference
 
 
 def _warn(tables: Tables, k: int) -> bool:
-    """Warn where it has not converged; false where warnings are errors."""
+    """Warn if network k has not converged; return False if the filters make that an error."""
     candidate = tables.members[k].candidate
     try:
         if candidate.by_lbfgs:
@@ -208,7 +208,7 @@ def _warn(tables: Tables, k: int) -> bool:
 
 
 def _describe(tables: Tables, k: int, fit_time: float, score_time: float) -> dict[str, Any] | None:
-    """Return a result as scikit-learn's function does; None where scoring has failed."""
+    """Return a result in the form of scikit-learn's `_fit_and_score`; None if scoring failed."""
     member = tables.members[k]
     fit, fold = member.fit, member.fold
     if member.candidate.is_counted:
@@ -219,7 +219,7 @@ def _describe(tables: Tables, k: int, fit_time: float, score_time: float) -> dic
         began = perf_counter()
         try:
             scores = judge_outputs(fit, member.candidate.network, fold, tables.outputs(k))
-        except Exception:  # it is raised again where the fit is done by itself
+        except Exception:  # raised again when the fit is run by itself
             return None
         score_time += (perf_counter() - began) / len(scores)
     return describe(fit, fold, scores, fit_time, score_time)

@@ -1,4 +1,4 @@
-"""The fits that a search asks for: each one's description, and how it goes to another process.
+"""The fits that a search asks for: how each is described, and how it goes to another process.
 
 scikit-learn's searches and `cross_validate` call one function for each fit, `_fit_and_score`; a
 `Fit` is such a call.
@@ -40,7 +40,7 @@ __all__ = [
 
 Array = NDArray[Any]
 
-# Arguments of scikit-learn's function that many fits have in common, and those of this process.
+# Arguments of `_fit_and_score` that many fits share, and those that must stay in this process.
 SHARED = ("train", "test", "fit_params", "score_params", "scorer")
 LOCAL = ("caller", "callback_ctx")
 
@@ -49,29 +49,30 @@ LOCAL = ("caller", "callback_ctx")
 class Fit:
     """A call of scikit-learn's function: one candidate on one fold."""
 
-    function: Callable[..., Any]  # a wrapper of it, with scikit-learn's configuration
+    function: Callable[..., Any]  # scikit-learn's wrapper of it, with its configuration
     estimator: Any
     X: Any
     y: Any
-    asked: dict[str, Any]  # its other arguments
-    seed: int | None = None  # in place of a random_state of None, which threads would share
-    key: str | None = None  # names it in all rounds of a search, if it is one that can go on
-    kept: Kept | None = None  # what it goes on from, and then what it has come to
-    is_begun: bool = False  # its data are made: what fails now would fail in scikit-learn, too
-    data: FoldData = field(init=False)  # set in the process that does it
+    asked: dict[str, Any]  # the function's other arguments
+    seed: int | None = None  # replaces a random_state of None, which threads would share
+    key: str | None = None  # identifies it in all rounds of a search, if it can be continued
+    kept: Kept | None = None  # the state to continue from; after the fit, the state it reached
+    is_begun: bool = False  # its data are made: an error from here on is scikit-learn's error, too
+    data: FoldData = field(init=False)  # set in the process that runs the fit
 
     def __post_init__(self) -> None:
         self.parameters = self.asked.get("parameters") or {}
-        # A candidate may put another network in the last step's place.
+        # A candidate may replace the last step by another network.
         last = self.prefix.removesuffix("__")
         self.network = find_network(self.parameters.get(last, self.estimator))
         if self.network is not None and self.of_network("random_state") is None:
             self.seed = int(check_random_state(None).randint(2**31))
 
     def key_to_go_on(self, resource: str | None, digests: dict[int, str]) -> str | None:
-        """Return what names it in all rounds in which this parameter grows, if it can go on.
+        """Return a key that identifies the fit in all rounds in which `resource` grows.
 
-        Fits share candidates and folds: the digest of each is made once, and kept by its id.
+        It is None if the training cannot be continued. Fits share candidates and folds, so the
+        digest of each is computed once, and kept in `digests` by its id.
         """
         if self.network is None or resource != self.prefix + "max_iter":
             return None
@@ -89,33 +90,33 @@ class Fit:
         return f"{digests[id(candidate)]} {digests[id(train)]}"
 
     def put_together(self, shared: Sequence[Any]) -> "Fit":
-        """Return the fit that `take_apart` took apart, from the data `receive` has returned."""
+        """Return the fit that `take_apart` took apart, with the data that `receive` returned."""
         fit = copy(self)
         fit.X, fit.y = shared[self.X], shared[self.y]
         fit.asked = {k: shared[v] if k in SHARED else v for k, v in self.asked.items()}
         return fit
 
     def rows(self, part: str) -> Array:
-        """Return the numbers of the samples of a part, "test" or "train"."""
+        """Return the row numbers of a part, "test" or "train"."""
         return np.asarray(self.asked[part])
 
     @property
     def prefix(self) -> str:
-        """What the names of the network's parameters begin with."""
+        """The prefix of the network's parameter names: "" or the name of the last step and "__"."""
         if isinstance(self.estimator, Pipeline):
             return f"{self.estimator.steps[-1][0]}__"
         return ""
 
     def of_network(self, name: str) -> Any:
-        """Return a parameter of the network, as the candidate has it."""
+        """Return a parameter of the network, with the candidate's value if it sets one."""
         return self.parameters.get(self.prefix + name, getattr(self.network, name, None))
 
     def seed_of(self, network: BaseBP) -> Any:
-        """Return what the training of its network is drawn by."""
+        """Return the seed or generator that the network's training draws from."""
         return network.random_state if self.seed is None else self.seed
 
     def cost(self) -> float:
-        """Return about how many multiply-adds it takes; 0 where its parameters make no sense."""
+        """Return about how many multiply-adds the fit takes; 0 if its parameters are invalid."""
         shape: Sequence[int] = getattr(self.X, "shape", ())
         try:
             hidden = np.atleast_1d(self.of_network("hidden_layer_sizes"))
@@ -126,7 +127,7 @@ class Fit:
             return 0.0
 
     def key_of_fold(self) -> tuple[Any, ...]:
-        """Return what tells data apart: the samples, and the steps that come before the network."""
+        """Return a key of the fold's data: the rows, and the settings of the steps before."""
         steps = ""
         if self.has_steps:
             last = self.prefix.removesuffix("__")
@@ -141,20 +142,20 @@ class Fit:
 
     @property
     def comes_back(self) -> bool:
-        """Whether the data of its fold may be asked for again, and take little memory."""
+        """Whether a later round may ask for the fold's data again, and they take little memory."""
         rows = self.asked["train"], self.asked["test"]
         are_known = all(isinstance(part, PackedRows) for part in rows)
         return self.key is not None and are_known and not self.has_steps
 
     @property
     def has_steps(self) -> bool:
-        """Whether there are steps before the network."""
+        """Whether a Pipeline has steps before the network."""
         return isinstance(self.estimator, Pipeline) and len(self.estimator.steps) > 1
 
     def call(self) -> dict[str, Any]:
-        """Do what scikit-learn does, with the configuration and filters of warnings that are set.
+        """Call `_fit_and_score` itself, under the current configuration and warning filters.
 
-        Its wrapper would set them for each fit, and the filters are those of all threads.
+        scikit-learn's wrapper would set both for each fit, while threads share the filters.
         """
         function = getattr(self.function, "function", self.function)
         asked = self.asked | {part: unpack_rows(self.asked[part]) for part in ("train", "test")}
@@ -164,14 +165,14 @@ class Fit:
 
 
 def find_network(estimator: Any) -> BaseBP | None:
-    """Return the estimator, or a Pipeline's last step, where it is a network of fastbp's own."""
+    """Return the estimator, or a Pipeline's last step, if it is one of fastbp's own networks."""
     if type(estimator) is Pipeline:
         estimator = estimator.steps[-1][1] if estimator.steps else None
     return estimator if type(estimator) in (BPClassifier, BPRegressor) else None
 
 
 def add_training_state(result: dict[str, Any]) -> dict[str, Any]:
-    """Return a fit's result with what a pickle leaves out of the network in it, if there is one."""
+    """Return a fit's result with the attributes that pickling drops from the network in it."""
     network = find_network(result.get("estimator"))
     if network is not None:
         kept = {name: value for name, value in vars(network).items() if name in OF_TRAINING}
@@ -180,30 +181,30 @@ def add_training_state(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def put_training_state_back(result: dict[str, Any]) -> dict[str, Any]:
-    """Return what `add_training_state` was given, in another process."""
+    """Undo `add_training_state` in another process."""
     if "training_state" in result:
         vars(find_network(result["estimator"])).update(result.pop("training_state"))
     return result
 
 
 def digest(parameters: dict[str, Any]) -> str:
-    """Return what tells parameters from others: their values, as far as these can be pickled.
+    """Return a digest of parameters: of their values, or of their ids if they cannot be pickled.
 
-    Of those that cannot, as functions without a name, it is which objects they are.
+    Lambdas, for example, cannot be pickled.
     """
     if are_constant(parameters.values()):
         return repr(sorted(parameters.items()))
     try:
         return str(joblib.hash(sorted(parameters.items())))
-    except Exception:  # pickling runs code of the users' classes
+    except Exception:  # of any kind: pickling runs code of the users' classes
         return repr([(name, id(value)) for name, value in sorted(parameters.items())])
 
 
 def group_by_data(fits: Sequence[Fit]) -> list[list[int]]:
-    """Group fits, by their numbers, as their data are made: in each group the longest comes first.
+    """Group the numbers of fits by the data they need, the longest fit of each group first.
 
-    Of fits with steps before the network, those of one fold and setting are a group; all others are
-    one, whose data are made from the same table.
+    Fits with steps before the network form a group for each fold and setting of the steps; all
+    other fits form one group, whose data come from the same table.
     """
     groups: dict[Any, list[int]] = {}
     for i, fit in enumerate(fits):
@@ -212,7 +213,7 @@ def group_by_data(fits: Sequence[Fit]) -> list[list[int]]:
 
 
 def take_apart(fits: Iterable[Fit]) -> tuple[list[Fit], list[Any]]:
-    """Return fits as they are sent elsewhere, with numbers in place of data, and the data."""
+    """Return fits to send elsewhere, with indices in place of their data, and the data."""
     shared: list[Any] = []
     numbers: dict[int, int] = {}
 
@@ -233,5 +234,5 @@ def take_apart(fits: Iterable[Fit]) -> tuple[list[Fit], list[Any]]:
 
 
 def receive(shared: Iterable[Any]) -> list[Any]:
-    """Return data that came from elsewhere as compiled code takes them, which may be unaligned."""
+    """Return data from elsewhere, with arrays aligned as compiled code needs them."""
     return [np.require(v, requirements="A") if type(v) is np.ndarray else v for v in shared]

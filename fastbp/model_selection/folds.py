@@ -23,30 +23,30 @@ __all__ = ["CheckedData", "Fold", "FoldData", "Judged", "retarget", "transform_f
 
 Array = NDArray[Any]
 
-SHORT_COLUMNS = 1 << 16  # columns whose numbers have 16 bits
+SHORT_COLUMNS = 1 << 16  # most columns whose indices fit in 16 bits
 
 
 @dataclass
 class Judged:
-    """Samples that networks are judged by, in train or test."""
+    """The samples of one part, train or test, that networks are scored on."""
 
     rows: Rows
     y: Any = None  # as the user gave it, once a scorer asks for it
-    labels: Array | None = None  # the numbers of the classes, once the accuracy is asked for
+    labels: Array | None = None  # class indices, once a metric asks for them
 
 
 @dataclass
 class Fold:
-    """What a network is trained on and judged by."""
+    """The data that a network is trained and scored on."""
 
     samples: Samples
-    rows: Array | None  # of the samples, to train on; None for all
-    train: Judged | None  # to be judged by, if it is
+    rows: Array | None  # row numbers of the samples to train on; None for all
+    train: Judged | None  # None if the training score is not asked for
     test: Judged
-    both: Rows | None  # those of test, then of train, where they are of one X
-    attributes: dict[str, Any]  # that the data give an estimator: its classes, for one
-    steps: list[tuple[str, Any]]  # fitted, that come before the network in a Pipeline
-    seconds: float = 0.0  # it took to make
+    both: Rows | None  # the rows of test, then of train, if they are rows of one X
+    attributes: dict[str, Any]  # that the data determine, such as `classes_`
+    steps: list[tuple[str, Any]]  # the fitted steps before the network in a Pipeline
+    seconds: float = 0.0  # that it took to make the fold
 
     def judged(self, part: str) -> Judged:
         """Return the samples of "test" or "train"."""
@@ -54,40 +54,40 @@ class Fold:
         return judged
 
     def tell(self, network: BaseBP) -> None:
-        """Give a network the attributes that the data give it."""
+        """Set the attributes that the data determine on a network."""
         for name, value in self.attributes.items():
             setattr(network, name, value)
 
     def order(self) -> Array:
-        """Return the numbers of the samples to train on, a new array."""
+        """Return the row numbers of the samples to train on, as a new array."""
         return number_rows(self.samples.X.shape[0]) if self.rows is None else self.rows.copy()
 
 
 @dataclass
 class FoldData:
-    """What the fits of one fold and setting share, from the first of them to the last."""
+    """Data shared by the fits of one fold and one setting of the steps, until the last is done."""
 
-    folds: dict[Any, Fold]  # by what says how X and y are taken
+    folds: dict[Any, Fold]  # by the settings that decide how X and y are converted
     n_fits: int = 0
     n_left: int = 0
     making: threading.Lock = field(default_factory=threading.Lock)
 
     def in_next_round(self) -> dict[Any, Fold]:
-        """Return the folds, which then take no time to make."""
+        """Return the folds for the next round, which takes no time to make them."""
         for fold in self.folds.values():
             fold.seconds = 0.0
         return self.folds
 
 
 class CheckedData:
-    """X and y as a network takes them: checked once for all folds, and never copied.
+    """X and y in the form a network needs: checked once for all folds, and never copied.
 
     Parameters
     ----------
     network : BaseBP
-        Its type and `dtype` say how they are checked; it is not touched.
+        Its type and `dtype` decide how X and y are checked; it is not modified.
     X, y, sample_weight
-        As the user gave them, all samples.
+        All samples, as the user gave them.
     """
 
     def __init__(self, network: BaseBP, X: Any, y: Any, sample_weight: Any) -> None:
@@ -97,9 +97,9 @@ class CheckedData:
         self._sample_weight = check_weights(sample_weight, self._X)
 
     def fold(self, network: BaseBP, train: Array, test: Array) -> Fold:
-        """Return the fold of these row numbers, with targets as this network takes them.
+        """Return the fold of these row numbers, with the targets in the form this network needs.
 
-        What `fit` or `score` would refuse in it alone raises a ValueError.
+        Raises a ValueError for what `fit` or `score` would refuse in this fold alone.
         """
         template, X = clone(network), self._X
         train, test = (as_numbers(rows, X.shape[0]) for rows in (train, test))
@@ -121,7 +121,7 @@ class CheckedData:
             ),
         )
         both = np.concatenate([test, train])
-        test, train = both[: len(test)], both[len(test) :]  # so that they are not there twice
+        test, train = both[: len(test)], both[len(test) :]  # views, to save memory
         by_train, by_test = (Judged(Rows(X, rows)) for rows in (train, test))
         return Fold(
             samples, train, by_train, by_test, Rows(X, both), _fitted_attributes(template), []
@@ -137,19 +137,19 @@ def transform_fold(
     test: Array,
     is_train_judged: bool,
 ) -> Fold:
-    """Return a fold of what the steps before the network, fitted to its samples, make of X.
+    """Return a fold of X transformed by the steps before the network, fitted to its train rows.
 
-    What `fit_transform` makes of them is learnt from; what it is judged by `transform` makes.
+    The network is trained on the output of `fit_transform` and scored on that of `transform`.
     """
     network: BaseBP = clone(pipeline.steps[-1][1])
     train, test = (as_numbers(rows, _num_samples(X)) for rows in (train, test))
     before = Pipeline(pipeline.steps[:-1], memory=pipeline.memory, verbose=pipeline.verbose)
-    before = clone(before)  # so that random states of the steps are not used up if something fails
+    before = clone(before)  # a failed fit must not advance the random states of the steps
     X_train, y_train = _safe_split(pipeline, X, y, train)
     X_train = before.fit_transform(X_train, y_train)
     weight = _weights_of(X, sample_weight, train)
     samples = network._take_in(X_train, y_train, weight, first_pass=True)
-    del X_train  # there twice, where it had to be converted
+    del X_train  # a second copy if it had to be converted
     samples = replace(samples, X=_shorten(samples.X))
 
     def transform(rows: Array) -> Judged:
@@ -169,7 +169,7 @@ def transform_fold(
 
 
 def retarget(fold: Fold, network: BaseBP, X: Any, y: Any, sample_weight: Any, train: Array) -> Fold:
-    """Return a fold of `transform_fold`'s as another network takes y; what was made of X stays."""
+    """Return a fold made by `transform_fold` with y in another network's form and the same X."""
     network = clone(network)
     train = as_numbers(train, _num_samples(X))
     weight = _weights_of(X, sample_weight, train)
@@ -179,31 +179,31 @@ def retarget(fold: Fold, network: BaseBP, X: Any, y: Any, sample_weight: Any, tr
 
 
 def _shorten(X: Any) -> Any:
-    """Return X, if sparse with the numbers of its columns in 16 bits where they fit.
+    """Return X; if it is sparse, with 16-bit column indices where they fit.
 
-    They take half of its memory otherwise. To the kernels it is all the same.
+    Wider ones take half of its memory. The kernels accept either.
     """
     if not issparse(X) or X.shape[1] > SHORT_COLUMNS:
         return X
-    X = copy(X)  # it may be the step's; what is stored is shared
+    X = copy(X)  # a shallow copy, since X may belong to the step
     X.indices = X.indices.astype(np.uint16)
     return X
 
 
 def _weights_of(X: Any, sample_weight: Any, rows: Array) -> Any:
-    """Return the weights of some samples, where they have any."""
+    """Return the weights of the samples in these rows, or None."""
     params = {"sample_weight": sample_weight}
     return _check_method_params(X, params, indices=rows)["sample_weight"]
 
 
 def _fitted_attributes(network: BaseBP) -> dict[str, Any]:
-    """Return what a fit, or a check of data, has given an estimator."""
+    """Return the attributes that fitting or checking data has set on an estimator."""
     parameters = network.get_params(deep=False)
     return {name: value for name, value in vars(network).items() if name not in parameters}
 
 
 def _spread(values: Array | None, rows: Array, n_samples: int) -> Array | None:
-    """Return an array for all samples that has these values in these rows."""
+    """Return an array for all samples with these values in these rows, and zeros elsewhere."""
     if values is None:
         return None
     spread = np.zeros((n_samples, *values.shape[1:]), values.dtype)

@@ -1,7 +1,7 @@
-"""The scores of a fit, of its samples for test and for training, by what the search asks for.
+"""The scores of a fit on its test and training samples, by the metrics that the search asks for.
 
-The accuracy and other metrics that are asked for by name are counted here, from what the network
-decides; the rest is left to scikit-learn's scorers, and to the user's.
+Accuracy and other metrics asked for by name are computed here from the network's decisions; the
+rest is left to scikit-learn's scorers and the user's own.
 """
 
 from collections.abc import Sequence
@@ -38,16 +38,19 @@ __all__ = [
     "number_labels",
 ]
 
-MOST_CLASSES = 100  # of a confusion matrix
+MOST_CLASSES = 100  # of a confusion matrix; with more, scikit-learn computes the score
 
 
 def judged_parts(fit: Fit) -> tuple[str, ...]:
-    """Name the samples that a fit is judged by."""
+    """Return the parts that a fit is scored on: "test", and "train" if asked for."""
     return ("test", "train") if fit.asked.get("return_train_score") else ("test",)
 
 
 def asks_for_accuracy(fit: Fit, network: BaseBP) -> bool:
-    """Tell whether the accuracy is all that is asked for: scikit-learn's takes as long as a fit."""
+    """Return whether the search asks for accuracy only.
+
+    It is then computed here: scikit-learn's accuracy takes as long as a short fit.
+    """
     has_labels = type(fit.y) is np.ndarray and fit.y.ndim == 1
     if fit.asked.get("score_params") or not (has_labels and isinstance(network, BPClassifier)):
         return False
@@ -56,10 +59,10 @@ def asks_for_accuracy(fit: Fit, network: BaseBP) -> bool:
 
 
 def number_labels(fit: Fit, fold: Fold, part: str) -> Judged:
-    """Return the samples of a part, with the numbers of their classes.
+    """Return the samples of a part, with their class indices.
 
-    Where that raises an error, scikit-learn is to say what is wrong with them, if anything is: with
-    numbers that are no classes, say, or with words among numbers.
+    If this raises an error, the fit is left to scikit-learn, which reports what is wrong with the
+    labels, if anything is: numbers that are not classes, or words among numbers.
     """
     judged = fold.judged(part)
     if judged.labels is None:
@@ -72,13 +75,13 @@ def number_labels(fit: Fit, fold: Fold, part: str) -> Judged:
 
 
 def accuracies(fit: Fit, network: BaseBP, fold: Fold, parts: Sequence[str]) -> list[float]:
-    """Return the share of each part's samples that the network decides rightly."""
+    """Return the network's accuracy on each part."""
     judged = [number_labels(fit, fold, part) for part in parts]
     if len(parts) == 2 and fold.both is not None and not any(network._weights.large):
         decided = network._decide(network._predict_outputs(fold.both))
         n_test = len(fold.test.rows)
         decisions = [decided[:n_test], decided[n_test:]]
-    else:  # BLAS rounds by the place of a row among all
+    else:  # BLAS may round a row differently at another position in the matrix
         decisions = [network._decide(network._predict_outputs(p.rows)) for p in judged]
     return [
         float(np.count_nonzero(decided == of_part.labels) / len(decided))
@@ -93,10 +96,10 @@ def judge_outputs(fit: Fit, network: BaseBP, fold: Fold, outputs: Any) -> list[A
     ----------
     fit : Fit
     network : BaseBP
-        Of the fit's parameters.
+        With the fit's parameters.
     fold : Fold
     outputs : ndarray of shape (n_judged, n_outputs)
-        What it predicts for the samples of the parts, one after the other.
+        The network's outputs for the samples of all parts, one part after the other.
     """
     predicting: Any = object.__new__(type(network))
     vars(predicting).update(vars(network) | fold.attributes)
@@ -110,9 +113,9 @@ def judge_outputs(fit: Fit, network: BaseBP, fold: Fold, outputs: Any) -> list[A
 
 
 def judge(fit: Fit, network: BaseBP, fold: Fold, part: str, n_jobs: int | None) -> Any:
-    """Return the scores of the samples of a part, "test" or "train", by the search's scorer.
+    """Return the scores of a part, "test" or "train", by the search's scorer.
 
-    One that may look at more than predictions sees the user's `n_jobs`.
+    A scorer that may look at more than predictions sees the user's `n_jobs`.
     """
     scorer, judged = fit.asked["scorer"], fold.judged(part)
     params = fit.asked.get("score_params") or {}
@@ -124,7 +127,7 @@ def judge(fit: Fit, network: BaseBP, fold: Fold, part: str, n_jobs: int | None) 
     if scores is not None:
         return scores
     error_score = fit.asked["error_score"]
-    # A Pipeline's own score hands parameters on as its steps ask for them.
+    # A Pipeline's own `score` routes parameters to its steps.
     is_routed = fold.steps and params and isinstance(scorer, _PassthroughScorer)
     if asks_for_predictions_only(scorer) and not is_routed:
         return _score(network, judged.rows, judged.y, scorer, params, error_score)
@@ -138,7 +141,7 @@ def judge(fit: Fit, network: BaseBP, fold: Fold, part: str, n_jobs: int | None) 
 
 
 def _judge_by_metric(fit: Fit, network: BaseBP, fold: Fold, part: str) -> Any:
-    """Return the scores of the samples of a part, None where scikit-learn is to say it."""
+    """Return the scores of a part by fastbp's metrics, or None to leave them to scikit-learn."""
     y, judged = fit.y, fold.judged(part)
     of_classes = isinstance(network, BPClassifier)
     metric = find_metric(fit.asked["scorer"], of_classes)
@@ -162,7 +165,7 @@ def _judge_by_metric(fit: Fit, network: BaseBP, fold: Fold, part: str) -> Any:
 
 
 def _number(y: Any, classes: Any) -> Any:
-    """Return the place of each among the classes, which are sorted; -1 where it is none of them."""
+    """Return the index of each label among the sorted classes; -1 if it is not one of them."""
     places = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
     places[classes[places] != y] = -1
     return places.astype(np.min_scalar_type(-len(classes)))

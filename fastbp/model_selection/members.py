@@ -1,9 +1,9 @@
-"""Which fits are done in families, and what is known of each ahead.
+"""Which fits are trained in families, and what is known of each in advance.
 
-A family's networks are trained without Python in between (`families.py`). So nothing may be asked
-of their training that is Python's to do, as a time limit, or a scorer to stop by. They are judged
-by their outputs: in compiled code where the accuracy is asked for, by scikit-learn's other metrics
-afterwards. What a function of the user's takes nobody knows, so threads call it side by side.
+A family's networks are trained without Python in between (`families.py`). So a fit does not qualify
+if its training needs Python, as a time limit or a scorer for early stopping does. Networks are
+scored on their outputs: in compiled code for accuracy, afterwards by scikit-learn's other metrics.
+Scoring functions of the user's may be slow, so such fits are left to the threads of `workers.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,27 +37,27 @@ __all__ = ["Member", "recruit"]
 
 Array = NDArray[Any]
 
-# Steps are fitted before the first network is trained, on one thread, if they make so many numbers
-# at the most, and for so many seconds; later ones by the threads that train networks.
+# Steps of a Pipeline are fitted on one thread before any network is trained, if their output has at
+# most this many numbers, and for this many seconds; the training threads fit the remaining ones.
 MOST_TRANSFORMED, STEPS_SECONDS = 1 << 20, 0.1
-MOST_SCORED = 1 << 14  # rows that one is judged by, where Python does it, on one thread
-FEWEST_SCORED = 2  # samples held out: R² of one is none
-MOST_STEPS = 20_000  # of a network: what they go by is made ahead
-EVALUATIONS_AT_A_TIME = 64  # by L-BFGS: each has a place for its loss
-SCHEDULES = ("constant", "invscaling", *BY_STEPS)  # of the learning rate, whatever the losses
+MOST_SCORED = 1 << 14  # rows per network if Python scores them, on one thread
+FEWEST_SCORED = 2  # held-out samples: R² of one sample is undefined
+MOST_STEPS = 20_000  # of a network: the settings of each step are computed in advance
+EVALUATIONS_AT_A_TIME = 64  # of L-BFGS, since each needs a place for its loss
+SCHEDULES = ("constant", "invscaling", *BY_STEPS)  # learning rates that do not depend on losses
 
 
 @dataclass(eq=False)
 class Candidate:
     """What the fits of a candidate have in common."""
 
-    network: BaseBP  # of its parameters
-    optimizer: Optimizer | None  # None of L-BFGS
-    hidden: tuple[int, ...]  # units of its layers
+    network: BaseBP  # with its parameters
+    optimizer: Optimizer | None  # None for L-BFGS
+    hidden: tuple[int, ...]  # units of the hidden layers
     names: tuple[str, ...]  # of their activations
-    loss: str  # as the engine knows it
-    dropout: tuple[float, ...]  # of each hidden layer; () where nothing is dropped
-    is_counted: bool  # judged by the accuracy
+    loss: str  # the engine's name for it
+    dropout: tuple[float, ...]  # rate for each hidden layer; () without dropout
+    is_counted: bool  # scored by accuracy
 
     @property
     def by_lbfgs(self) -> bool:
@@ -66,27 +66,27 @@ class Candidate:
 
     @property
     def of_plan(self) -> tuple[Any, ...]:
-        """What of it a plan for training is made of: alike in a family."""
+        """The settings that a plan for training is made from, which are equal within a family."""
         is_clipped = self.network.clip_norm is not None
         return self.hidden, self.names, self.loss, self.dropout, self.by_lbfgs, is_clipped
 
 
 @dataclass(eq=False)
 class Form:
-    """What the fits of a fold have in common whose networks are built alike."""
+    """What the fits of one fold have in common if their networks are built alike."""
 
-    n_samples: int  # to learn from
-    n_held_out: int  # to validate with, beside them; 0 where the loss decides on the halt
+    n_samples: int  # to train on
+    n_held_out: int  # further samples to validate with; 0 if training stops by the loss
     batch_size: int
-    shape: Weights  # of these units and of the dtype that is trained in
-    model: Weights  # ... and of that of the model: another where L-BFGS trains float32
+    shape: Weights  # layout of the weights in the dtype of the training
+    model: Weights  # ... and in the dtype of the model; they differ for L-BFGS on float32
     names: tuple[str, ...]  # of the activations
-    judged: Rows  # that they are judged by, those of test first
-    kind: tuple[Any, ...]  # what is alike in a family: the shape, and how the data are taken
+    judged: Rows  # that they are scored on, the test rows first
+    kind: tuple[Any, ...]  # equal within a family: the shape, and the kind of data
 
     @property
     def rounds(self) -> bool:
-        """Whether the model is of another dtype than what is trained."""
+        """Whether the model has another dtype than the training."""
         return self.model.dtype != self.shape.dtype
 
 
@@ -94,33 +94,33 @@ class Form:
 class Member:
     """A fit that a family may do."""
 
-    number: int  # among all fits
+    number: int  # index among all fits
     fit: Fit
     candidate: Candidate
     fold: Fold
     form: Form
-    kept: Kept | None  # what it goes on from
-    n_epochs: int  # that it is trained for at the most; of L-BFGS, that are done at a time
+    kept: Kept | None  # the state that it continues from
+    n_epochs: int  # the most it is trained for; for L-BFGS, evaluations at a time
 
     @property
     def seed(self) -> Any:
-        """What its weights, and the order of its samples, are drawn by."""
+        """The seed of its initial weights and of the order of its samples."""
         return self.fit.seed_of(self.candidate.network)
 
     @property
     def cost(self) -> float:
-        """Return about how many multiply-adds it takes."""
+        """About how many multiply-adds it takes."""
         n_epochs = self.candidate.network.max_iter if self.candidate.by_lbfgs else self.n_epochs
         return float(count_weights(self.form.shape) * self.form.n_samples * n_epochs)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Mini-batches."""
+        """Mini-batches per epoch."""
         return -(-self.form.n_samples // self.form.batch_size)
 
     @property
     def products_per_epoch(self) -> int:
-        """Products of a sample with its weights: three to learn from it, one to be judged by it."""
+        """Products of a sample with all weights: three to train on it, one to validate with it."""
         return 3 * self.form.n_samples + self.form.n_held_out
 
     @property
@@ -130,28 +130,28 @@ class Member:
 
     @property
     def chunks_per_epoch(self) -> int:
-        """How many there are of all mini-batches."""
+        """Chunks of all mini-batches of an epoch."""
         return self.steps_per_epoch * self.chunks_per_batch
 
     @property
     def n_steps(self) -> int:
-        """Mini-batches in all."""
+        """Mini-batches of all its epochs."""
         return self.n_epochs * self.steps_per_epoch
 
     @property
     def steps_taken(self) -> int:
-        """Mini-batches before."""
+        """Mini-batches of previous rounds."""
         return self.kept.n_iter * self.steps_per_epoch if self.kept else 0
 
     @property
     def n_outputs_kept(self) -> int:
-        """Numbers that it is judged by afterwards."""
+        """How many of its outputs are kept for scoring in Python; 0 if accuracy is counted."""
         form = self.form
         return 0 if self.candidate.is_counted else len(form.judged) * form.shape.units[-1]
 
     @property
     def n_bytes(self) -> int:
-        """About what it takes in a family."""
+        """About how many bytes it takes in a family."""
         shape = self.form.shape
         n_vectors = 4 if self.form.n_held_out else 3
         if self.candidate.by_lbfgs:
@@ -160,7 +160,7 @@ class Member:
         return kept + 8 * self.form.n_samples + 16 * self.n_epochs + 4096
 
     def labels(self) -> Array:
-        """Return the numbers of the classes of the rows that it is judged by."""
+        """Return the class indices of the rows that it is scored on."""
         parts = judged_parts(self.fit)
         judged: Any = [number_labels(self.fit, self.fold, part) for part in parts]
         return np.concatenate([part.labels for part in judged], dtype=np.int32)
@@ -186,22 +186,22 @@ def recruit(evaluator: Evaluator, fits: Sequence[Fit]) -> tuple[list[list[Member
 
 
 class _Recruiter:
-    """Sees which fits can be members; what they have in common is looked at once."""
+    """Decides which fits can be members; what several fits share is examined once."""
 
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
         self._candidates: dict[int, Candidate | None] = {}
         self._forms: dict[Any, Form | None] = {}
-        self._splits: dict[Any, tuple[int, int]] = {}  # to train on, and to validate with
-        self._make_shape: Callable[..., Weights] = cache(Weights)  # alike ones are one
+        self._splits: dict[Any, tuple[int, int]] = {}  # samples to train on, and to validate with
+        self._make_shape: Callable[..., Weights] = cache(Weights)  # equal layouts are one object
 
     def recruit(self, number: int, fit: Fit) -> Member | None:
-        """Return a fit as a member, None where it cannot be one or goes wrong."""
+        """Return a fit as a member; None if it does not qualify or raises an error."""
         if fit.asked.get("return_estimator") or reason_against_fit(fit):
             return None
         try:
             return self._recruit(number, fit)
-        except Exception:  # it is raised again where the fit is done by itself
+        except Exception:  # raised again when the fit is run by itself
             return None
 
     def _recruit(self, number: int, fit: Fit) -> Member | None:
@@ -211,7 +211,7 @@ class _Recruiter:
         candidate = self._candidates[key]
         if candidate is None:
             return None
-        if fit.has_steps:  # which are fitted as the fit has them
+        if fit.has_steps:  # they must be fitted with this fit's parameters
             set_parameters(fit.estimator, fit.parameters)
         network = candidate.network
         fold = self._evaluator.fold(fit, network)
@@ -272,7 +272,7 @@ class _Recruiter:
         batch_size = n_samples
         if not candidate.by_lbfgs:
             if not isinstance(network.batch_size, str) and network.batch_size > n_samples:
-                return None  # the fit itself is to warn
+                return None  # run by itself, the fit warns about this
             batch_size = network._choose_batch_size(n_samples)
         n_judged = judged.X.shape[0]
         if not candidate.is_counted and len(judged) > MOST_SCORED:
@@ -292,9 +292,9 @@ class _Recruiter:
         return Form(n_samples, n_held_out, batch_size, shape, model, names, judged, kind)
 
     def _split(self, network: BaseBP, fold: Fold) -> tuple[int, int]:
-        """Return how many samples are to be trained on, and to be validated with.
+        """Return how many samples to train on, and how many to validate with.
 
-        However they are drawn, there are as many, or they cannot be drawn.
+        The numbers do not depend on the seed, and neither does whether such a split is possible.
         """
         key = id(fold), network.validation_fraction
         if key not in self._splits:
@@ -304,16 +304,19 @@ class _Recruiter:
 
 
 def _is_known_ahead(optimizer: Optimizer) -> bool:
-    """Tell whether compiled code knows the learning rate of each step, or how it falls at halts."""
+    """Return whether compiled code can know the learning rate of every step in advance.
+
+    A rate that falls only when training halts counts as known.
+    """
     schedule = optimizer.schedule
     return isinstance(schedule, str) and (schedule in SCHEDULES or optimizer.steps_are_alike)
 
 
 def _rows_of(fold: Fold, parts: Sequence[str]) -> Rows:
-    """Return what networks are judged by, the samples of test first."""
+    """Return the rows that networks are scored on, the test samples first."""
     if len(parts) == 1:
         return fold.test.rows
-    if fold.both is None:  # what steps have made of each
+    if fold.both is None:  # steps have transformed each part separately
         both = [fold.judged(part).rows for part in parts]
         for rows in both:
             if type(rows.X) is not np.ndarray:
@@ -323,5 +326,5 @@ def _rows_of(fold: Fold, parts: Sequence[str]) -> Rows:
 
 
 def _count_numbers(X: Any) -> float:
-    """Return how many there are in a table, many where it does not say."""
+    """Return how many numbers a table holds; infinity if it has no shape."""
     return float(np.prod(getattr(X, "shape", (np.inf,))))

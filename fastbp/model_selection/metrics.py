@@ -1,8 +1,8 @@
-"""scikit-learn's most used metrics, by what they come to.
+"""Fast equivalents of scikit-learn's most used metrics.
 
-Its functions look at labels for one to three milliseconds before they count them, as long as it
-takes to train a small network. What is out of the ordinary, as a class that is never predicted, is
-left to them, which warn of it.
+scikit-learn's functions inspect labels for one to three milliseconds before they count them, as
+long as it takes to train a small network. Unusual cases, such as a class that is never predicted,
+are left to them, and they warn.
 """
 
 from collections.abc import Callable
@@ -26,13 +26,13 @@ __all__ = [
 
 Array = NDArray[Any]
 
-# Of a confusion matrix and the place of the class 1, or of numbers and what is predicted of them,
-# each in a column; None where scikit-learn is to say it.
+# A function of a confusion matrix and the index of class 1, or of the targets and predictions as
+# columns. None leaves the score to scikit-learn.
 Metric = Callable[[Array, Any], float | None]
 
 
 def count_classes(labels: Array, decided: Array, n_classes: int) -> Array:
-    """Return the confusion matrix: in row i and column j, how many of class i are taken for j."""
+    """Return the confusion matrix: element (i, j) counts samples of class i decided as class j."""
     places = labels.astype(np.intp) * n_classes + decided
     return np.bincount(places, minlength=n_classes**2).reshape(n_classes, n_classes)
 
@@ -47,7 +47,7 @@ def _balanced_accuracy(confusion: Array, positive: int | None) -> float | None:
 
 
 def _precision_recall_f1(name: str, average: str) -> Metric:
-    """Return precision, recall or their harmonic mean, averaged over the classes that there are."""
+    """Return precision, recall or F1, averaged over the classes in the labels or decisions."""
 
     def metric(confusion: Array, positive: int | None) -> float | None:
         right, n_decided, n_true = np.diag(confusion), confusion.sum(axis=0), confusion.sum(axis=1)
@@ -81,7 +81,7 @@ def _mean_absolute_error(y: Array, predicted: Array) -> float:
     return float(np.average(np.abs(predicted - y), axis=0)[0])
 
 
-# The first of each is the estimators' own.
+# The first metric of each is what the estimators' own `score` returns.
 _OF_CLASSES: dict[str, Metric] = {
     "accuracy": _accuracy,
     "balanced_accuracy": _balanced_accuracy,
@@ -98,26 +98,26 @@ _OF_NUMBERS: dict[str, Metric] = {
     "neg_mean_absolute_error": _mean_absolute_error,
 }
 ACCURACY = get_scorer("accuracy")
-_CLASSES, _NUMBERS = (  # copies of the scorers, as each is that is asked for
+_CLASSES, _NUMBERS = (  # `get_scorer` returns copies; `is_scorer` compares their attributes
     [(get_scorer(name), metric) for name, metric in metrics.items()]
     for metrics in (_OF_CLASSES, _OF_NUMBERS)
 )
 
 
 def is_scorer(scorer: Any, known: _BaseScorer) -> bool:
-    """Tell whether a scorer is this one of scikit-learn's."""
+    """Return whether a scorer equals this scorer of scikit-learn's."""
     return isinstance(scorer, _BaseScorer) and vars(scorer) == vars(known)
 
 
 def asks_for_predictions_only(scorer: Any) -> bool:
-    """Tell whether a scorer hands X on to the estimator, and does nothing else with it."""
+    """Return whether a scorer only passes X on to the estimator."""
     if isinstance(scorer, _MultimetricScorer):
         return all(map(asks_for_predictions_only, scorer._scorers.values()))
     return isinstance(scorer, (_BaseScorer, _PassthroughScorer))
 
 
 def asks_for_metrics(scorer: Any) -> bool:
-    """Tell whether a scorer judges predictions by scikit-learn's own metrics."""
+    """Return whether a scorer applies scikit-learn's own metrics to predictions."""
     if isinstance(scorer, _MultimetricScorer):
         return all(map(asks_for_metrics, scorer._scorers.values()))
     if isinstance(scorer, _BaseScorer):
@@ -126,9 +126,9 @@ def asks_for_metrics(scorer: Any) -> bool:
 
 
 def find_metric(scorer: Any, of_classes: bool) -> Callable[[Array, Any], Any] | None:
-    """Return what gives the scores that a scorer gives, or one for each name; None if unknown.
+    """Return a function that computes what a scorer returns; None if the scorer is unknown.
 
-    It returns None where scikit-learn is to say it.
+    For several metrics that function returns a dict by name; None leaves the score to scikit-learn.
     """
     if isinstance(scorer, _MultimetricScorer):
         found = {name: find_metric(one, of_classes) for name, one in scorer._scorers.items()}

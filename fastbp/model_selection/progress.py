@@ -1,4 +1,4 @@
-"""How far a search is, for those who ask: a bar in a terminal, now and then a line elsewhere."""
+"""Progress of a search if `verbose` is set: a bar in a terminal, occasional lines elsewhere."""
 
 import time
 from types import TracebackType
@@ -8,7 +8,7 @@ from fastbp.training.reporting import is_terminal, make_bar
 
 __all__ = ["Progress"]
 
-SECONDS = 10.0  # between two lines
+SECONDS = 10.0  # least time between two lines
 
 
 class Progress:
@@ -40,7 +40,7 @@ class Progress:
         return self
 
     def advance(self) -> None:
-        """Count one more."""
+        """Count one more fit."""
         self.done += 1
         if self._bar is not None:
             self._bar.advance(self._task)

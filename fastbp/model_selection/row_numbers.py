@@ -1,4 +1,4 @@
-"""The row numbers of folds: as scikit-learn takes them, kept in a bit each, checked for kernels."""
+"""The row numbers of folds: as scikit-learn gives them, packed as bits, and checked for kernels."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,16 +14,16 @@ Array = NDArray[Any]
 
 
 class PackedRows:
-    """Rising row numbers, as bits; ``np.asarray`` gives them back, as int64.
+    """Increasing row numbers, packed as bits; ``np.asarray`` returns them as int64.
 
-    A search keeps those of all its folds until it ends, of which a few are in use. Equal ones, as
-    each round of a halving search has them, are the same key.
+    A search keeps the row numbers of all its folds until it ends, though only a few are in use at
+    a time. Equal ones, which recur in each round of a halving search, are equal dict keys.
     """
 
     def __init__(self, numbers: Array) -> None:
         chosen = np.zeros(numbers[-1] + 1, bool)
         chosen[numbers] = True
-        self._bits = np.packbits(chosen).tobytes()  # whose hash is taken once
+        self._bits = np.packbits(chosen).tobytes()  # bytes cache their hash
         self._length = len(numbers)
 
     def __len__(self) -> int:
@@ -41,7 +41,7 @@ class PackedRows:
 
 
 def pack_rows(numbers: Any) -> Any:
-    """Return row numbers packed, where that gives the same back; else as they are."""
+    """Return row numbers packed if unpacking restores them exactly; otherwise unchanged."""
     is_plain = type(numbers) is np.ndarray and numbers.ndim == 1 and numbers.dtype == np.int64
     if is_plain and numbers.size > 0 and numbers[0] >= 0 and (np.diff(numbers) > 0).all():
         return PackedRows(numbers)
@@ -54,21 +54,21 @@ def unpack_rows(rows: Any) -> Any:
 
 
 class PackingSplitter:
-    """A splitter of scikit-learn's, or one like it, whose row numbers come packed."""
+    """A wrapper of a scikit-learn splitter, or one like it, that yields packed row numbers."""
 
     def __init__(self, splitter: Any) -> None:
         self._splitter = splitter
 
     def split(self, *args: Any, **kwargs: Any) -> Iterator[tuple[Any, Any]]:
-        """Yield the rows to train on and to test with of each fold."""
+        """Yield the train and test rows of each fold."""
         for train, test in self._splitter.split(*args, **kwargs):
             yield pack_rows(train), pack_rows(test)
 
 
 def as_numbers(rows: Any, n_samples: int) -> Array:
-    """Return the numbers, from 0 on and in range, of rows that are given as NumPy takes them.
+    """Return row numbers in 0..n_samples - 1 for any index of rows that NumPy accepts.
 
-    Compiled code takes no others, and does not check.
+    Compiled code accepts no others, and does not check.
     """
     numbers: Array = np.asarray(rows)
     if numbers.ndim != 1:

@@ -1,4 +1,4 @@
-"""The searches and the functions of cross-validation, as scikit-learn has them."""
+"""The searches and the functions of cross-validation, with scikit-learn's interface."""
 
 import inspect
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def _use_side_by_side(
     resource: str | None = None,
     incremental: bool = False,
 ) -> SideBySide | None:
-    """Have fits done by `SideBySide` until the contexts end, where the estimator allows it."""
+    """Run fits on `SideBySide` until the contexts end, if the estimator allows it."""
     reason = reason_against_search(estimator)
     if incremental:
         reason = "exploit_incremental_learning trains one network, step by step"
@@ -53,7 +53,7 @@ def _use_side_by_side(
 
 
 class _Search:
-    """A search of scikit-learn's whose fits are done side by side."""
+    """Mixin for a scikit-learn search whose fits run side by side."""
 
     estimator: Any
     n_jobs: int | None
@@ -95,13 +95,13 @@ class _Search:
         super()._run_search(evaluate, callback_ctx=callback_ctx)  # type: ignore[misc]
         with Deferring():
             defer()
-            self._contexts.close()  # what comes now is the last fit, which is not shared
+            self._contexts.close()  # the refit that follows runs without the backend
         if self._backend is not None:
             self._backend.forget()
 
 
 def _describe(what: Any, more: str = OF_SEARCHES) -> str:
-    """Return a docstring of scikit-learn's, with what differs."""
+    """Return scikit-learn's docstring with the differences inserted after its summary."""
     summary, rest = inspect.cleandoc(what.__doc__ or "").split("\n", 1)
     rest = rest.replace("``None`` means 1 unless in", "``None`` means all processors unless in")
     return f"{summary}\n\n{DIFFERENCE.format(more=more)}\n{rest}"

@@ -1,4 +1,4 @@
-"""Where the training of a search's network stands, from where the next round goes on."""
+"""The training state of a search's network, from which the next round continues."""
 
 from collections.abc import Callable
 from copy import copy
@@ -21,31 +21,31 @@ Array = NDArray[Any]
 
 
 class Validation(NamedTuple):
-    """What a training goes on from, beside, where a score on samples held out decides."""
+    """Further state of a training with early stopping by a score on held-out samples."""
 
-    held_out: Array  # their numbers
+    held_out: Array  # the row numbers of these samples
     best: Array  # the weights with the best score, in the flat layout
-    score: float
+    score: float  # the best score
 
 
 class Standing(NamedTuple):
-    """Where a training stands, in numbers: what it goes on from."""
+    """The state of a training as arrays and numbers, from which it can continue."""
 
-    weights: Array  # in the flat layout, and so the vectors of a stochastic solver
-    first: Array | None = None  # its velocity or first moment; of L-BFGS its vectors
-    second: Array | None = None  # its second moment; of L-BFGS its numbers
-    order: Array | None = None  # of its samples; None before the first epoch
-    words: Array | None = None  # the state of its generator; None of L-BFGS, which has no order
+    weights: Array  # in the flat layout, as are the vectors of a stochastic solver
+    first: Array | None = None  # the velocity or first moment; the vectors of L-BFGS
+    second: Array | None = None  # the second moment; the numbers of L-BFGS
+    order: Array | None = None  # of the samples; None before the first epoch
+    words: Array | None = None  # the generator's state; None for L-BFGS, which does not shuffle
     best_loss: float = np.inf
-    waited: int = 0  # epochs since that, or since the best score
-    goes_on: bool = True  # it has not come to a halt of its own
+    waited: int = 0  # epochs without improvement of the loss or of the score
+    goes_on: bool = True  # False once training has halted of its own accord
     dropout_seed: int = 0
-    rate: float | None = None  # the learning rate, where halts change it
+    rate: float | None = None  # the learning rate, if halts change it
     validation: Validation | None = None
 
     @classmethod
     def of_lbfgs(cls, weights: Array, vectors: Array, numbers: Array) -> Self:
-        """Return where a training by L-BFGS stands, which may go on from a limit."""
+        """Return the state of a training by L-BFGS, which may continue if a limit ended it."""
         numbers = numbers.copy()
         reopen(numbers)
         goes_on = bool(numbers[STAGE] == AT_ITERATE)
@@ -54,7 +54,7 @@ class Standing(NamedTuple):
 
 @dataclass
 class Kept:
-    """A network and where its training stands, from where the next round of a search goes on."""
+    """A network and its training state, from which the next round of a search continues."""
 
     network: BaseBP
     state: State
@@ -65,7 +65,7 @@ class Kept:
         return self.state.n_iter
 
     def standing(self) -> Standing:
-        """Return where it stands."""
+        """Return the training state as arrays and numbers."""
         network: Any = self.network
         state, weights = self.state, network._weights.flat
         if state.memory is not None:
@@ -94,7 +94,7 @@ class Kept:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        # The padding is this processor's.
+        # The padding depends on the processor.
         state = self._change_vectors(Weights.without_padding)
         optimizer = getattr(self.network, "_optimizer", None)
         return {"network": self.network, "optimizer": optimizer, "state": state}
@@ -103,11 +103,11 @@ class Kept:
         self.network, self.state = state["network"], state["state"]
         self.network._optimizer = state["optimizer"]
         self.state = self._change_vectors(Weights.with_padding)
-        # It is shuffled in place, while what is received may be shared.
+        # The order is shuffled in place, but a received array may be shared.
         self.state.order = self.state.order.copy()
 
     def _change_vectors(self, change: Callable[[Weights, Array], Array]) -> State:
-        """Return the state with its vectors of weights in another layout."""
+        """Return a copy of the state with its vectors of weights in another layout."""
         state = copy(self.state)
         if state.best is not None:
             state.best = change(self.network._weights, state.best)

@@ -1,4 +1,4 @@
-"""What families leave for the next round of a search."""
+"""Networks of families that may continue in the next round of a search."""
 
 from functools import cached_property
 from typing import Any
@@ -18,23 +18,23 @@ __all__ = ["Survivor"]
 
 
 class Survivor(Kept):
-    """A network of a family, made only where it goes on outside of families.
+    """The state of a family's network; the network itself is made only if a fit needs it.
 
     Parameters
     ----------
     tables : Tables
     k : int
-        Its row.
+        The network's row.
     seconds : float
         How long it was trained.
     """
 
     def __init__(self, tables: Tables, k: int, seconds: float) -> None:
-        self._tables: Tables | None = tables  # until it is made
+        self._tables: Tables | None = tables  # until the network is made
         self._k, self._seconds = k, seconds
 
     def __reduce__(self) -> Any:
-        # To another process it goes as what it stands for.
+        # It is pickled as a plain `Kept`, with its network made.
         return _itself, (Kept(self.network, self.state),)
 
     @property
@@ -44,7 +44,7 @@ class Survivor(Kept):
 
     @property
     def state(self) -> State:  # type: ignore[override]
-        """Where its training stands."""
+        """The state of its training."""
         return self._made[1]
 
     @property
@@ -58,7 +58,7 @@ class Survivor(Kept):
         return int(self._tables.n_epochs[self._k]) + (member.kept.n_iter if member.kept else 0)
 
     def standing(self) -> Standing:
-        """Return where it stands."""
+        """Return the training state as arrays and numbers."""
         return super().standing() if self._tables is None else self._tables.standing(self._k)
 
     @cached_property
@@ -74,7 +74,7 @@ def _itself(kept: Kept) -> Kept:
 
 
 def _make(tables: Tables, k: int, seconds: float) -> tuple[BaseBP, State]:
-    """Return a network as its training in a family has left it, and what that can go on from."""
+    """Return a network as its training in a family has left it, and the state to continue from."""
     member = tables.members[k]
     network: Any
     if member.kept:
@@ -95,7 +95,7 @@ def _make(tables: Tables, k: int, seconds: float) -> tuple[BaseBP, State]:
 
 
 def _take_up_memory(network: Any, state: State, shape: Weights, standing: Any) -> None:
-    """Let a network and its state be where L-BFGS stands."""
+    """Bring a network and its state to where L-BFGS stands."""
     weights = Weights(shape.units, shape.dtype)
     weights.flat[...] = standing.weights
     network._weights.flat[...] = weights.astype(network._weights.dtype).flat
@@ -106,9 +106,9 @@ def _take_up_memory(network: Any, state: State, shape: Weights, standing: Any) -
 
 
 def _take_up_epochs(network: Any, state: State, tables: Tables, k: int, seconds: float) -> None:
-    """Let a network and its state be where its epochs in a family have led.
+    """Bring a network and its state to where its epochs in a family have led.
 
-    Of each epoch's score and rate nothing is left, but who asks for these is in no family.
+    The score and learning rate of each epoch are not kept: fits that need them are in no family.
     """
     standing: Any = tables.standing(k)
     member, n_epochs = tables.members[k], int(tables.n_epochs[k])

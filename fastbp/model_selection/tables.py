@@ -1,8 +1,8 @@
-"""What the networks of a family begin with and come to: a row for each in all arrays.
+"""The initial and final states of a family's networks: a row for each network in every array.
 
-Beside the arrays there is a table of integers: those of the plans for training and for prediction
-that differ from network to network, as the addresses of its rows. What a thread works by are plans
-of its own, into which it writes the next network's integers (`kernels/family.py`).
+Beside the arrays there is a table of integers: those of the plans for training and prediction that
+differ between networks, such as the addresses of their rows. Each thread has plans of its own, into
+which it writes the next network's integers (`kernels/family.py`).
 """
 
 from collections.abc import Callable, Hashable
@@ -46,7 +46,7 @@ __all__ = ["Tables"]
 
 Array = NDArray[Any]
 
-TURNS = 16  # about, in which one of the last networks is trained
+TURNS = 16  # about how many turns the training of one of the last networks takes
 
 
 class Tables:
@@ -57,17 +57,17 @@ class Tables:
     members : list of Member
         Of one kind, in the order of the rows.
     training, prediction, validation : Plan
-        Of networks of this kind; they are written into. The last is the second where nothing is
-        validated.
+        For networks of this kind; they are overwritten. If nothing is validated, `validation` is
+        `prediction`.
 
     Attributes
     ----------
     columns : ndarray
-        The places of those integers of the plans that differ, of one plan after the other.
+        The places, in one plan after the other, of the integers that differ between networks.
     values : ndarray of shape (n_networks, n_columns)
-        The integers.
+        These integers.
     ends : ndarray of shape (3,)
-        How many of the columns come up to the last of each plan.
+        The end of each plan's columns.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Tables:
         self._model = members[0].form.model
         self._by_lbfgs = members[0].candidate.by_lbfgs
         self._scratch = Weights(self._shape.units, self._shape.dtype)
-        self._alive: list[Any] = []  # what the integers point to
+        self._alive: list[Any] = []  # keeps alive the arrays that the integers point to
         self._make_rows()
         parts = [
             self._tabulate_training(training),
@@ -98,33 +98,33 @@ class Tables:
         self.columns = np.concatenate([columns for columns, _ in parts])
         self.values = np.ascontiguousarray(np.hstack([values for _, values in parts]))
 
-    # What they come to -------------------------------------------------------------------------
+    # Results -----------------------------------------------------------------------------------
 
     @property
     def n_epochs(self) -> Array:
-        """How many epochs each network has been trained for, or evaluations of L-BFGS."""
+        """How many epochs, or evaluations of L-BFGS, each network has been trained for."""
         if self._by_lbfgs:
             return self.second[:, lbfgs.N_EVALUATIONS] - self._n_before
         return self.watches[:, ENDED]
 
     def end(self, k: int) -> OptimizeResult:
-        """Return how L-BFGS has ended with network k."""
+        """Return how L-BFGS has ended for network k."""
         return describe_end(self.second[k])
 
     def went_well(self, ks: Array) -> Array:
-        """Tell of networks whether all their numbers are finite.
+        """Return, for each of the networks `ks`, whether all its numbers are finite.
 
-        Where they are not, is reported by who does the fit by itself.
+        If not, the fit is run again by itself, which reports the failure.
         """
         kept = [self._judged_weights, self._outputs]
-        if not self._by_lbfgs:  # which may have tried what has no loss
+        if not self._by_lbfgs:  # its line search may try points with a loss that is not finite
             kept.append(self.losses)
         are_finite = [np.isfinite(rows[ks]).all(axis=1) for rows in kept]
         went_well: Array = (self.counts[ks, N_NANS] == 0) & np.all(are_finite, axis=0)
         return went_well
 
     def standing(self, k: int) -> Standing:
-        """Return where the training of network k stands; the arrays are not copied."""
+        """Return the training state of network k; the arrays are not copied."""
         member, size, watch = self.members[k], self._shape.flat.size, self.watches[k]
         if self._by_lbfgs:
             vectors = self.first[k, : lbfgs.N_VECTORS * size]
@@ -157,12 +157,12 @@ class Tables:
         )
 
     def outputs(self, k: int) -> Array:
-        """Return the outputs of network k for the rows that it is judged by."""
+        """Return the outputs of network k for the rows that it is scored on."""
         member = self.members[k]
         rows: Array = self._outputs[k, : member.n_outputs_kept]
         return rows.reshape(len(member.form.judged), -1)
 
-    # How they begin ----------------------------------------------------------------------------
+    # Initial states ----------------------------------------------------------------------------
 
     def _make_rows(self) -> None:
         members, n, dtype = self.members, len(self.members), self._shape.dtype
@@ -180,7 +180,7 @@ class Tables:
         self._generators = np.tile(generator_addresses(RandomState(0)), (n, 1))
         self._generators[:, 1] = _rows_at(self.states)
         self._seeds = np.zeros(n, np.int64)  # of dropout
-        self._n_before = np.zeros(n)  # evaluations of L-BFGS
+        self._n_before = np.zeros(n)  # evaluations of L-BFGS in previous rounds
         self.losses, self.norms = (aligned_rows(n, n_epochs, np.float64) for _ in range(2))
         self.watches = aligned_rows(n, kernel.WATCH_ROW, np.float64)
         self.counts = np.zeros((n, kernel.N_COUNTS))
@@ -211,7 +211,7 @@ class Tables:
         self._totals[:, LOSS_PARAMETER] = [network._engine_loss()[1] for network in networks]
 
     def _hold_out(self, size: int) -> None:
-        """Make what there is beside where a score on samples that are held out decides."""
+        """Allocate the extra arrays for early stopping by a score on held-out samples."""
         self._judged_weights = aligned_rows(len(self.members), size, self._shape.dtype)
         self._held_out: dict[Hashable, Array] = {}
         self.jobs[:, kernel.HELD_OUT] = [member.form.n_held_out for member in self.members]
@@ -220,7 +220,7 @@ class Tables:
         self.jobs[:, kernel.N_BYTES] = self._shape.flat.nbytes
 
     def _round(self) -> None:
-        """Make what there is beside where a model is of another dtype than what is trained."""
+        """Allocate the extra arrays for a model of another dtype than the training."""
         n, size = len(self.members), self._model.flat.size
         self._judged_weights = aligned_rows(n, size, self._model.dtype)
         places = self._model.places_in(self._shape)
@@ -231,14 +231,14 @@ class Tables:
         self.jobs[:, kernel.PLACES] = address_of(places)
 
     def _alike(self, key: Callable[[Member], Hashable]) -> list[tuple[Member, list[int]]]:
-        """Return a member of each kind by some key, and the rows of all of the kind."""
+        """Group the members by a key; return the first of each group, and the rows of all."""
         found: dict[Hashable, list[int]] = {}
         for k, member in enumerate(self.members):
             found.setdefault(key(member), []).append(k)
         return [(self.members[ks[0]], ks) for ks in found.values()]
 
     def _tabulate_training(self, plan: Plan) -> tuple[Array, Array]:
-        """Return columns and values of the plan for training."""
+        """Return the columns and values of the plan for training."""
         table = np.zeros((len(self.members), len(plan.integers)), np.int64)
         self._write_data(plan, table)
         self._write_rules(plan, table)
@@ -257,7 +257,7 @@ class Tables:
         return columns, table[:, columns]
 
     def _write_data(self, plan: Plan, table: Array) -> None:
-        """Write down what each network learns from, and in which order."""
+        """Write the data that each network is trained on, and their order."""
         data = _slice(plan.span("data"))
         for member, ks in self._alike(_data_key):
             samples = member.fold.samples.for_dtype(self._shape.dtype)
@@ -276,7 +276,7 @@ class Tables:
         table[shuffles, generator + 1] = self._generators.shape[1]
 
     def _write_rules(self, plan: Plan, table: Array) -> None:
-        """Write down what the steps of each network go by."""
+        """Write the settings of each network's solver."""
         solver = _slice(plan.span("solver"))
         for member, ks in self._alike(_rules_key):
             rules = self._rules_of(member)
@@ -284,7 +284,7 @@ class Tables:
             table[ks, solver] = plan.integers[solver]
             self._alive.append(rules)
             optimizer = member.candidate.optimizer
-            if optimizer and optimizer.after_halt:  # the rate falls in a row of each network's own
+            if optimizer and optimizer.after_halt:  # halts change the rate, so each has its own row
                 watches = self.watches[ks]
                 watches[:, [kernel.RATE_FACTOR, kernel.RATE_DIVISOR]] = optimizer.after_halt
                 watches[:, kernel.LEAST_RATE] = LEAST_RATE
@@ -296,7 +296,7 @@ class Tables:
             table[:, plan.place("solver", name)] = _rows_at(rows)
 
     def _ask_for(self, member: Member, numbers: Array) -> None:
-        """Write down what L-BFGS is to come to."""
+        """Write the objective's settings and the limits of L-BFGS."""
         network, fold = member.candidate.network, member.fold
         ask_for(
             numbers,
@@ -309,14 +309,14 @@ class Tables:
         )
 
     def _rules_of(self, member: Member) -> dict[str, Any]:
-        """Return the fields of `Solver` for a candidate; its vectors are those of the first row."""
+        """Return the fields of `Solver` for a candidate, with the vectors of the first row."""
         optimizer, network = member.candidate.optimizer, member.candidate.network
         if optimizer is None:
             vectors, numbers = self.first[0], self.second[0, : lbfgs.N_NUMBERS]
             n = lbfgs.N_VECTORS * self._shape.flat.size
             state = {"code": LBFGS, "first": vectors[:n], "second": numbers}
             return state | make_settings(network.alpha)
-        # Its state is in the rows; one vector stands for all.
+        # The optimizer's own vectors are not used: its state is in the rows.
         lengths = member.steps_per_epoch, network.max_iter
         optimizer.begin(self._shape, *lengths, make=lambda *_: self._scratch)
         optimizer.steps_taken = member.steps_taken
@@ -330,7 +330,7 @@ class Tables:
         return rules
 
     def _begin(self, member: Member, ks: list[int]) -> None:
-        """Write down what networks begin with that are drawn by one seed, or that one goes on."""
+        """Write the initial state of networks with one seed, or of one that continues."""
         start = member.kept.standing() if member.kept else self._draw(member)
         weights = self._scratch
         weights.flat[...] = start.weights
@@ -363,7 +363,7 @@ class Tables:
             self.watches[ks, kernel.STEPS + RATE] = start.rate
 
     def _draw(self, member: Member) -> Standing:
-        """Return where a training begins."""
+        """Return the initial state of a training, drawn from the member's seed."""
         network, units = member.candidate.network, self._shape.units
         order, dropout_seed, validation = None, 0, None
         with borrowed_random_state(member.seed) as random_state:
@@ -386,14 +386,14 @@ class Tables:
         )
 
     def _judged(self, member: Member) -> tuple[Samples, Array]:
-        """Return what a network is judged by, with labels if they are compared, and which rows."""
+        """Return the samples a network is scored on, with labels for accuracy, and the rows."""
         rows = member.form.judged
         assert rows.numbers is not None
         labels = member.labels() if member.candidate.is_counted else None
         return Samples(rows.X, labels=labels), rows.numbers
 
     def _validated(self, member: Member) -> tuple[Samples, Array]:
-        """Return what a network is validated by, and which rows."""
+        """Return the samples that a network is validated with, and the rows."""
         samples, rows = member.fold.samples, self._held_out[_start_key(member)]
         member.fold.tell(member.candidate.network)
         return compared_with(member.candidate.network, samples, rows), rows
@@ -406,10 +406,10 @@ class Tables:
         data_of: Callable[[Member], tuple[Samples, Array]],
         keeps_outputs: bool = False,
     ) -> tuple[Array, Array]:
-        """Return columns and values of a plan for prediction, by a row of weights for each network.
+        """Return the columns and values of a plan for prediction with each row of `weights`.
 
-        Those that are alike by the key are of the same rows. Where outputs are not kept, each
-        thread overwrites its own.
+        Members with equal keys predict the same rows. Unless outputs are kept, each thread
+        overwrites its own.
         """
         table = np.zeros((len(self.members), len(plan.integers)), np.int64)
         data, out = _slice(plan.span("data")), plan.place("run", "out")

@@ -1,4 +1,4 @@
-"""Threads of this process that do fits one by one, each with Python in between."""
+"""Threads of this process that run fits one by one, each with Python in between."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -18,8 +18,8 @@ from fastbp.model_selection.interrupts import Listening
 
 __all__ = ["run_on_workers"]
 
-HEARING_SECONDS = 0.2  # of a wait
-AHEAD = 2  # fits per worker that are left when the data of the next fold are made
+HEARING_SECONDS = 0.2  # longest single wait, after which Ctrl-C is noticed
+AHEAD = 2  # make the data of the next fold when this many fits per worker are left
 
 
 def run_on_workers(
@@ -28,24 +28,24 @@ def run_on_workers(
     n_workers: int,
     done: Callable[..., None],
 ) -> bool:
-    """Do fits that the evaluator expects on threads, until one has raised an error.
+    """Run fits that the evaluator expects on threads, until one raises an error.
 
-    ``done(index, result, error)`` hears of each.
+    ``done(index, result, error)`` is called for each.
 
-    One fold and setting comes after the other, so that the data of few, as the steps before the
-    network have made them, are in memory: at most of as many as there are workers. The next one's
-    are made by one worker while the others train the last networks of those before. After the last
-    fold workers leave that are of no use any more, as they wait for others to run Python.
+    Folds and settings are taken one after another, so that transformed data are in memory for no
+    more of them than there are workers. One worker makes the data of the next while the others
+    train the last networks of those before. After the last fold, workers leave that would only wait
+    for others to run Python.
 
     Returns
     -------
     bool
-        Whether Ctrl-C came in between: then some are not done.
+        Whether Ctrl-C came in between: then some fits are not done.
     """
     groups, queue, in_use = group_by_data(fits), list[int](), list[FoldData]()
     lock = threading.Lock()
     stop, all_ended = threading.Event(), SimpleQueue[None]()
-    is_heard = True  # what workers tell
+    is_heard = True  # whether results of workers are still reported
     n_running, n_workers = 0, min(n_workers, len(fits))
     n_wanted = n_workers
     config = get_config()
@@ -67,7 +67,7 @@ def run_on_workers(
 
     def take() -> int | None:
         in_use[:] = [data for data in in_use if data.n_left > 0]
-        are_made = all(data.folds for data in in_use)  # that takes the most memory
+        are_made = all(data.folds for data in in_use)  # making data takes the most memory
         is_time = are_made and len(in_use) < n_workers and len(queue) <= AHEAD * n_workers
         if groups and (is_time or not queue):
             first, *others = groups.pop(0)
@@ -105,8 +105,8 @@ def run_on_workers(
     try:
         for _ in range(n_workers):
             threading.Thread(target=copy_context().run, args=(work,)).start()
-        # Which Ctrl-C leaves whole, as it does not an Event or `Thread.join`. One that comes just
-        # before a wait is heard after it.
+        # Ctrl-C leaves a SimpleQueue intact, unlike an Event or `Thread.join`. A Ctrl-C that comes
+        # just before a wait is noticed after it.
         have_ended = False
         while not have_ended:
             with Listening():
@@ -114,9 +114,9 @@ def run_on_workers(
     except KeyboardInterrupt:
         stop.set()
         with lock:
-            if n_running == 0:  # it came before they had begun
+            if n_running == 0:  # before any worker had begun
                 all_ended.put(None)
-        # A step or a scorer of the user's does not hear of it: it may end when nobody listens.
+        # A step or a scorer of the user's does not notice it, and may end after the wait.
         with suppress(KeyboardInterrupt), Listening():
             is_there(all_ended, GRACE)
         with lock:
