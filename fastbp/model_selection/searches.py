@@ -17,16 +17,16 @@ from fastbp.model_selection.row_numbers import PackingSplitter
 
 DIFFERENCE = """
 fastbp's networks, alone or at the end of a Pipeline, are trained side by side on threads of this
-process: X is there once, the steps before them are fitted once for each fold and setting, and
-`n_jobs=None` is all processors. Inside ``joblib.parallel_config`` with a backend of processes or of
-a cluster the fits are shared out in batches, for each of which the steps are fitted. One more
-FitFailedWarning than scikit-learn's names the candidates that fail, and how. A `verbose` of 2 or
-more tells no more than 1: how many fits are done, and what is left to scikit-learn, as any other
-estimator is.{more} The rest of this text is scikit-learn's.
+process: X is held once, the steps before the network are fitted once for each fold and setting, and
+`n_jobs=None` means all processors. Inside ``joblib.parallel_config`` with a backend of processes or
+of a cluster, the fits are sent out in batches, and the steps are fitted once for each batch. One
+FitFailedWarning beside scikit-learn's names the candidates that fail, with their errors. A
+`verbose` of 2 or more prints no more than 1: how many fits are done, and what is left to
+scikit-learn, as any other estimator is.{more} The rest of this text is scikit-learn's.
 """
 OF_SEARCHES = """
-In a halving search with `resource="max_iter"` networks go on from the round before. Ctrl-C leaves
-in `cv_results_` what is finished."""
+In a halving search with `resource="max_iter"`, networks continue from the previous round. Ctrl-C
+leaves the finished results in `cv_results_`."""
 
 
 def _use_side_by_side(
