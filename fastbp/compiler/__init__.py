@@ -1,1 +1,1 @@
-"""How kernels and products are compiled, and for which processor."""
+"""Compilation of kernels and products, and the processor that they are compiled for."""

@@ -1,4 +1,4 @@
-"""The disk cache of what is compiled: Numba's, with keys and files of our own."""
+"""The disk cache of compiled code: Numba's, with keys and file names of our own."""
 
 import hashlib
 import sys
@@ -19,7 +19,7 @@ _announced = threading.Event()
 
 
 def _announce() -> None:
-    """Tell a user who is about to wait why; once in a process."""
+    """Tell the user, once per process, why they are about to wait."""
     if not _announced.is_set():
         _announced.set()
         print(
@@ -32,9 +32,9 @@ def _announce() -> None:
 
 @cache
 def revision() -> str:
-    """Digest of the source of every kernel, part of each key of the disk cache.
+    """Return a digest of the sources of all kernels, which is part of each key of the disk cache.
 
-    Numba's own key sees a change in a function but not in what it calls from another file.
+    Numba's own key reflects a change in a function, but not in what it calls from another file.
     """
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
@@ -45,10 +45,10 @@ def revision() -> str:
 
 
 class _CacheFile(IndexDataCacheFile):  # type: ignore[misc]
-    """Numba's files of a function, the code of each key in a file of its own name.
+    """Numba's cache files of a function, with the code of each key in a file named by the key.
 
-    Numba numbers them by what it reads in the index, where two processes that compile for two types
-    at once can come to the same number: one would then load the other's code, for other types.
+    Numba numbers the files from what it reads in the index, so two processes that compile for two
+    types at once can choose the same number: one would then load code for the other's types.
     """
 
     def name_of(self, key: Any) -> str:
@@ -57,7 +57,7 @@ class _CacheFile(IndexDataCacheFile):  # type: ignore[misc]
         return str(self._index_name.removesuffix("nbi") + f"{digest}.nbc")
 
     def save(self, key: Any, data: Any) -> None:
-        """Save the code, then the index, from which another process may drop the key again."""
+        """Save the code, then the index; a process that saves at the same time may drop the key."""
         name = self.name_of(key)
         self._save_data(name, data)
         self._save_index(self._load_index() | {key: name})
@@ -79,7 +79,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         return Path(self._cache_path, self._cache_file.name_of(self._index_key(sig, codegen)))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Load the code for a signature, for which another process may be waited for."""
+        """Load the code for a signature; wait if another process is compiling it."""
         found = super().load_overload(sig, target_context)
         if found is None:
             path = self._path(sig, target_context.codegen())
@@ -93,7 +93,7 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
-        """Save it, for whoever waits; where that fails, it is compiled in this process alone."""
+        """Save the code for processes that wait; if that fails, only this process has it."""
         with suppress(OSError):
             super().save_overload(sig, data)
         turn.unlock(self._path(sig, data.codegen))
@@ -108,12 +108,12 @@ def cache_for(function: Callable[..., Any], options: str) -> Any:
     """Return the cache of a function that is compiled with these options."""
     try:
         return _Cache(function, options)
-    except (RuntimeError, OSError):  # no folder that can be written: compile in each process
+    except (RuntimeError, OSError):  # no writable folder: compile in each process
         return _NoCache()
 
 
 def find(cache: Any, signature: Any, target_context: Any) -> Any:
-    """Load what is in a cache, None where it is not: nothing is going to be compiled."""
+    """Return the code in a cache, or None; unlike `load_overload`, do not prepare to compile."""
     if not isinstance(cache, _Cache):
         return None
     return FunctionCache.load_overload(cache, signature, target_context)

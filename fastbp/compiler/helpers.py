@@ -1,9 +1,9 @@
-"""Processes that help to compile, where much is in no cache.
+"""Helper processes that compile too, when much is missing from the cache.
 
-Numba compiles one function at a time in a process, whatever its threads do; so others are started.
-Each gets what is left to compile and begins at another place, the first at the end, while whoever
-asked goes on from the front. What one saves in the cache the others load, and no two compile the
-same function: `turn` sees to that. Without any of them, all is compiled all the same.
+Numba compiles one function at a time per process, whatever its threads do, so helpers are started.
+Each gets the remaining tasks and works backwards from a different place, the first from the end,
+while the calling process goes on from the front. What one saves in the cache the others load, and
+`turn` keeps two from compiling the same function. Without helpers, everything is still compiled.
 """
 
 import os
@@ -23,9 +23,9 @@ from fastbp.compiler.turn import turn
 __all__ = ["compile_together"]
 
 MOST_HELPERS = 3
-FEWEST_TASKS = 3  # left for each helper: it takes most of a second to start
+FEWEST_TASKS = 3  # remaining per helper, which takes most of a second to start
 
-# The package without all that it offers to users, which takes a second more to import.
+# The package without its public names, which take one more second to import.
 _START = """
 import pickle, sys, types
 sys.path, folder, tasks = pickle.load(sys.stdin.buffer)
@@ -39,15 +39,15 @@ work(tasks)
 
 @turn
 def compile_together(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Do tasks that compile something, or load it; return what each of them returns.
+    """Run tasks that compile or load something; return the result of each.
 
-    Once one was in no cache, the rest is shared with helpers, as many as there are processors for.
-    Where another process compiles, too, that has them.
+    Once a task has had to compile, the rest is shared with as many helpers as there are processors
+    for, unless this process has waited for another that compiles, which then has helpers.
 
     Parameters
     ----------
     tasks : sequence of callable
-        They can be pickled.
+        They must be picklable.
     """
     results: list[Any] = []
     helpers: list[Any] = []
@@ -57,22 +57,22 @@ def compile_together(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
             results.append(task())
             if may_start and turn.n_compiled > n_compiled and turn.n_waits == n_waits:
                 may_start = False
-                with suppress(Exception):  # who asked compiles all the same
+                with suppress(Exception):  # then this process compiles everything
                     _start_helpers(tasks[len(results) :], helpers)
     finally:
         for helper in helpers:
             helper.kill()
-            helper.communicate()  # it has ended, and the pipe is closed
+            helper.communicate()  # wait until it has ended, and close the pipe
     return results
 
 
 def _can_start() -> bool:
-    """Tell whether there is an interpreter to start: an application may be all in one."""
+    """Return whether there is an interpreter to start; a frozen application has none."""
     return bool(sys.executable) and not getattr(sys, "frozen", False)
 
 
 def _start_helpers(tasks: Sequence[Callable[[], Any]], helpers: list[Any]) -> None:
-    """Add helpers to a list, each as soon as it is there."""
+    """Start helpers, adding each to the list as soon as it is running."""
     n_helpers = min(_count_processors() - 1, len(tasks) // FEWEST_TASKS, MOST_HELPERS)
     folder = str(Path(__file__).parents[1])
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
@@ -84,12 +84,12 @@ def _start_helpers(tasks: Sequence[Callable[[], Any]], helpers: list[Any]) -> No
         share = [*tasks[last:], *tasks[:last]][::-1]
         request = pickle.dumps((sys.path, folder, pickle.dumps(share)))
         helper: Any = subprocess.Popen(
-            [sys.executable, *flags, "-I", "-c", _START],  # no module of the current folder
+            [sys.executable, *flags, "-I", "-c", _START],  # import nothing from the current folder
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is not for it
+            start_new_session=True,  # Ctrl-C must not reach it
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
         helpers.append(helper)
@@ -98,20 +98,20 @@ def _start_helpers(tasks: Sequence[Callable[[], Any]], helpers: list[Any]) -> No
 
 
 def _count_processors() -> int:
-    """Return how many this process may use; who starts workers tells them by Numba's setting."""
+    """Return how many processors may be used; pools limit their workers by Numba's setting."""
     has_affinity = hasattr(os, "sched_getaffinity")
     available = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     return min(available, int(numba.config.NUMBA_NUM_THREADS))
 
 
 def work(tasks: bytes) -> None:
-    """Do pickled tasks in a process of one's own, until its standard input ends."""
+    """Run pickled tasks in a helper process, until its standard input ends."""
     threading.Thread(target=_end_with_input, daemon=True).start()
     for task in pickle.loads(tasks):
         task()
 
 
 def _end_with_input() -> None:
-    while os.read(0, 1):  # not by a buffer, whose lock would be missed as the process ends
+    while os.read(0, 1):  # unbuffered: a buffer's lock could not be acquired at exit
         pass
     os._exit(0)

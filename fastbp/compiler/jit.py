@@ -1,11 +1,11 @@
-"""How everything is compiled.
+"""The decorators and options with which everything is compiled.
 
-Whatever is compiled in fastbp goes through this file, so that options are decided in one place:
+All compilation in fastbp goes through this file, so that options are set in one place:
 
-* no counting of references, which is atomic: nothing is allocated in a kernel, and the arrays that
-  go in outlive the call (hundreds of counts in a step of one sample took longer than the step);
-* ``error_model="numpy"``: without a check for division by zero, which would stop vectorisation;
-* fastmath without ``nnan`` and ``ninf``: a network that diverges must be seen to diverge.
+* no reference counting, which is atomic: kernels allocate nothing, and the arrays passed to them
+  outlive the call (the hundreds of counts in a step of one sample took longer than the step);
+* ``error_model="numpy"``: no check for division by zero, which would prevent vectorisation;
+* fastmath without ``nnan`` and ``ninf``: the divergence of a network must be detected.
 
 Under ``NUMBA_DISABLE_JIT=1`` the kernels run as plain Python, for debugging and for tests.
 """
@@ -28,15 +28,15 @@ from fastbp.compiler.turn import turn
 
 FASTMATH = {"contract", "reassoc", "nsz", "arcp"}
 EXACT_ORDER = {"contract"}
-# Of an overload. Without `forceinline` a longer one would be a call, and no loop around it be
-# vectorised.
+# The options of an overload. Without `forceinline` a longer one would become a call, and the loops
+# around it would not be vectorised.
 EXACT_INLINE = {"fastmath": EXACT_ORDER, "error_model": "numpy", "forceinline": True}
 DISABLED: bool = numba.config.DISABLE_JIT
 
 
 def _compile(function: Callable[..., Any], **options: Any) -> Any:
     options = {"fastmath": FASTMATH, **options}
-    options.setdefault("_nrt", options.get("parallel", False))  # Numba's threads allocate
+    options.setdefault("_nrt", options.get("parallel", False))  # Numba's parallel loops allocate
     dispatcher = numba.njit(nogil=True, error_model="numpy", **options)(function)
     if not DISABLED:
         chosen = {**options, "fastmath": sorted(options["fastmath"])}  # a set's order is random
@@ -53,7 +53,7 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
 
 
 def kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function at its first call from Python; the tests' and benchmarks' way in."""
+    """Compile a function at its first call from Python; for tests and benchmarks."""
     return _compile(function)
 
 
@@ -63,17 +63,17 @@ def inner_kernel(function: Callable[..., Any]) -> Any:
 
 
 def part(function: Callable[..., Any]) -> Any:
-    """Make a function part of each kernel that calls it, before that is compiled."""
+    """Inline a function into each kernel that calls it, before that kernel is compiled."""
     return numba.njit(inline="always")(function)
 
 
-# What sums numbers is compiled into each of its callers. As a function of its own it would be there
-# twice, compiled alone and with a caller, with two orders of the sums; which of the two is called
-# depends on what the process has compiled and what it has loaded.
+# Functions that sum numbers are inlined into each caller. A separate function would exist twice,
+# compiled alone and with a caller, with two orders of summation; which of them is called would
+# depend on what the process has compiled and what it has loaded.
 
 
 def exact_kernel(function: Callable[..., Any]) -> Any:
-    """Compile a function whose sums must not be reordered, as those of a range reduction."""
+    """Compile a function whose sums must not be reordered, such as a range reduction."""
     return _compile(function, fastmath=EXACT_ORDER, no_cpython_wrapper=True, forceinline=True)
 
 
@@ -91,11 +91,11 @@ _not_cached: set[Any] = set()
 
 
 def is_ready(kernel: Any, arguments: tuple[Any, ...], compile_it: bool) -> bool:
-    """Tell whether a kernel can be called with these arguments at once.
+    """Return whether a kernel can be called with these arguments without a wait.
 
-    One that is in the disk cache is loaded; one that is not takes seconds to compile, which is done
-    only where the caller says that it is worth it. (In a background thread it would cost nothing,
-    but Numba changes the warnings' filters while it compiles, and those are the whole process's.)
+    A kernel in the disk cache is loaded. Any other takes seconds to compile, which is done only if
+    `compile_it` is true. (Compiling in a background thread would cost nothing, but Numba changes
+    the warning filters meanwhile, and those belong to the whole process.)
     """
     if DISABLED:
         return True
@@ -115,9 +115,9 @@ def is_ready(kernel: Any, arguments: tuple[Any, ...], compile_it: bool) -> bool:
     return True
 
 
-# What Numba links into a caller it optimises again there, and again in the caller's caller. So the
-# larger functions are compiled once, as C functions, and called through their addresses, which come
-# in as arguments: a kernel that held an address itself could not be cached.
+# Numba optimises linked code again in the caller, and again in the caller's caller. So the larger
+# functions are compiled once, as C functions, and called through their addresses, which are passed
+# as arguments: a kernel that contained an address could not be cached.
 
 
 def c_function(
@@ -126,11 +126,11 @@ def c_function(
     as_written: bool = False,
     compile_it: bool = True,
 ) -> int:
-    """Compile a function of such Numba types now, and return its address.
+    """Compile a function for arguments of these Numba types now, and return its address.
 
-    Without the compiler, the function is kept as it is, and the address is its number. With
-    `as_written` all sums are in the order they are written in, and no product is fused with one.
-    With `compile_it=False` the address is 0 where the function is in no cache.
+    With the compiler disabled, the function is stored as it is, and its index is the address. With
+    `as_written`, sums are evaluated in the order written, and no product is fused with a sum. With
+    `compile_it=False`, the address is 0 if the function is in no cache.
     """
     if DISABLED:
         _python_functions.append(function)
@@ -156,7 +156,7 @@ _python_functions: list[Callable[..., Any]] = []
 
 @intrinsic
 def call(typing_context, function, arguments):
-    """Call the C function at an address, with a tuple of integers and pointers as integers."""
+    """Call the C function at an address with a tuple of integers, some of them pointers."""
 
     def codegen(context, builder, signature, values):
         operands = cgutils.unpack_tuple(builder, values[1])
@@ -168,7 +168,7 @@ def call(typing_context, function, arguments):
 
 
 def call_python(function: int, arguments: tuple[int, ...]) -> None:
-    """Call the Python function of this number."""
+    """Call the Python function with this index."""
     _python_functions[function](*arguments)
 
 

@@ -31,7 +31,7 @@ def address(typing_context, array, index):
 
 @intrinsic
 def prefetch(typing_context, where):
-    """Ask for the line of the cache at an address, to be read soon; there may be nothing there."""
+    """Prefetch the cache line at an address, to be read soon; the address may be invalid."""
 
     def codegen(context, builder, signature, values):
         i32 = ir.IntType(32)
@@ -46,7 +46,7 @@ def prefetch(typing_context, where):
 
 @intrinsic
 def copy_bytes(typing_context, source, target, size):
-    """Copy so many bytes from one address to another."""
+    """Copy `size` bytes from one address to another."""
 
     def codegen(context, builder, signature, values):
         pointer = ir.IntType(8).as_pointer()
@@ -58,7 +58,7 @@ def copy_bytes(typing_context, source, target, size):
 
 
 def emit_array(context: Any, builder: Any, kind: Any, data: Any, lengths: list[Any]) -> Any:
-    """Emit an array of a Numba type, in C order, that lies at a pointer."""
+    """Emit an array of the Numba type `kind`, in C order, with its data at a pointer."""
     is_record = isinstance(kind.dtype, types.Record)
     n_bytes = kind.dtype.size if is_record else kind.dtype.bitwidth // 8
     itemsize = context.get_constant(types.intp, n_bytes)
@@ -81,7 +81,7 @@ def emit_array(context: Any, builder: Any, kind: Any, data: Any, lengths: list[A
 def matrix_view(typing_context, vector, offset, rows, columns):
     """View of shape (rows, columns) on a contiguous vector from `offset` on, which must outlive it.
 
-    Slicing and reshaping gives the same and counts references, which costs more than a short row.
+    Slicing and reshaping gives the same, but counts references: longer than a short row takes.
     """
     result = types.Array(vector.dtype, 2, "C")
 
@@ -95,7 +95,7 @@ def matrix_view(typing_context, vector, offset, rows, columns):
 
 @intrinsic
 def array_at(typing_context, pointer, shape):
-    """Array of this shape, in C order, that lies at a pointer, as Numba's `carray`."""
+    """Array of this shape, in C order, with its data at a pointer, like Numba's `carray`."""
     result = types.Array(pointer.dtype, len(shape), "C")
 
     def codegen(context, builder, signature, values):
@@ -107,7 +107,7 @@ def array_at(typing_context, pointer, shape):
 
 @intrinsic
 def shifted(typing_context, pointer, index):
-    """Pointer to element `index` of what a pointer points to."""
+    """Pointer that is `index` elements beyond a given one."""
 
     def codegen(context, builder, signature, values):
         return builder.gep(values[0], [values[1]])
@@ -129,7 +129,7 @@ def store(typing_context, where, value):
 if DISABLED:
 
     def array_at(array: Any, shape: tuple[int, ...]) -> Any:
-        """Return the array, which stands for a pointer, in this shape."""
+        """Return an array, which stands in for a pointer, in this shape."""
         return array.reshape(shape)
 
     def address(array: Any, index: int) -> int:
@@ -144,7 +144,7 @@ if DISABLED:
         """Do nothing: it is only a hint."""
 
     def copy_bytes(source: int, target: int, size: int) -> None:
-        """Copy so many bytes from one address to another."""
+        """Copy `size` bytes from one address to another."""
         ctypes.memmove(int(target), int(source), int(size))
 
     def matrix_view(vector: Any, offset: int, rows: int, columns: int) -> Any:
@@ -155,7 +155,7 @@ if DISABLED:
 def memory_view(
     address: int, dtype: Any, shape: tuple[int, ...], strides: tuple[int, ...] | None = None
 ) -> Any:
-    """Return the array of this shape that lies at an address, with strides in bytes or C order."""
+    """Return an array of this shape at an address, with strides in bytes or in C order."""
     dtype = np.dtype(dtype)
     if strides is None:
         strides = np.empty(shape, np.bool_).strides

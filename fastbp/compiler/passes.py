@@ -1,9 +1,9 @@
-"""How LLVM optimises what is compiled here.
+"""The LLVM optimisation passes for the code compiled here.
 
-Numba has LLVM go through each function three times: alone, then twice with all that is linked in.
-Here the first is left out: the code is as fast, and there sooner; `optimised_alone` says where it
-is not, and `optimised_already` where there is less to do. And loops are made of the longest vectors
-that the processor has.
+Numba has LLVM optimise each function three times: alone, then twice with everything linked in.
+Here the first round is left out: the code is as fast, and ready sooner. `optimised_alone` marks
+functions that need it, and `optimised_already` those that need fewer passes. Loops use the longest
+vectors that the processor has.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,10 +19,10 @@ from fastbp.compiler.processor import HAS_AVX512
 
 __all__ = ["optimised_alone", "optimised_already", "our_passes", "passes_of"]
 
-TIDYING = (  # of code that is optimised already; LLVM's names
+TIDYING = (  # the passes for code that is already optimised, by LLVM's names
     *("always_inliner", "sroa", "simplify_cfg", "instruction_combine", "new_gvn"),
     *("loop_rotate", "simplify_cfg", "instruction_combine"),
-    "global_dead_code_eliminate",  # Numba would not cache code with globals of its own left in it
+    "global_dead_code_eliminate",  # Numba does not cache code in which its dynamic globals are left
 )
 
 _passes: dict[Callable[..., Any], Callable[[], AbstractContextManager[None]]] = {}
@@ -30,7 +30,7 @@ _passes: dict[Callable[..., Any], Callable[[], AbstractContextManager[None]]] = 
 
 @contextmanager
 def our_passes() -> Iterator[None]:
-    """Set Numba to the passes of this room, and back: what others compile is compiled as ever."""
+    """Make Numba use the passes of this module; restore its own for other code on leaving."""
     codegen, longest = vars(_codegen()), _with_longest_vectors()
     target_machine, codegen["_tm"] = codegen["_tm"], longest
     codegen["_function_pass_manager"] = lambda: (_NoPasses(), None)
@@ -42,27 +42,27 @@ def our_passes() -> Iterator[None]:
 
 
 def passes_of(function: Callable[..., Any]) -> AbstractContextManager[None]:
-    """Return what is to be entered, within `our_passes`, while this function is compiled."""
+    """Return the context, within `our_passes`, in which to compile this function."""
     return _passes.get(function, nullcontext)()
 
 
 def optimised_alone(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Have LLVM optimise a C function alone, too, before what is linked in.
+    """Have LLVM also optimise a C function alone, before linking.
 
-    A loop of so many rounds is then unrolled before the loop around it could be vectorised.
+    A loop of constant length is then unrolled in time for the loop around it to be vectorised.
     """
     _passes[function] = _all_passes
     return function
 
 
 def optimised_already(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Have LLVM only tidy a C function whose loops are emitted as they should be, by vectors."""
+    """Have LLVM only tidy a C function whose loops are already emitted as vector instructions."""
     _passes[function] = _few_passes
     return function
 
 
 class _NoPasses:
-    """What Numba runs in place of LLVM's passes."""
+    """A pass manager without passes, in place of LLVM's."""
 
     def run(self, code: Any, builder: Any) -> None:
         """Leave the code as it is."""
@@ -74,7 +74,7 @@ def _codegen() -> Any:
 
 @cache
 def _with_longest_vectors() -> Any:
-    """Return what LLVM optimises for; by itself it leaves vectors of 512 bits alone on Intel's."""
+    """Return the target to compile for; by default LLVM avoids 512-bit vectors on Intel's."""
     codegen = _codegen()
     if not HAS_AVX512:
         return codegen._tm
@@ -104,7 +104,7 @@ def _few_passes() -> Iterator[None]:
 
 
 def _tidying(cost: str = "full", **_: Any) -> tuple[Any, Any]:
-    """Return no passes for the first of Numba's rounds over all, and TIDYING for the second."""
+    """Return no passes for Numba's first round over the linked code, TIDYING for the second."""
     if cost == "cheap":
         return _NoPasses(), None
     passes = llvm.create_new_module_pass_manager()

@@ -1,4 +1,4 @@
-"""What this processor is, and what it has."""
+"""The name and features of this processor."""
 
 import llvmlite.binding as llvm
 
@@ -7,5 +7,5 @@ FEATURES = frozenset(name for name, present in llvm.get_host_cpu_features().item
 IS_X86 = "sse2" in FEATURES
 HAS_FMA = "fma" in FEATURES or not IS_X86
 HAS_AVX512 = "avx512f" in FEATURES
-# Of those with AVX-512 Intel's; AMD's multiply at half the rate, load less, and divide sooner.
+# Intel processors with AVX-512; AMD's multiply at half the rate, load less, and divide faster.
 IS_INTEL_512 = HAS_AVX512 and not NAME.startswith("znver")

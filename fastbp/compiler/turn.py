@@ -1,7 +1,7 @@
-"""Turns of threads and of processes to compile.
+"""The lock by which threads and processes take turns to compile.
 
-Numba compiles one function at a time in a process; and what is found in no cache is compiled by one
-process, for which others wait, and load what it has saved.
+Numba compiles one function at a time per process. A function that is in no cache is compiled by one
+process; others wait for it and load what it has saved.
 """
 
 import gc
@@ -25,27 +25,27 @@ else:
 
 __all__ = ["turn"]
 
-PATIENCE = 60.0  # seconds of a turn to wait for other processes; then all is compiled here, too
+PATIENCE = 60.0  # seconds per turn to wait for other processes, before compiling all here
 
-hold_at_forks(global_compiler_lock)  # what is half compiled could not be finished in the child
+hold_at_forks(global_compiler_lock)  # a child could not finish what is half compiled
 
 
 class _Turn(ContextDecorator):
-    """Inside, other threads wait, and what is compiled is optimised by our passes.
+    """A lock: inside, other threads wait, and code is optimised by `our_passes`.
 
-    Other processes wait for single functions: each that is in no cache is locked, by a byte of a
-    file, which the system unlocks if the process dies. Where a file cannot be locked, each process
-    compiles for itself. A function is locked before those that it calls, so that no two processes
-    wait for one another.
+    Other processes wait for single functions: each function that is in no cache is locked by a byte
+    of a file, which the system unlocks if the process dies. Where files cannot be locked, each
+    process compiles for itself. A function is locked before those that it calls, so that no two
+    processes wait for one another.
     """
 
     def __init__(self) -> None:
         self._depth = 0
-        self._inside = ExitStack()  # what ends with the outermost
-        self._files: dict[Path, Any] = {}  # by folder, of which bytes are locked
-        self._patience = PATIENCE  # what is left of it
+        self._inside = ExitStack()  # closed on leaving the outermost turn
+        self._files: dict[Path, Any] = {}  # the lock file of each folder, whose bytes are locked
+        self._patience = PATIENCE  # seconds that are left of it
         self.n_compiled = 0  # functions that this process has compiled
-        self.n_waits = 0  # how often it has waited for another to do so
+        self.n_waits = 0  # how often it has waited for another process to compile one
 
     def __enter__(self) -> None:
         global_compiler_lock.acquire()
@@ -63,10 +63,10 @@ class _Turn(ContextDecorator):
         global_compiler_lock.release()
 
     def lock(self, path: Path) -> None:
-        """Wait until no other process compiles what is to be saved in this file."""
+        """Lock the function saved in this file; wait for a process that has it, within limits."""
         with suppress(OSError):
             if path.parent not in self._files:
-                lock_file = (path.parent / "fastbp.lock").open("ab")  # closed, all is unlocked
+                lock_file = (path.parent / "fastbp.lock").open("ab")  # closing it unlocks all
                 self._files[path.parent] = self._inside.enter_context(lock_file)
             file, byte = self._files[path.parent], _byte_of(path)
             if not _lock(file, byte):
@@ -77,7 +77,7 @@ class _Turn(ContextDecorator):
                 self._patience = max(0.0, until - time.monotonic())
 
     def unlock(self, path: Path) -> None:
-        """Let other processes load it."""
+        """Let other processes load the function saved in this file."""
         if path.parent in self._files:
             with suppress(OSError):
                 _unlock(self._files[path.parent], _byte_of(path))
@@ -88,7 +88,7 @@ turn = _Turn()
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Keep Python from looking for garbage: the compiler allocates much, and it took a tenth."""
+    """Disable garbage collection, which took a tenth of the time: the compiler allocates much."""
     collects = gc.isenabled()
     gc.disable()
     try:
@@ -96,18 +96,18 @@ def _no_collection() -> Iterator[None]:
     finally:
         if collects:
             if gc.get_freeze_count() == 0:
-                gc.freeze()  # and unfrozen all is old: else it would be looked through at once
+                gc.freeze()  # marks all objects as old: else they would be scanned at once
                 gc.unfreeze()
             gc.enable()
 
 
 def _byte_of(path: Path) -> int:
-    """Return the byte that stands for a file, one of two billion; none of them need be there."""
+    """Return the offset of the byte that stands for a file, one of 2**31; it need not exist."""
     return int.from_bytes(hashlib.sha256(path.name.encode()).digest()[:4], "big") // 2
 
 
 def _lock(file: Any, byte: int) -> bool:
-    """Lock a byte of a file; false where another process has locked it."""
+    """Lock a byte of a file; return False if another process has locked it."""
     try:
         if sys.platform == "win32":
             file.seek(byte)

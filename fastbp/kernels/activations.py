@@ -1,9 +1,9 @@
 """Activation functions and their slopes, written so that the compiler vectorises them.
 
-Each works on a slab: whole rows, padding included, whose values nobody reads, but below a narrow
-layer, where they must be 0 (`forward.py`). The functions they need are made of polynomials here,
-because the libraries' are a call for each element. The coefficients are minimax fits of what is
-said beside them, by Remez's algorithm (for quotients by reweighted least squares) in 60 digits,
+Each works on a slab: whole rows with their padding, whose values are not read, except below a
+narrow layer, where they must be 0 (`forward.py`). The elementary functions are polynomials here,
+because library functions cost a call per element. The coefficients are minimax fits of what is
+stated beside them, by Remez's algorithm (for quotients by reweighted least squares) in 60 digits,
 then rounded; the errors stated are those after rounding. Those of log are Taylor's.
 """
 
@@ -49,10 +49,10 @@ CODES = {
 }
 NAMES = {code: name for name, code in CODES.items()}
 
-SHORT_ROW = 32  # of a softmax, too short for vectors
-NOT_ZERO_AT_ZERO = (LOGISTIC, SOFTPLUS, EXP)  # nor is then what they make of the padding
+SHORT_ROW = 32  # softmax rows below this are too short for vectors
+NOT_ZERO_AT_ZERO = (LOGISTIC, SOFTPLUS, EXP)  # they make the padding nonzero, too
 LEAKY_SLOPE = 0.01
-SLOPES_BELOW_ZERO = {RELU: 0.0, LEAKY_RELU: LEAKY_SLOPE, IDENTITY: 1.0}  # where it is 1 above
+SLOPES_BELOW_ZERO = {RELU: 0.0, LEAKY_RELU: LEAKY_SLOPE, IDENTITY: 1.0}  # with slope 1 above 0
 # Klambauer et al. 2017, "Self-normalizing neural networks", arXiv:1706.02515, to double precision.
 SELU_SCALE = 1.0507009873554804934193349852946
 SELU_ALPHA = 1.6732632423543772848170429916717
@@ -62,7 +62,7 @@ _INVERSE_SQRT_2PI = 1 / math.sqrt(2 * math.pi)
 
 @intrinsic
 def _power_of_two(typing_context, t):
-    """``2.0 ** n`` of ``t = n + shift``: its last bits, moved to where the exponent is."""
+    """``2.0 ** n`` of ``t = n + shift``: the last bits of t, shifted to the exponent."""
     mantissa, width = (23, 32) if t == types.float32 else (52, 64)
 
     def codegen(context, builder, signature, arguments):
@@ -75,7 +75,7 @@ def _power_of_two(typing_context, t):
 
 @intrinsic
 def _leading_half(typing_context, x):
-    """x without the latter half of its digits, so that its square is exact."""
+    """x with the lower half of its significant bits cleared, so that its square is exact."""
     width, mask = (32, -(2**12)) if x == types.float32 else (64, -(2**27))
 
     def codegen(context, builder, signature, arguments):
@@ -88,11 +88,11 @@ def _leading_half(typing_context, x):
 
 @intrinsic
 def _square_and_rest(typing_context, x):
-    """``(w, rest)``, whose difference is exactly ``x**2``, by a multiply-add that rounds once."""
+    """``(w, rest)`` with exactly ``w - rest = x**2``, by a fused multiply-add."""
 
     def codegen(context, builder, signature, arguments):
         (x,) = arguments
-        w = builder.fmul(x, x)  # without a flag by which it could become part of something else
+        w = builder.fmul(x, x)  # without a flag that would let it be fused into another operation
         values = [w, builder.fma(builder.fneg(x), x, w)]
         return context.make_tuple(builder, signature.return_type, values)
 
@@ -101,7 +101,7 @@ def _square_and_rest(typing_context, x):
 
 @intrinsic
 def _rank(typing_context, x):
-    """An integer that is the greater, the greater x is."""
+    """An integer that increases with x."""
     result = types.int32 if x == types.float32 else types.int64
 
     def codegen(context, builder, signature, arguments):
@@ -113,7 +113,7 @@ def _rank(typing_context, x):
 
 @intrinsic
 def _of_rank(typing_context, rank):
-    """The number of this rank."""
+    """The number with this `_rank`."""
     result = types.float32 if rank == types.int32 else types.float64
 
     def codegen(context, builder, signature, arguments):
@@ -124,7 +124,7 @@ def _of_rank(typing_context, rank):
 
 
 def _turn_negative(builder, bits):
-    """Turn all bits of a negative number's but the sign, or turn them back."""
+    """Invert all bits of a negative number but the sign, or invert them back."""
     last = bits.type.width - 1
     others = builder.lshr(builder.ashr(bits, bits.type(last)), bits.type(1))
     return builder.xor(bits, others)
@@ -147,19 +147,19 @@ def _polynomial(typing_context, x, coefficients):
 
 # exp(x) = 2**n * exp(r) with n = round(x / ln 2), so |r| <= ln(2) / 2. exp(r) is the quotient
 # (c + r) / (c - r) with c = r coth(r / 2), which is even in r: that takes half as many coefficients
-# as exp itself, and a division, which processors do beside multiplications.
+# as exp itself, and a division, which processors do in parallel with multiplications.
 
-# Added to n, it moves n to the last bits and adds 127 or 1023, where 2**n finds its exponent.
+# Added to n, it moves n to the last bits and adds 127 or 1023, the bias of the exponent of 2**n.
 _SHIFT = {"float32": 1.5 * 2.0**23 + 127, "float64": 1.5 * 2.0**52 + 1023}
-# ln 2 in two parts, those of Cephes and fdlibm: the first is so short that n times it is exact.
+# ln 2 in two parts, as in Cephes and fdlibm: the first is so short that n times it is exact.
 _LN_2 = {
     "float32": (0.693359375, -2.12194440054690583e-4),
     "float64": (6.93147180369123816490e-01, 1.90821492927058770002e-10),
 }
 _LN_2_HIGH, _LN_2_LOW = _LN_2["float64"]
-# Here n is -127 or -1023, and 2**n comes out as 0.
+# At this x, n is -127 or -1023, and 2**n comes out as 0.
 _LOWEST = {"float32": -88.0, "float64": -709.0}
-# c = 2 + r**2 * p(r**2), by which exp(r) is right to 2**-30 and 2**-60.
+# c = 2 + r**2 * p(r**2), with which exp(r) is accurate to 2**-30 and 2**-60.
 _COTH = {
     "float32": (-0.002766831312328577, 0.16666626930236816),
     "float64": (
@@ -170,7 +170,7 @@ _COTH = {
         0.1666666666666661,
     ),
 }
-# expm1(r) = r + r**2 * p(r), to 2**-26: in float32 that is fewer operations than the quotient.
+# expm1(r) = r + r**2 * p(r), to 2**-26: in float32 this takes fewer operations than the quotient.
 _EXPM1 = (
     0.0013882511295378208,
     0.008366547524929047,
@@ -205,8 +205,8 @@ _ATANH = (
     0.666666666666666,
 )
 # exp(y**2 / 2) * Phi(-y) is a quotient of two polynomials for y in [0, end]; these are for float32,
-# to 2**-26.9. Their scale is such that exp(-y**2 / 2) does not underflow when it is divided by the
-# second. At the end exp(-y**2 / 2) is 0.
+# to 2**-26.9. They are scaled so that exp(-y**2 / 2), divided by the second, does not underflow. At
+# the end exp(-y**2 / 2) is 0.
 TAIL_END = {"float32": 13.25, "float64": 37.66}
 _TAIL_NUMERATOR = (
     4.03667058890278e-07,
@@ -231,7 +231,7 @@ _TAIL_DENOMINATOR = (
 
 @intrinsic
 def _split_exponent(typing_context, p):
-    """``(k, m)`` of a normal float64, k as a float64 too."""
+    """``(k, m)`` with ``p = 2**k * m`` for a normal float64 p; k is a float64 too."""
 
     def codegen(context, builder, signature, arguments):
         integer = ir.IntType(64)
@@ -260,10 +260,10 @@ def _log_float64(p):
     q = q * z + 1 / 5
     q = q * z + 1 / 3
     rest = 2.0 * (s + s * z * q) + k * _LN_2_LOW
-    return k * _LN_2_HIGH + rest + (p - p)  # a NaN has no exponent, and stays one
+    return k * _LN_2_HIGH + rest + (p - p)  # the last term keeps a NaN
 
 
-# The functions of either dtype. As plain Python they are NumPy's and SciPy's.
+# The functions for either dtype. In plain Python they are NumPy's and SciPy's.
 
 
 def exp(x):
@@ -273,13 +273,13 @@ def exp(x):
 
 
 def expm1(x):
-    """``exp(x) - 1`` for x <= 0, also near 0."""
+    """``exp(x) - 1`` for x <= 0, accurate near 0 too."""
     with np.errstate(over="ignore"):
         return np.expm1(x)
 
 
 def logistic(x):
-    """``1 / (1 + exp(-x))``, or 0 where that is not a normal number."""
+    """``1 / (1 + exp(-x))``; it may be 0 where that is not a normal number."""
     return expit(x)
 
 
@@ -289,19 +289,19 @@ def tanh(x):
 
 
 def exp_minus(x):
-    """``exp(-abs(x))``, or 0 where that is not a normal number."""
+    """``exp(-abs(x))``; it may be 0 where that is not a normal number."""
     return exp(-abs(x))
 
 
 def softplus(x, e):
-    """``log(1 + exp(x))`` and its slope `logistic`, of x and ``e = exp_minus(x)``."""
+    """``log(1 + exp(x))`` and its slope ``logistic(x)``, given x and ``e = exp_minus(x)``."""
     return np.maximum(x, 0) + np.log1p(e), expit(x)
 
 
 def gelu(x):
     """``x * Phi(x)`` with the normal distribution's Phi, and its slope ``Phi(x) + x * Phi'(x)``.
 
-    Both keep their relative precision far below 0, until they are no normal numbers.
+    Both keep their relative precision for x far below 0, as long as they are normal numbers.
     """
     with np.errstate(over="ignore", under="ignore"):
         density = type(x)(_INVERSE_SQRT_2PI) * np.exp(-x * x / 2)
@@ -314,12 +314,12 @@ def log(p):
 
 
 def largest(x):
-    """Largest number of a vector, of which a NaN may be one or not."""
+    """Largest number of a vector; with a NaN in it, this may be NaN or not."""
     return x.max()
 
 
 def _cast(x, table):
-    """Return a table's numbers for x, which is a Numba type, in that type."""
+    """Return a table's numbers for the Numba type x, converted to that type."""
     numbers, T = table[x.name], np.dtype(x.name).type
     return tuple(map(T, numbers)) if isinstance(numbers, tuple) else T(numbers)
 
@@ -341,7 +341,7 @@ def _largest(x):
                 most = x[j] if x[j] > most else most
             return most
         highest = _rank(x[0])
-        for j in range(1, x.size):  # of integers several are compared at a time
+        for j in range(1, x.size):  # vectors of integers are compared
             rank = _rank(x[j])
             highest = rank if rank > highest else highest
         return _of_rank(highest)
@@ -352,7 +352,7 @@ def _largest(x):
 def _exp_parts(x, rest, halves):
     """``(c, r, n + shift)`` with ``exp(k * (x + rest)) = (c + r) / (c - r) * 2**n``, rest tiny.
 
-    k is ``halves / 2``, of an integer that is known to the compiler.
+    k is ``halves / 2``, for an integer known at compile time.
     """
 
 
@@ -378,7 +378,7 @@ def _exp_parts_overload(x, rest, halves):
 def _expm1_parts(x, halves, exactly):
     """``(p, n + shift)`` with ``exp(k * x) = 2**n * (1 + k * p)``, k as above.
 
-    Unless it is to be exact, float32 leaves out of k * p, n times, what ln 2 has beyond its digits.
+    Unless `exactly`, float32 rounds ln 2 to one number: k * p is off by n times the rounding error.
     """
 
 
@@ -418,11 +418,11 @@ def _exp(x):
     half = T(0.5)
 
     def implementation(x):
-        x = lowest if x < lowest else x  # a NaN stays one
+        x = lowest if x < lowest else x  # a NaN stays NaN
         x = highest if x > highest else x
         p, t = _expm1_parts(x, 2, True)
         n = t - shift
-        u = n * half + shift  # 2**n comes in two factors, for the ends of the range
+        u = n * half + shift  # 2**n is split into two factors, for the ends of the range
         s = _power_of_two(u)
         return (p * s + s) * _power_of_two(n - (u - shift) + shift)
 
@@ -434,7 +434,7 @@ def _expm1(x):
     lowest, one = _cast(x, _LOWEST), np.dtype(x.name).type(1)
 
     def implementation(x):
-        p, t = _expm1_parts(lowest if x < lowest else x, 2, False)  # a NaN stays one
+        p, t = _expm1_parts(lowest if x < lowest else x, 2, False)  # a NaN stays NaN
         s = _power_of_two(t)
         return p * s + (s - one)
 
@@ -447,7 +447,7 @@ def _logistic(x):
     highest, nothing = -lowest - 2, lowest * 0
 
     def implementation(x):
-        x = highest if x > highest else x  # a NaN stays one
+        x = highest if x > highest else x  # a NaN stays NaN
         x = lowest if x < lowest else x
         c, r, t = _exp_parts(x, nothing, 2)
         u = _power_of_two(t) * (c + r)  # exp(x) is u / (c - r)
@@ -517,10 +517,10 @@ def _softplus(x, e):
 
 
 # Polynomials of degree 9 and 10, to 2**-53.3. Knuth, The Art of Computer Programming, vol. 2,
-# 4.6.4: a polynomial in y whose odd part is 0 at w = -a is ``q * (w + a) + b``, q being of two
-# degrees less, for one multiplication. Processors do the addition beside it.
+# 4.6.4: a polynomial in y whose odd part is 0 at w = -a is ``q * (w + a) + b``, with q two degrees
+# lower, at the cost of one multiplication. Processors do the addition w + a in parallel.
 def tail_parts_float64(y, w):
-    """`_tail_parts` of float64, in arithmetic alone, of which `fastbp.onnx_graph` makes nodes."""
+    """`_tail_parts` for float64, in plain arithmetic, of which `fastbp.onnx_graph` makes nodes."""
     p = 4.5587534698859707e-17 * w + (1.2278708920692518e-15 * y + 1.1170159448834667e-14)
     p = p * (w + 74.87767435800998) - 5.680679298632818e-13
     p = p * (w + 35.205507529043544) + 1.4898093187835335e-13
@@ -552,7 +552,7 @@ def _tail_parts_overload(y, w):
 
 
 def _square(y):
-    """``(w, rest, y**2)`` with exactly ``w - rest = y**2``, which is also there rounded."""
+    """``(w, rest, square)`` with exactly ``w - rest = y**2``, and y**2 rounded."""
 
 
 @overload(_square, jit_options=EXACT_INLINE)
@@ -577,8 +577,8 @@ def _gelu(x):
 
     def implementation(x):
         y = abs(x)
-        y = end if y > end else y  # a NaN stays one
-        w, rest, square = _square(y)  # exp needs all digits
+        y = end if y > end else y  # a NaN stays NaN
+        w, rest, square = _square(y)  # exp needs the exact square
         c, r, t = _exp_parts(-w, rest, 1)
         p, q = _tail_parts(y, square)
         e = _power_of_two(t) * (c + r) / (q * (c - r))  # Phi(-y) = e * p
@@ -588,9 +588,9 @@ def _gelu(x):
     return implementation
 
 
-# Each activation on a slab of rows of length `row`, n of it in use: z := f(z), slope := f'(z). They
-# are compiled one by one, when a network first has them. Where z may stay as it is, it is stored
-# last: else that would be by masked stores, which take AMD's Zen 3 a dozen cycles.
+# Each activation on a slab of rows of length `row`, n of it in use: z := f(z), slope := f'(z). Each
+# is compiled when a network first uses it. Where z may stay unchanged, it is stored last: otherwise
+# the stores would be masked, which take AMD's Zen 3 a dozen cycles.
 
 
 def _apply_relu(z, slope, size, n, row):
@@ -649,7 +649,7 @@ def _apply_selu(z, slope, size, n, row):
 
 def _apply_softplus(z, slope, size, n, row):
     z, slope = array_at(z, (size,)), array_at(slope, (size,))
-    for i in range(z.size):  # a loop of its own: processors do not look ahead over both
+    for i in range(z.size):  # separate loops: processors cannot look ahead over both
         slope[i] = exp_minus(z[i])
     for i in range(z.size):
         z[i], slope[i] = softplus(z[i], slope[i])
@@ -678,15 +678,15 @@ def _apply_exp(z, slope, size, n, row):
 
 
 def _apply_softmax(z, slope, size, n, row):
-    """``exp(z) / sum(exp(z))`` of each row, after its maximum is taken away.
+    """``exp(z) / sum(exp(z))`` of each row, with its maximum subtracted first.
 
-    It has no slope of this kind: losses.py knows what to do with it.
+    It has no elementwise slope: losses.py deals with its derivative.
     """
     z = array_at(z, (size,))
     if row == 4:
         _softmax_of_four(z, n)
         return
-    # Whole rows, padding included, are whole vectors; but what is in the padding does not count.
+    # Rows with their padding are whole vectors, but the padding does not count.
     for r in range(0, z.size, row):
         x = z[r : r + row]
         most = largest(x[:n])
@@ -705,9 +705,9 @@ def _apply_softmax(z, slope, size, n, row):
 
 @exact_kernel
 def _softmax_of_four(z, n):
-    """Rows of up to four, without loops within them, so that several rows are done at a time.
+    """Softmax of rows of up to four, without inner loops, so that several rows are done at a time.
 
-    Exactly as written, since some rows are done alone, and must come to the same bits.
+    Evaluated exactly as written: some rows are done alone, and must have the same bits.
     """
     lowest = z.dtype.type(-np.inf)
     for row in range(z.size // 4):
@@ -723,7 +723,7 @@ def _softmax_of_four(z, n):
 
 @cache
 def activation_address(name: str, dtype: str) -> int:
-    """Return the address of the compiled function, for "float32" or "float64"; of identity 0."""
+    """Return the address of the compiled function, for "float32" or "float64"; 0 for identity."""
     if name == "identity":
         return 0
     function = globals()[f"_apply_{name}"]
@@ -740,5 +740,5 @@ def _apply_in_python(function, dtype, z, slope, size, n, row):
 
 @part
 def activate(function, z, slopes, at, n, row):
-    """Call such a function; the slopes go to a place in a vector, as many as there are z."""
+    """Call an activation on z, by its address; its slopes go to `slopes`, from `at` on."""
     call(function, (address(z, 0), address(slopes, at), z.size, n, row))

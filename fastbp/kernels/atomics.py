@@ -1,6 +1,6 @@
-"""Elements of arrays of int64 that several threads change at once.
+"""Atomic operations on the elements of int64 arrays that several threads change.
 
-`add` and `exchange`, of an array, an index and a number, return what the element was.
+`add` and `exchange` take an array, an index and a number, and return the element's old value.
 """
 
 from numba import types
@@ -12,7 +12,7 @@ __all__ = ["add", "exchange", "load", "replace"]
 
 
 def _change(operation):
-    """Return what changes an element by LLVM's `atomicrmw`; no other thread comes in between."""
+    """Return an intrinsic that changes an element atomically, by LLVM's `atomicrmw`."""
 
     @intrinsic
     def change(typing_context, array, index, value):
@@ -32,7 +32,7 @@ exchange = _change("xchg")
 
 @intrinsic
 def load(typing_context, array, index):
-    """An element as it is now, and with it all that was written before it."""
+    """Load an element; all that was written before it was stored is visible too."""
 
     def codegen(context, builder, signature, values):
         data = context.make_array(array)(context, builder, values[0]).data
@@ -43,7 +43,7 @@ def load(typing_context, array, index):
 
 @intrinsic
 def replace(typing_context, array, index, old, new):
-    """Set an element if it is as it was; tell whether it was."""
+    """Compare-and-swap: store `new` if the element equals `old`; return whether it did."""
 
     def codegen(context, builder, signature, values):
         data = context.make_array(array)(context, builder, values[0]).data
@@ -57,7 +57,7 @@ def replace(typing_context, array, index, old, new):
 if DISABLED:
 
     def add(array, index, value):
-        """Add to an element."""
+        """Add to an element; return its old value."""
         before = array[index]
         array[index] += value
         return before

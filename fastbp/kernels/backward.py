@@ -32,7 +32,7 @@ def backward(plan, low, high):
             operands = address(a, first), units, codes, units, high - low, units
             call(workspace.addresses[ENCODE], operands)
             if i == 1:
-                continue  # nobody asks for these deltas
+                continue  # these deltas are not needed
         delta = Matrix(address(d, layer.output + low * layer.output_row), layer.output_row, 1)
         if layer.narrow:
             weights = Matrix(address(network.parameters, layer.weights), layer.weights_row, 1)
@@ -61,12 +61,12 @@ def backward(plan, low, high):
 
 
 def differentiate(plan, number, low, high, at_a_time, begins, gradient, bias_gradient):
-    """At the addresses := the gradient of a panel of a matrix, and with its row 0 of the bias.
+    """Store the gradient of a panel of a matrix and, with row 0, that of the bias, at addresses.
 
-    Of W it is ``a[l-1].T @ delta[l]``, of W.T the transpose, of the bias the sum of ``delta[l]``,
-    over rows low..high of the chunk. So many are summed up at a time: each sum begins at 0 and is
-    added to those before, so that the same bits come out where threads sum them apart. After a
-    batch's first chunk, what is there is added to. Of sparse X only the bias is done here.
+    For W it is ``a[l-1].T @ delta[l]``, for W.T the transpose, for the bias the sum of
+    ``delta[l]``, over rows low..high of the chunk. Each sum over `at_a_time` rows begins at 0 and
+    is added to those before, so that the bits are the same if threads sum them separately. After a
+    batch's first chunk, the gradient is added to. For sparse X only the bias is done here.
     """
     b = bundles(plan)
     network, workspace = b.network, b.workspace
@@ -148,17 +148,17 @@ def _multiply_subsets(network, workspace, panel, sample, k, gradient, bias_gradi
 
 @inner_kernel
 def keep_weights_above(layers, parameters, above):
-    """Copy the weights of a single output, for threads that need them while one updates them."""
+    """Copy the weights of a single output, for threads that read them while one updates them."""
     place = layers[layers.size - 1].weights
     for j in range(above.size):
         above[j] = parameters[place + j]
 
 
 def differentiate_parts(plan, n_rows, gap, first, last):
-    """The gradients over parts of a chunk, each of its own, for panels first..last of all parts.
+    """Separate gradients over each part of a chunk, for panels first..last of all parts.
 
-    The panels are counted from part to part; the parts are added up in `add_parts`. In memory so
-    many rows lie between a part's and those of the one before.
+    The panels are counted through all parts; the parts are added up in `add_parts`. In memory, the
+    rows of consecutive parts are `gap` rows apart.
     """
     b = bundles(plan)
     network, workspace = b.network, b.workspace
@@ -184,7 +184,7 @@ def differentiate_parts(plan, n_rows, gap, first, last):
 
 @part
 def add_parts(workspace, n_parts, begins, weights, n, gradient, at):
-    """n elements of gradient := the sums of those over the parts, or these added to them."""
+    """Set n elements of `gradient` to the sums over the parts, or add these unless `begins`."""
     size = workspace.partials.size // workspace.parts
     g = gradient[at : at + n]
     for number in range(n_parts):
@@ -199,14 +199,14 @@ def add_parts(workspace, n_parts, begins, weights, n, gradient, at):
 
 @looks_into_x
 def differentiate_sparse(plan, begins, first, last, at):
-    """`differentiate` for the first layer of sparse X, from the chunk sorted by columns."""
+    """`differentiate` for the first layer with sparse X, from the chunk sorted by columns."""
     b = bundles(plan)
     workspace, layer = b.workspace, b.network.layers[0]
     gradient = workspace.gradient if workspace.gradient.size > 0 else workspace.scratch
     n, starts = layer.n_out, workspace.column_starts
     for feature in range(first, last):
         place = at + (feature - first) * layer.weights_row
-        if begins != 0 and starts[feature] == starts[feature + 1]:  # most of many features
+        if begins != 0 and starts[feature] == starts[feature + 1]:  # most features, if many
             g = gradient[place : place + n]
             for j in range(n):
                 g[j] = 0
@@ -222,9 +222,9 @@ def differentiate_sparse(plan, begins, first, last, at):
 
 @looks_into_x
 def differentiate_rows(plan, start, n_rows, begins):
-    """The same for all of the first layer at once, from the chunk as it is: the same sums.
+    """`differentiate_sparse` for the whole first layer, from the chunk as it is: the same sums.
 
-    Nothing is sorted, but the whole gradient must be in a near cache, and one thread does it all.
+    Nothing is sorted, but the whole gradient must fit a near cache, and one thread does it all.
     """
     b = bundles(plan)
     data, workspace, layer = b.data, b.workspace, b.network.layers[0]
@@ -244,7 +244,7 @@ def differentiate_rows(plan, start, n_rows, begins):
 
 @looks_into_x
 def sort_columns(plan, start, rows):
-    """The rows of the sparse chunk by columns, by counting: starts, rows and values."""
+    """Sort the sparse chunk by columns, by counting: starts, rows and values."""
     b = bundles(plan)
     data, workspace = b.data, b.workspace
     starts = workspace.column_starts

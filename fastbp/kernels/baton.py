@@ -1,4 +1,4 @@
-"""The wait for a baton, in compiled code; `fastbp/baton.py` says what for."""
+"""The compiled wait for the baton; `fastbp/baton.py` explains what it is for."""
 
 import ctypes
 from functools import cache
@@ -13,20 +13,20 @@ from fastbp.kernels.scheduler import SPINS, pause
 
 __all__ = ["FEWEST_WAITING", "HAS_IT", "N_SHARED", "PATIENCE", "TAKEN", "passing_function"]
 
-PATIENCE = SPINS + 500  # turns of waiting: 0.2 ms where nobody else wants the processor
+PATIENCE = SPINS + 500  # turns of waiting: 0.2 ms if no other thread wants the processor
 
-# The entries of what all threads share, in two lines of the cache.
-TAKEN = 0  # 1 while one has the baton
-WAITING = 8  # how many wait for it
+# The entries of the array that all threads share, on two cache lines.
+TAKEN = 0  # 1 while a thread has the baton
+WAITING = 8  # how many threads wait for it
 N_SHARED = 16
 
-# The entries of what is a thread's own.
-HAS_IT = 0  # 1 while it has the baton
-FEWEST_WAITING = 1  # the least number of others that waited as it came
+# The entries of each thread's own array.
+HAS_IT = 0  # 1 while the thread has the baton
+FEWEST_WAITING = 1  # the least number of others that waited when it asked for the baton
 
 
 def _call_and_wait(shared, own, patience, yield_function, function, plan):
-    """Call a function of a plan, if any, without the baton, and then wait so many turns for it."""
+    """Give up the baton, call a function of a plan, if any, then wait `patience` turns for it."""
     shared, own = array_at(shared, (N_SHARED,)), array_at(own, (2,))
     if own[HAS_IT] != 0:
         own[HAS_IT] = 0
@@ -45,7 +45,7 @@ def _call_and_wait(shared, own, patience, yield_function, function, plan):
 
 @cache
 def passing_function() -> Any:
-    """Compile, or load, what is called with what `_call_and_wait` says, all of it numbers."""
+    """Compile or load `_call_and_wait`, to be called with addresses in place of arrays."""
     pointer, i64 = types.CPointer(types.int64), types.int64
     address = c_function(_call_and_wait, pointer, pointer, *[i64] * 4)
     return ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 4)(address)

@@ -1,7 +1,7 @@
-"""The class that a network decides for: the one of the largest output.
+"""The class that a network predicts: that of the largest output.
 
-Which of a few outputs that is no branch predictor knows, and NumPy's `argmax` branches: for ten
-classes it takes a good part of the time of a prediction.
+No branch predictor can guess which of a few outputs is the largest, and NumPy's `argmax` branches:
+for ten classes it takes a good part of the time of a prediction.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ from fastbp.kernels.plan import address_of
 
 __all__ = ["find_largest", "largest_function"]
 
-FEWEST, MOST_COLUMNS = 4096, 32  # elements from which on, and columns up to which, this is faster
+FEWEST, MOST_COLUMNS = 4096, 32  # faster from this many elements, up to this many columns
 
 
 def find_largest(outputs: NDArray[Any]) -> NDArray[np.intp]:
@@ -38,7 +38,7 @@ def find_largest(outputs: NDArray[Any]) -> NDArray[np.intp]:
 
 @cache
 def largest_function(dtype: str) -> Any:
-    """Compile, or load, what finds the largest of each row; the first place is -1 with a NaN."""
+    """Compile or load `_find_largest`, whose first result is -1 if there is a NaN."""
     elements = types.CPointer(numba.from_dtype(np.dtype(dtype)))
     places = types.CPointer(types.intp)
     address = c_function(_find_largest, elements, places, types.int64, types.int64)
@@ -63,7 +63,7 @@ def _find_largest(outputs, places, rows, columns):
 
 @intrinsic
 def _select(typing_context, condition, one, other):
-    """One of two, without a branch."""
+    """One of two values, without a branch."""
 
     def codegen(context, builder, signature, values):
         return builder.select(*values)

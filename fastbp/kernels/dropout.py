@@ -1,10 +1,10 @@
 """Dropout: in training each unit of a hidden layer is set to 0 with some probability.
 
-What is left is divided by the probability to stay, so that nothing changes in prediction
-(Srivastava et al. 2014). Which units those are is drawn by Philox4x32-10 (Salmon et al. 2011,
-"Parallel random numbers: as easy as 1, 2, 3"), a generator without a state: its numbers follow from
-the seed, the step, the layer, the sample's place in the epoch and the unit, so that they are the
-same for any number of threads, and after a break.
+The remaining units are divided by the probability of being kept, so that prediction needs no change
+(Srivastava et al. 2014). The dropped units are drawn by Philox4x32-10 (Salmon et al. 2011,
+"Parallel random numbers: as easy as 1, 2, 3"), a stateless generator: its numbers follow from the
+seed, the step, the layer, the sample's place in the epoch and the unit, so that they are the same
+for any number of threads, and after an interruption.
 """
 
 import numpy as np
@@ -22,13 +22,13 @@ N_ROUNDS = 10
 
 
 def choose_threshold(rate: float) -> int:
-    """Return below which of 2**32 numbers a unit is dropped, at this rate."""
+    """Return the threshold, of 2**32, below which a random number drops a unit at this rate."""
     return round(rate * 2**32)
 
 
 @part
 def philox(c0, c1, c2, c3, k0, k1):
-    """Four random words for a counter of four and a key of two, each of 32 bits in an uint64."""
+    """Four random words from a counter of four words and a key of two, each 32 bits in a uint64."""
     for _ in range(N_ROUNDS):
         p0, p1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
         c0, c2 = (p1 >> _HALF) ^ c1 ^ k0, (p0 >> _HALF) ^ c3 ^ k1
@@ -39,10 +39,10 @@ def philox(c0, c1, c2, c3, k0, k1):
 
 @optimised_alone
 def drop(plan, step, start, low, high, i):
-    """a[i] and f'(z[i]) := themselves times the mask, for rows low..high of the chunk at `start`.
+    """Multiply a[i] and f'(z[i]) by the mask, for rows low..high of the chunk at `start`.
 
-    With q a quarter of the layer's units, j, j + q, j + 2q and j + 3q share a counter; one more is
-    for those that are left. The mask is made where the deltas will be, which are not needed yet.
+    With q a quarter of the layer's units, units j, j + q, j + 2q and j + 3q share a counter; one
+    more is for the remaining units. The mask is stored in place of the deltas, which come later.
     """
     b = bundles(plan)
     layer, workspace = b.network.layers[i], b.workspace

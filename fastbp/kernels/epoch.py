@@ -1,10 +1,10 @@
-"""The loop over mini-batches, compiled whole, and prediction; by one thread or a team of several.
+"""The loop over mini-batches, compiled as a whole, and prediction; by one thread or a team.
 
-A mini-batch is two steps, each shared by the threads, which wait for one another after each:
-forward and deltas over the rows of the batch, then gradients and updates over the rows of the
-weights. Where threads exchange less then, gradients are part of the first step: each is summed over
+A mini-batch is two steps, each shared by the threads and followed by a barrier: forward pass and
+deltas, divided by rows of the batch, then gradients and updates, divided by rows of the weights.
+Where threads exchange less data that way, gradients are part of the first step: each is summed over
 a part of the rows, and the parts are added up in the second. A batch of more than
-``workspace.rows`` rows comes in chunks of as many, over which the gradient is summed.
+``workspace.rows`` rows is done in chunks of that size, over which the gradient is summed.
 """
 
 import math
@@ -81,12 +81,12 @@ from fastbp.matmul.nonzeros import nonzeros_address
 from fastbp.matmul.product import NONZEROS, product_addresses
 from fastbp.matmul.subsets import subset_addresses
 
-PIECES = 8  # that a prediction is cut into for each thread, where there is enough
+PIECES = 8  # per thread that a prediction is cut into, if there are enough rows
 
 
 @inner_kernel
 def _place(index, first, n_samples, batch_size, rows):
-    """The fields of a Chunk by its index; past a short batch's end it is empty."""
+    """The fields of the Chunk with this index; it is empty past the end of a short batch."""
     per_batch = (batch_size + rows - 1) // rows
     batch, within = index // per_batch, index % per_batch
     batches = (n_samples + batch_size - 1) // batch_size
@@ -108,7 +108,7 @@ def _begin_epoch(data, workspace):
 
 @part
 def _add_weights(data, workspace, chunk):
-    """Weights of the chunk's samples into the total."""
+    """Add the weights of the chunk's samples to the total."""
     weight = 0.0
     if data.sample_weight.size == 0:
         weight += chunk.rows
@@ -120,7 +120,7 @@ def _add_weights(data, workspace, chunk):
 
 @summing_kernel
 def _sum_losses(losses, weights, order, start, n_rows, parts, grain, gap):
-    """Losses of the chunk at `start`, each times the sample's weight, always in the same order."""
+    """Sum the weighted losses of the chunk at `start`, always in the same order."""
     loss = 0.0
     for number in range(parts):
         low, high = share_rows(number, parts, n_rows, grain)
@@ -145,10 +145,10 @@ def _sum(values):
 
 @part
 def _finish_batch(solver, workspace, chunk, n_samples, run):
-    """The batch's mean loss, with the penalty of the weights it began with, into the epoch's.
+    """Add the batch's mean loss, with the penalty of the weights it began with, to the epoch's.
 
-    A batch whose weights sum to 0 has no mean: it counts nothing and has changed nothing. At its
-    end the epoch's loss is noted, and judged.
+    A batch whose sample weights sum to 0 has no mean: it adds nothing and has changed nothing. At
+    the end of the epoch its loss is stored and judged.
     """
     batch_size = run.batch_size
     totals = workspace.totals
@@ -179,9 +179,9 @@ def _finish_batch(solver, workspace, chunk, n_samples, run):
 
 @part
 def _clip(solver, workspace):
-    """What the gradients are divided by, so that their norm is at most what is allowed.
+    """Set the divisor of the gradients so that their norm is at most the one allowed.
 
-    Pascanu et al. 2013, with PyTorch's 1e-6 beside the norm.
+    Pascanu et al. 2013, with 1e-6 added to the norm as in PyTorch.
     """
     norm = math.sqrt(_sum(workspace.norms))
     factor = solver.settings[CLIP] / (norm + 1e-6)
@@ -190,9 +190,9 @@ def _clip(solver, workspace):
 
 
 def train(plan, member, size, place):
-    """Chunks ``run.first`` to ``run.last``, or to a halt, by one thread of a team of so many.
+    """Train on chunks ``run.first`` to ``run.last``, or to a halt, as a thread of a team of `size`.
 
-    It begins `place` chunks after the first. The first thread does what is not shared.
+    It begins `place` chunks after the first. Member 0 does what is not shared.
     """
     b = bundles(plan)
     data, workspace, batch_size = b.data, b.workspace, b.run.batch_size
@@ -273,10 +273,10 @@ def train(plan, member, size, place):
 
 
 def predict(plan, member, size, _):
-    """``run.out[i]`` := the outputs of sample ``order[i]``, piece by piece, as threads take them.
+    """``run.out[i]`` := the outputs of sample ``order[i]``, in pieces that threads take one by one.
 
-    Each goes through a piece in chunks, on its own ``workspace.rows`` rows. Who comes late finds
-    what is left. Dense X is looked at on the way: to do so ahead takes a fifth of the time.
+    Each goes through a piece in chunks, on its own ``workspace.rows`` rows; a late thread takes the
+    pieces left. Dense X is checked on the way: to check it beforehand takes a fifth of the time.
     """
     b = bundles(plan)
     workspace, out, n_samples = b.workspace, b.run.out, b.data.order.size
@@ -308,7 +308,7 @@ def predict(plan, member, size, _):
         first = take(workspace.team) * size_of_piece
 
 
-# All that is called with a plan and integers, but `advance`, which is of float64 only.
+# All functions called with a plan and integers, except `advance`, which is for float64 only.
 CALLED: list[Callable[..., None]] = [
     forward,
     drop,
@@ -325,7 +325,7 @@ CALLED: list[Callable[..., None]] = [
 
 
 def compile_training(plan: Plan) -> int:
-    """Compile, or load, `train` and what it calls for this type of plan; return its address."""
+    """Compile or load `train` and what it calls for this type of plan; return its address."""
     dtype = plan.network.parameters.dtype.name
     called: list[tuple[Any, Callable[[], Any]]] = [(STEP, partial(step_address, dtype))]
     if plan.network.layers["by_subsets"].any():
@@ -352,14 +352,14 @@ def compile_training(plan: Plan) -> int:
 
 
 def compile_prediction(plan: Plan) -> int:
-    """Compile, or load, `predict` and what it calls for this type of plan; return its address."""
+    """Compile or load `predict` and what it calls for this type of plan; return its address."""
     return _compile(plan, predict, [])
 
 
 def _compile(
     plan: Plan, function: Callable[..., None], called: list[tuple[Any, Callable[[], Any]]]
 ) -> int:
-    """Compile a function of a plan and what it calls, given by the places of the addresses."""
+    """Compile a function of a plan and what it calls, given as (place of its address, task)."""
     layers, addresses = plan.network.layers, plan.workspace.addresses
     dtype = plan.network.parameters.dtype.name
     large = bool(layers["large"].any())

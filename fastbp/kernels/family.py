@@ -1,11 +1,11 @@
 """Networks of one shape, trained and judged one after the other by each of several threads.
 
-Each thread has a plan for training and one for prediction. A job is a network: the integers that
-its plans differ in from those of the others are written into the thread's, and what they say is
-done. Which network is next the threads take from a counter.
+Each thread has plans for training, prediction and validation. A job is a network: the integers in
+which its plans differ from those of the others are written into the thread's plans, which are then
+carried out. The threads take the number of the next network from a counter.
 
-The last networks are trained in turns, each time that of which most is left, by whoever is free: so
-the threads end together, though no two are ever at the same network (McNaughton 1959, "Scheduling
+The last networks are trained in turns: a free thread takes that with the most work left. So the
+threads end together, although no two ever work on the same network (McNaughton 1959, "Scheduling
 with Deadlines and Loss Functions").
 """
 
@@ -61,43 +61,43 @@ __all__ = [
     "do_jobs",
 ]
 
-# What a job says beside the integers of its plans.
-STATE = 0  # by the names below
-TOTALS = 1  # the address of `Workspace.totals`
-FIRST_STEP = 2  # how many steps it has taken before
-CHUNKS = 3  # of its samples in all epochs
-EPOCH_CHUNKS = 4  # ... and in one
-BATCH_CHUNKS = 5  # ... and in a mini-batch: so many chunks are a step
-REPEATS = 6  # 1 where its chunks come again and again, until there is a halt
-TEST_ROWS = 7  # how many of the rows that are predicted come before the others
-HELD_OUT = 8  # rows that it is validated by after each epoch; 0 where it is not
+# The fields of a job, besides the integers of its plans.
+STATE = 0  # WAITING, HELD or DONE
+TOTALS = 1  # the address of its copy of `Workspace.totals`
+FIRST_STEP = 2  # the number of steps that it took before
+CHUNKS = 3  # the number of chunks in all its epochs
+EPOCH_CHUNKS = 4  # ... in one epoch
+BATCH_CHUNKS = 5  # ... in a mini-batch, and so in a step
+REPEATS = 6  # 1 if its chunks are repeated until it halts
+TEST_ROWS = 7  # the number of test rows, which come first in a prediction
+HELD_OUT = 8  # rows to validate it by after each epoch; 0 for no validation
 PARAMETERS = 9  # the address of its weights
-JUDGED = 10  # ... and of those that it is judged by, where they are others: the best, or rounded
+JUDGED = 10  # ... of the weights to judge it by, if they differ: the best, or rounded ones
 N_BYTES = 11  # of the weights
-N_ROUNDED = 12  # how many weights are rounded to float32 in the end, with padding; 0 of most
-PLACES = 13  # ... and the address of where each lies among those that are trained
-NEXT_CHUNK = 14  # from which it goes on
-LEFT = 15  # chunks, of those of all epochs
-TURN = 16  # ... after which another network may be trained first
+N_ROUNDED = 12  # weights to round to float32 at the end, with padding; 0 for most jobs
+PLACES = 13  # ... the address of the index of each among the trained weights
+NEXT_CHUNK = 14  # the one that it goes on with
+LEFT = 15  # chunks, of those in all epochs
+TURN = 16  # chunks after which another network may have its turn
 N_OF_JOB = 17
 
 WAITING, HELD, DONE = range(3)  # a network's states
 
-# The entries of a network's `watches` after those of `Run.watch`: where it is validated, training
-# halts when the score has not reached the best one so far and the tolerance for more epochs.
+# The entries of a network's `watches` after those of `Run.watch`. With validation, training halts
+# when the score has been below the best so far plus the tolerance for more than the patience.
 BEST_SCORE, SCORE_WAITED, SCORE_TOLERANCE, SCORE_PATIENCE = range(N_WATCH, N_WATCH + 4)
-# Where the divisor is not 0, training goes on after a halt, with the rate times the factor, over
-# the divisor, unless the rate is the least already. Then `Solver.steps` begins, of one row.
+# If the divisor is not 0, training goes on after a halt, with the rate times the factor over the
+# divisor, unless the rate is already the least. `Solver.steps`, of one row, begins at STEPS.
 RATE_FACTOR, RATE_DIVISOR, LEAST_RATE, STEPS = range(N_WATCH + 4, N_WATCH + 8)
-WATCH_ROW = 16  # numbers from one network's to the next one's
+WATCH_ROW = 16  # numbers from one network's watches to the next
 
-# What is counted of a job's outputs: the rows of test and of train that are decided rightly, and
-# how many outputs are NaN.
+# The counts of a job: the rows of test and of train that are classified correctly, and how many
+# outputs are NaN.
 N_COUNTS = 3
 
-# The entries of what all threads share, each on a line of the cache of its own.
-NEXT = 0  # how many jobs have been taken
-STOP = 8  # 1 where no more are to be done
+# The entries of the array that all threads share, each on its own cache line.
+NEXT = 0  # the next of the first `n_alone` jobs
+STOP = 8  # 1 to stop all threads
 N_SHARED = 16
 
 _BEGIN, _TRAIN, _PREDICT, _COUNT, _VALIDATE, _SCORE, _ROUND, _REST = range(8)
@@ -110,10 +110,10 @@ def _do_jobs(
 ):  # fmt: skip
     """Do the jobs that are left, each of the first `n_alone` without a rest.
 
-    The columns are places in the plan for training, up to the first end, then in that for
-    prediction, and after the second end in that for validation. Between two calls, of so many
-    chunks at once, it is seen whether to stop: at `first_place` are ``run.first``, ``run.last`` and
-    ``run.first_step``.
+    The columns are places in the plan for training up to the first end, then in that for
+    prediction, and after the second end in that for validation. A call trains on at most `at_once`
+    chunks, and STOP is read between calls; ``run.first``, ``run.last`` and ``run.first_step`` of
+    the call are at `first_place`.
     """
     ends = array_at(ends, (3,))
     n_columns = ends[2]
@@ -166,7 +166,7 @@ def _do_jobs(
 
 @inner_kernel
 def _take(shared, jobs, n_alone):
-    """The number of a job that is the thread's own now; -1 where there is none for it."""
+    """Take a job for the calling thread; return its number, or -1 if there is none."""
     if load(shared, STOP) != 0:
         return -1
     if load(shared, NEXT) < n_alone:
@@ -182,7 +182,7 @@ def _take(shared, jobs, n_alone):
 
 @inner_kernel
 def _find_longest(jobs, n_alone):
-    """Of the jobs that wait behind the first ones, that of which most is left; -1 for none."""
+    """Return the waiting job with the most left, of those after the first ones; -1 for none."""
     longest = -1
     for k in range(n_alone, jobs.shape[0]):
         if load(jobs[k], STATE) == WAITING and (longest < 0 or jobs[k, LEFT] > jobs[longest, LEFT]):
@@ -192,7 +192,7 @@ def _find_longest(jobs, n_alone):
 
 @inner_kernel
 def _rests(jobs, k, n_alone):
-    """Whether one that may rest now does, since more is left of another, which waits."""
+    """Return whether a job may rest now and should, since more is left of one that waits."""
     job = jobs[k]
     if k < n_alone or job[NEXT_CHUNK] % job[BATCH_CHUNKS] != 0:
         return False
@@ -207,7 +207,7 @@ def _is_trained(job, watch):
 
 @inner_kernel
 def _judge(job, watch, right):
-    """Keep the weights if they have the best score, and halt if it is long since any had."""
+    """Keep the weights if their score is the best; halt if it has not improved for too long."""
     score = right[0]
     right[0] = 0
     watch[SCORE_WAITED] += 1
@@ -222,7 +222,7 @@ def _judge(job, watch, right):
 
 @inner_kernel
 def _lower_rate(job, watch):
-    """Go on after a halt, with a lower rate, unless it is the least."""
+    """Go on after a halt with a lower rate, unless the rate is already the least."""
     rate = watch[STEPS + RATE]
     if rate > watch[LEAST_RATE]:
         watch[STEPS + RATE] = rate * watch[RATE_FACTOR] / watch[RATE_DIVISOR]
@@ -232,7 +232,7 @@ def _lower_rate(job, watch):
 
 
 def _begin(plan, totals):
-    """Set what a network goes on with beside its weights."""
+    """Restore what a network needs besides its weights: transposes and totals."""
     b = bundles(plan)
     network, own = b.network, b.workspace.totals
     for i in range(network.layers.size):
@@ -242,23 +242,23 @@ def _begin(plan, totals):
 
 
 def _rest(plan, totals):
-    """Keep what it is to go on with."""
+    """Keep the totals with which the network is to go on."""
     own = bundles(plan).workspace.totals
     copy_bytes(address(own, 0), totals, N_TOTALS * own.itemsize)
 
 
 def _round(parameters, model, places, size):
-    """Write weights of float64 as a model of float32 has them, from their places; -1 is padding."""
+    """Write float64 weights into a float32 model, from their places; -1 stands for padding."""
     for i in range(size):
         if places[i] >= 0:
             model[i] = parameters[places[i]]
 
 
 def _count(plan, test_rows):
-    """Count in ``run.result`` what is decided as the labels say, of the first rows and the others.
+    """Count correct classifications in ``run.result``, of the first rows and of the others.
 
-    Its third element is how many outputs are NaN. Nothing is counted where there are no labels. The
-    next prediction may begin.
+    Its third element is the number of NaN outputs. Without labels nothing is counted. The team is
+    reset for the next prediction.
     """
     b = bundles(plan)
     out, labels, result = b.run.out, b.data.labels, b.run.result
@@ -275,18 +275,18 @@ def addresses_of(
     score: Callable[..., None] = score_classes,
     rounds: bool = False,
 ) -> Any:
-    """Return the addresses of all that `do_jobs` calls.
+    """Return the addresses of the functions that `do_jobs` calls.
 
     Parameters
     ----------
     plans : sequence of Plan
         For training, prediction and validation.
     compiled : sequence of int
-        The addresses of what does these.
+        The addresses of the functions that do these.
     score : callable, default=score_classes
-        Of `fastbp.kernels.scores.FUNCTIONS`: what validates.
+        The function that validates, of `fastbp.kernels.scores.FUNCTIONS`.
     rounds : bool, default=False
-        Whether weights are rounded once they are trained.
+        Whether weights are rounded after training.
     """
     training, prediction, validation = plans
     addresses = np.zeros(_N_FUNCTIONS, np.int64)
@@ -309,7 +309,7 @@ def _round_address() -> int:
 
 @cache
 def do_jobs() -> Any:
-    """Compile, or load, `_do_jobs`; it is called with addresses in place of arrays."""
+    """Compile or load `_do_jobs`, to be called with addresses in place of arrays."""
     integers, numbers, i64 = types.CPointer(types.int64), types.CPointer(types.float64), types.int64
     kinds = (
         integers, integers, numbers, numbers, i64, i64, integers, integers, integers, integers,

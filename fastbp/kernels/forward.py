@@ -19,7 +19,7 @@ from fastbp.matmul.tile import VECTOR_BYTES
 def forward(plan, step, start, low, high):
     """Activations of all layers, for rows low..high of the chunk at `start` of the order.
 
-    The number of the step decides, with the seed, what is dropped.
+    The number of the step and the seed determine which units are dropped.
     """
     b = bundles(plan)
     network, data, workspace = b.network, b.data, b.workspace
@@ -33,7 +33,7 @@ def forward(plan, step, start, low, high):
     n_layers = network.layers.size
     for i in range(n_layers):
         layer = network.layers[i]
-        # The slope of a hidden ReLU is read off its output, that of an output is not.
+        # The slope of a hidden ReLU is read off its output; that of an output layer is not.
         fused = layer.activation == RELU and i + 1 < n_layers
         if i == 0 and sparse:
             operands = as_integer(plan), start, low, high, np.int64(fused)
@@ -57,7 +57,7 @@ def forward(plan, step, start, low, high):
 
 @part
 def _clear_padding(layer, activations, first, last):
-    """Set to 0 what an activation has made of the 0 behind the rows, which are whole vectors."""
+    """Set the padding to 0 again after an activation; rows with it are whole vectors."""
     vector = VECTOR_BYTES // activations.itemsize
     whole = layer.n_out - layer.n_out % vector
     for row in range(first, last, layer.output_row):
@@ -69,7 +69,7 @@ def _clear_padding(layer, activations, first, last):
 
 @part
 def _multiply(network, workspace, i, relu, low, high):
-    """a[l] := a[l-1] @ W[l] + b[l], or ReLU of it."""
+    """a[l] := a[l-1] @ W[l] + b[l], or its ReLU."""
     layer = network.layers[i]
     a, w = workspace.activations, network.parameters
     inputs = Matrix(address(a, layer.input + low * layer.input_row), layer.input_row, 1)
@@ -101,7 +101,7 @@ def _multiply(network, workspace, i, relu, low, high):
 
 @looks_into_x
 def multiply_sparse(plan, start, low, high, relu):
-    """a[1] := X @ W[1] + b[1], at the cost of X's stored values, or ReLU of it."""
+    """a[1] := X @ W[1] + b[1], or its ReLU, at a cost proportional to X's stored values."""
     b = bundles(plan)
     network, data, workspace = b.network, b.data, b.workspace
     layer, w = network.layers[0], network.parameters
@@ -116,4 +116,4 @@ def multiply_sparse(plan, start, low, high, relu):
         )  # fmt: skip
         if relu != 0:
             for j in range(at, at + layer.n_out):
-                a[j] = 0 if a[j] < 0 else a[j]  # a NaN stays one
+                a[j] = 0 if a[j] < 0 else a[j]  # a NaN stays NaN

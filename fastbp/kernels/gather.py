@@ -1,23 +1,23 @@
-"""The rows of X that an order names, copied to one place, and whether they are finite there."""
+"""Gather the rows of X in a given order, and check that they are finite."""
 
 import numpy as np
 
 from fastbp.compiler.jit import DISABLED, inner_kernel, summing_kernel
 from fastbp.compiler.memory import address, copy_bytes, prefetch
 
-# Bytes of X from which on its rows are asked for ahead: their order is random, and the processor
-# fetches ahead only what is not. Nearer ones come as fast as they are copied.
+# Bytes of X from which on its rows are prefetched: their order is random, and the processor
+# prefetches only regular accesses. Rows of a smaller X arrive as fast as they are copied.
 FAR = 1 << 20
 ROWS_AHEAD = 16
 LINE = 64  # bytes
-MOST_FETCHED = 256  # bytes of a row; the rest then follows by itself
+MOST_FETCHED = 256  # bytes of a row; the processor then fetches the rest by itself
 
 
 @inner_kernel
 def gather(X, order, start, a):
-    """Rows of a := the rows of X that the order names from `start` on.
+    """Rows of a := the rows of X given by the order from `start` on.
 
-    X is float32 or float64, and so is a.
+    X and a are each float32 or float64.
     """
     source, target = address(X, 0), address(a, 0)
     size, row = X.shape[1] * X.itemsize, a.shape[1] * a.itemsize
@@ -37,7 +37,7 @@ def gather(X, order, start, a):
 
 @summing_kernel
 def are_finite(vector):
-    """Whether all numbers are: 0 times any other is NaN."""
+    """Return whether all numbers are finite: 0 times any other is NaN."""
     zero = vector.dtype.type(0)
     total = zero
     for i in range(vector.size):

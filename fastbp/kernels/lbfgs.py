@@ -1,13 +1,13 @@
 """L-BFGS: from the objective and its gradient at one point to the next point.
 
 To `epoch.train` an evaluation is an epoch of one mini-batch, after which `advance` moves the
-parameters. The direction ``-H @ gradient`` comes from the last ten updates by two loops (Nocedal
-1980, "Updating Quasi-Newton Matrices with Limited Storage"), how far to go from `line_search.py`.
-When updates are dropped, and when it ends, is as in L-BFGS-B (Zhu, Byrd, Lu and Nocedal 1997, ACM
-TOMS 23:4), by which scipy, and so scikit-learn, trains networks.
+parameters. The direction ``-H @ gradient`` comes from the last ten updates by the two-loop
+recursion (Nocedal 1980, "Updating Quasi-Newton Matrices with Limited Storage"), the step length
+from `line_search.py`. Updates are dropped, and iterations end, as in L-BFGS-B (Zhu, Byrd, Lu and
+Nocedal 1997, ACM TOMS 23:4), the algorithm of scipy by which scikit-learn trains networks.
 
-All is in float64. ``Solver.first`` holds vectors like the parameters, one after the other, and
-``Solver.second`` numbers, by the names below.
+All numbers are float64. ``Solver.first`` holds vectors like the parameters, one after the other,
+and ``Solver.second`` numbers, by the names below.
 """
 
 import math
@@ -26,8 +26,8 @@ MOST_TRIALS = 20  # of a search
 LEAST_REDUCTION = 2.2204460492503131e-09  # of the objective, relative to it or to 1
 EPSILON = float(np.finfo(float).eps)
 
-# The vectors: the last iterate and its gradient, the direction from there, then the updates, a step
-# and how the gradient changed along it.
+# The vectors: the last iterate and its gradient, the direction from there, then the updates: steps
+# and the changes of the gradient along them.
 POINT, GRADIENT, DIRECTION, STEPS = range(4)
 CHANGES = STEPS + N_KEPT
 N_VECTORS = CHANGES + N_KEPT
@@ -36,36 +36,36 @@ N_VECTORS = CHANGES + N_KEPT
 STAGE = 0
 N_ITER = 1  # iterations done
 N_EVALUATIONS = 2
-N_UPDATES = 3  # since the last were dropped; where it comes to 2 * N_KEPT it is N_KEPT again
+N_UPDATES = 3  # since the last were dropped; at 2 * N_KEPT it returns to N_KEPT
 SUM_SQUARES = 4  # of the weights
 LOSS, OBJECTIVE = 5, 6
 LOSS_BEFORE, OBJECTIVE_BEFORE = 7, 8  # of the last iterate
 SLOPE, SLOPE_BEFORE = 9, 10  # of the objective along the direction
 N_TRIALS = 11  # of this search, not counting the first
-# What is asked for.
-TOLERANCE = 12  # the largest element of a gradient that is small
+# The settings.
+TOLERANCE = 12  # a gradient is small if no element is larger than this
 MAX_ITER = 13
 MAX_FUN = 14  # evaluations
 HALTS = 15  # 1 to halt at each iterate
-N_ERRORS = 16  # how many errors of residuals the loss is the mean of, and the objective the sum
+N_ERRORS = 16  # the number of errors whose mean is the loss, and whose sum the objective
 TOTAL_WEIGHT = 17  # of the samples
-SEARCH = 18  # the line search
+SEARCH = 18  # the state of the line search
 FACTORS = SEARCH + OF_SEARCH  # of each update in the first loop
 INVERSES = FACTORS + N_KEPT  # 1 / (step @ change)
 SCALE = INVERSES + N_KEPT  # of H before the updates
 N_NUMBERS = SCALE + 1
 
 # The stages: before the first evaluation, on a line, at a new iterate; then how it ended; and, in
-# between, that a line is to be chosen.
+# between, ready to choose a line.
 BEGINNING, SEARCHING, AT_ITERATE = range(3)
 SMALL_GRADIENT, SMALL_REDUCTION, MOST_ITERATIONS, MOST_EVALUATIONS, NO_STEP = range(3, 8)
 READY = 8
 
 
 def advance(plan):
-    """Go on from what has been evaluated last, or left, to what is to be evaluated next.
+    """Go from the point evaluated last, or the iterate resumed from, to the next to evaluate.
 
-    The run halts where it has ended, and at each iterate if that is asked for.
+    The run halts when L-BFGS has ended, and at each iterate if HALTS is set.
     """
     b = bundles(plan)
     run, numbers = b.run, b.solver.second
@@ -81,7 +81,7 @@ def advance(plan):
 
 @inner_kernel
 def take_in(network, workspace, vectors, numbers):
-    """Judge an evaluation, or the iterate that it was left at, and go on."""
+    """Judge an evaluation, or resume from an iterate, and go on."""
     x, gradient = network.parameters, workspace.gradient
     if numbers[STAGE] == AT_ITERATE:
         _leave_iterate(x, gradient, vectors, numbers)
@@ -96,7 +96,7 @@ def take_in(network, workspace, vectors, numbers):
 
 @inner_kernel
 def _judge(x, gradient, vectors, numbers):
-    """See what an evaluation is: the first, a trial of a search, or the last of one."""
+    """Deal with an evaluation: the first, a trial of a search, or the last trial of one."""
     numbers[N_EVALUATIONS] += 1
     if numbers[STAGE] == BEGINNING:
         if _largest(gradient) <= numbers[TOLERANCE]:
@@ -114,7 +114,7 @@ def _judge(x, gradient, vectors, numbers):
         return
     numbers[N_TRIALS] += 1
     if numbers[N_TRIALS] == MOST_TRIALS:
-        # Back to the last iterate: along the gradient once more, if that has not been in vain.
+        # Back to the last iterate: search along the gradient, unless that has just failed.
         numbers[LOSS], numbers[OBJECTIVE] = numbers[LOSS_BEFORE], numbers[OBJECTIVE_BEFORE]
         numbers[STAGE] = READY if numbers[N_UPDATES] > 0 else NO_STEP
         numbers[N_UPDATES] = 0
@@ -122,7 +122,7 @@ def _judge(x, gradient, vectors, numbers):
 
 @inner_kernel
 def _leave_iterate(x, gradient, vectors, numbers):
-    """See whether the iterate is the last; else keep the update and begin the next search."""
+    """End if the iterate is the last; else keep the update and begin the next search."""
     before = numbers[OBJECTIVE_BEFORE]
     largest = max(abs(before), abs(numbers[OBJECTIVE]), 1.0)
     if numbers[N_ITER] >= numbers[MAX_ITER]:
@@ -140,7 +140,7 @@ def _leave_iterate(x, gradient, vectors, numbers):
 
 @inner_kernel
 def _keep_update(gradient, vectors, numbers):
-    """Keep the step from the last iterate to this one, in the oldest's place, if it curves up."""
+    """Keep the step to this iterate in the oldest's place, if the curvature is positive."""
     n, step = gradient.size, numbers[SEARCH + STEP]
     product = (numbers[SLOPE] - numbers[SLOPE_BEFORE]) * step
     if product <= EPSILON * -numbers[SLOPE_BEFORE] * step:
@@ -160,7 +160,7 @@ def _keep_update(gradient, vectors, numbers):
 
 @inner_kernel
 def _begin(x, gradient, vectors, numbers):
-    """Have a search begin from here."""
+    """Make this point the iterate from which a search begins."""
     point, before = vectors[POINT], vectors[GRADIENT]
     for i in range(x.size):
         point[i], before[i] = x[i], gradient[i]
@@ -170,7 +170,7 @@ def _begin(x, gradient, vectors, numbers):
 
 @inner_kernel
 def _search(layers, vectors, numbers):
-    """Begin a search from the last iterate, with its updates if they lead downwards."""
+    """Begin a search from the last iterate, with its updates if they give a descent direction."""
     direction, gradient = vectors[DIRECTION], vectors[GRADIENT]
     slope = 0.0
     for _ in range(2):
@@ -194,7 +194,7 @@ def _search(layers, vectors, numbers):
 
 @inner_kernel
 def _set_direction(gradient, vectors, numbers):
-    """``DIRECTION := -H @ gradient``, by the updates there are."""
+    """``DIRECTION := -H @ gradient``, by the updates that are kept."""
     n = gradient.size
     direction = vectors[DIRECTION]
     for i in range(n):
@@ -221,7 +221,7 @@ def _set_direction(gradient, vectors, numbers):
 
 @inner_kernel
 def _move(x, vectors, numbers):
-    """Move the parameters to the trial, or back to the last iterate where there is none."""
+    """Move the parameters to the trial, or back to the last iterate if there is none."""
     point, direction = vectors[POINT], vectors[DIRECTION]
     if numbers[STAGE] == NO_STEP:
         for i in range(x.size):
@@ -234,7 +234,7 @@ def _move(x, vectors, numbers):
 
 @inner_kernel
 def _follow(network, workspace, numbers):
-    """Have what is kept beside the parameters follow them: transposes, the sum of squares."""
+    """Update what depends on the parameters: the transposes and the sum of squares."""
     x, total = network.parameters, 0.0
     for i in range(network.layers.size):
         layer = network.layers[i]
@@ -247,7 +247,7 @@ def _follow(network, workspace, numbers):
 
 @inner_kernel
 def _clear_padding(layers, vector):
-    """Where a search has come to what is not finite, 0 times that is in the padding, too."""
+    """Set the padding to 0: after a search met non-finite numbers, it holds 0 times these."""
     for i in range(layers.size):
         layer = layers[i]
         columns = layer.n_in if layer.narrow != 0 else layer.n_out

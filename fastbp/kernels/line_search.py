@@ -1,9 +1,10 @@
-"""How far to go along a line, one trial after the other (Moré and Thuente 1994, ACM TOMS 20:3).
+"""The line search, one trial after the other (Moré and Thuente 1994, ACM TOMS 20:3).
 
-Along the line the objective is a function f of the step. One will do where both Wolfe's conditions
-hold: ``f(step) <= f(0) + DECREASE * step * f'(0)`` and ``abs(f'(step)) <= CURVATURE * abs(f'(0))``.
-The best step so far and another one are the ends of an interval, which has such a step in it once
-it is bracketed, and shrinks from trial to trial. Constants are L-BFGS-B's (Zhu et al. 1997).
+Along the line the objective is a function f of the step. A step is accepted if both Wolfe
+conditions hold: ``f(step) <= f(0) + DECREASE * step * f'(0)`` and ``abs(f'(step)) <= CURVATURE *
+abs(f'(0))``. The best step so far and another one are the ends of an interval, which contains such
+a step once it is bracketed, and shrinks from trial to trial. The constants are those of L-BFGS-B
+(Zhu et al. 1997).
 """
 
 import math
@@ -13,24 +14,24 @@ from fastbp.compiler.jit import inner_kernel
 DECREASE, CURVATURE = 1e-3, 0.9
 RESOLUTION = 0.1  # of the interval, relative to its upper end
 LONGEST = 1e10
-SHRINKAGE = 0.66  # of the interval over two trials at least, else it is halved
-NEAREST, FARTHEST = 1.1, 4.0  # the next step while nothing is bracketed, beyond the best
+SHRINKAGE = 0.66  # of the interval over two trials, at least; else it is halved
+NEAREST, FARTHEST = 1.1, 4.0  # extrapolation, in distances from the best, until bracketed
 
-# Where a search stands.
+# The state of a search.
 STEP = 0  # of the trial
 IS_BRACKETED = 1
-IN_STAGE_TWO = 2  # once f was below the line of the first condition, and did not fall, at a trial
-VALUE, SLOPE = 3, 4  # of f and f' where the step is 0
+IN_STAGE_TWO = 2  # once a trial met the first condition with a slope not below 0
+VALUE, SLOPE = 3, 4  # f and f' at a step of 0
 BEST, BEST_VALUE, BEST_SLOPE = 5, 6, 7
 OTHER, OTHER_VALUE, OTHER_SLOPE = 8, 9, 10
 WIDTH, WIDTH_BEFORE = 11, 12
-LEAST, MOST = 13, 14  # what the next step is kept between
+LEAST, MOST = 13, 14  # the bounds of the next step
 OF_SEARCH = 15
 
 
 @inner_kernel
 def begin_search(search, step, value, slope):
-    """Set all numbers of a search whose first trial is at `step`."""
+    """Set up the state of a search whose first trial is at `step`."""
     search[STEP], search[VALUE], search[SLOPE] = step, value, slope
     search[IS_BRACKETED] = search[IN_STAGE_TWO] = 0
     search[BEST] = search[OTHER] = 0
@@ -42,9 +43,9 @@ def begin_search(search, step, value, slope):
 
 @inner_kernel
 def ends_search(search, value, slope):
-    """Tell whether the trial, of such f and f', is the last one; else set the next one's step.
+    """Return whether the trial, with these f and f', is the last one; else set the next step.
 
-    Where no better step can be told from it, it is the last although it may not do.
+    If no better step can be told apart from it, it is the last even if it is not acceptable.
     """
     step = search[STEP]
     least_slope = DECREASE * search[SLOPE]
@@ -58,7 +59,7 @@ def ends_search(search, value, slope):
         or (value <= line and abs(slope) <= -CURVATURE * search[SLOPE])
     ):
         return True
-    # At first it is the distance from the line that is to be least.
+    # At first, while f is above the line, its distance from the line is minimised instead.
     tilt = 0.0
     if search[IN_STAGE_TWO] == 0 and line < value <= search[BEST_VALUE]:
         tilt = least_slope
@@ -83,14 +84,14 @@ def ends_search(search, value, slope):
             step + NEAREST * (step - best),
             step + FARTHEST * (step - best),
         )
-    step = min(step, LONGEST) if step > 0 else 0.0  # of what is not a number, too
+    step = min(step, LONGEST) if step > 0 else 0.0  # also for NaN
     search[STEP] = best if _has_shrunk(search, step) else step
     return False
 
 
 @inner_kernel
 def _has_shrunk(search, step):
-    """Whether the interval is as good as a point, or the step not inside of it."""
+    """Return whether the bracket is practically a point, or the step is not inside it."""
     least, most = search[LEAST], search[MOST]
     is_point = step <= least or step >= most or most - least <= RESOLUTION * most
     return search[IS_BRACKETED] != 0 and is_point
@@ -98,7 +99,7 @@ def _has_shrunk(search, step):
 
 @inner_kernel
 def _choose_step(search, value, slope):
-    """The next step, by what f and f' are at this one, which becomes an end of the interval."""
+    """Return the next step, from f and f' at this one, which becomes an end of the interval."""
     step, best, other = search[STEP], search[BEST], search[OTHER]
     best_value, best_slope = search[BEST_VALUE], search[BEST_SLOPE]
     cubic, is_beyond = _find_least(step, value, slope, best, best_value, best_slope)
@@ -141,9 +142,9 @@ def _choose_step(search, value, slope):
 
 @inner_kernel
 def _find_least(a, value_a, slope_a, b, value_b, slope_b):
-    """Where the cubic through two points is least; whether that is beyond a, seen from b.
+    """Return where the cubic through two points is least, and whether that is beyond a.
 
-    Where it has no least value, it is not.
+    Beyond is on the side away from b. If there is no minimum, the second is False.
     """
     theta = 3 * (value_a - value_b) / (b - a) + slope_a + slope_b
     scale = max(abs(theta), abs(slope_a), abs(slope_b))

@@ -1,11 +1,11 @@
-"""The losses: of each sample, and its derivative by the output layer's z.
+"""The loss of each sample, and its derivative with respect to the output layer's z.
 
 For the canonical pairs (softmax or logistic with cross-entropy, identity with squared error, exp
 with Poisson) the derivative is ``a - y``: the slope of the output cancels against the loss's
-denominator. Elsewhere it is the loss's derivative by a, times the slope.
+denominator. Otherwise it is the loss's derivative with respect to a, times the slope.
 
-Of the losses of residuals, ``r = a - y``, the mean over the outputs is shown, while the derivative
-is that of their sum, as in scikit-learn's squared error:
+For losses of residuals ``r = a - y``, the reported value is the mean over the outputs, while the
+derivative is that of their sum, as in scikit-learn's squared error:
 
 ============== ==================================================================================
 squared_error  ``r**2 / 2``
@@ -17,8 +17,8 @@ log_cosh       ``log(cosh(r))`` (Green 1990, "Bayesian reconstructions from emis
                data using a modified EM algorithm")
 ============== ==================================================================================
 
-Of counts and sizes y > 0, half the deviances of generalised linear models (McCullagh and Nelder
-1989), the sum over the outputs:
+For counts and for sizes y > 0, half the deviances of generalised linear models (McCullagh and
+Nelder 1989), summed over the outputs:
 
 ======= ===================================
 poisson ``a - y + y * log(y / a)``
@@ -51,16 +51,16 @@ CODES = {
     "log_cosh": LOG_COSH,
     "smoothed_log_loss": SMOOTHED_LOG_LOSS,
 }
-SMALL = 1e-280  # a product of probabilities, of which one more still is a normal number
+SMALL = 1e-280  # the product of this and one more probability is still a normal number
 OF_RESIDUALS = ("squared_error", "absolute_error", "huber", "quantile", "log_cosh")
 
 
 class OutputRows(NamedTuple):
-    """Some rows of the output layer, and what they are compared with."""
+    """Some rows of the output layer, with their samples and losses."""
 
-    order: Any  # (rows,) their samples
+    order: Any  # (rows,) the numbers of their samples
     n: int  # outputs
-    a: Any  # (rows, n and padding), and so the next two
+    a: Any  # (rows, n and padding), as are the next two
     slope: Any
     delta: Any
     losses: Any  # (rows,) float64
@@ -81,7 +81,7 @@ def _rows(b, start, low, high):
     )
 
 
-# Each loss: delta := its derivative by the output's z, losses := it, for rows low..high of a chunk.
+# Each loss, for rows low..high of a chunk: losses := the loss, delta := its derivative by z.
 
 
 def labels_log_loss(plan, start, low, high):
@@ -109,7 +109,7 @@ def log_loss(plan, start, low, high):
     if rows.n == 1:
         for i in range(losses.size):
             losses[i] = y[rows.order[i], 0]
-        for i in range(losses.size):  # loops of their own, which are vectorised
+        for i in range(losses.size):  # separate loops, which are vectorised
             p = a[i, 0] if losses[i] > 0 else 1 - a[i, 0]
             delta[i, 0] = a[i, 0] - losses[i]
             losses[i] = _clip(p, epsilon)
@@ -123,7 +123,7 @@ def log_loss(plan, start, low, high):
                 delta[i, j] = a[i, j] - y[sample, j]
                 p = a[i, j] if y[sample, j] > 0 else 1 - a[i, j]
                 product *= _clip(p, epsilon)
-                if product < SMALL:  # of several factors one logarithm is taken
+                if product < SMALL:  # one logarithm for several factors
                     total -= log(product)
                     product = 1.0
             losses[i] = total - log(product)
@@ -131,10 +131,10 @@ def log_loss(plan, start, low, high):
 
 
 def smoothed_log_loss(plan, start, low, high):
-    """Cross-entropy with the part e of each target shared out evenly, e being the parameter.
+    """Cross-entropy with a part e of each target spread evenly, where e is the parameter.
 
-    Of a softmax ``(1 - e) * y + e / n``, of each logistic unit ``(1 - e) * y + e / 2`` (Szegedy et
-    al. 2016, arXiv:1512.00567).
+    Targets are ``(1 - e) * y + e / n`` for a softmax, ``(1 - e) * y + e / 2`` for each logistic
+    unit (Szegedy et al. 2016, arXiv:1512.00567).
     """
     b = bundles(plan)
     rows, smoothing = _rows(b, start, low, high), b.workspace.totals[LOSS_PARAMETER]
@@ -192,7 +192,7 @@ def squared_error(plan, start, low, high):
 
 
 def deviances(plan, start, low, high):
-    """Half the deviance, of Poisson's or the gamma distribution, summed over the outputs."""
+    """Half the deviance of the Poisson or gamma distribution, summed over the outputs."""
     b = bundles(plan)
     rows, loss, y = _rows(b, start, low, high), b.workspace.loss, b.data.targets
     a, delta, losses = rows.a, rows.delta, rows.losses
@@ -225,7 +225,7 @@ def of_residuals(plan, start, low, high):
         total = 0.0
         for j in range(rows.n):
             r = np.float64(rows.a[i, j]) - b.data.targets[rows.order[i], j]
-            sign = 1.0 if r > 0 else -1.0 if r < 0 else r  # a NaN stays one
+            sign = 1.0 if r > 0 else -1.0 if r < 0 else r  # a NaN stays NaN
             if loss == ABSOLUTE_ERROR:
                 value, slope = abs(r), sign
             elif loss == HUBER:
@@ -248,7 +248,7 @@ def of_residuals(plan, start, low, high):
 
 @part
 def _weigh(weights, rows):
-    """delta := its rows times the weights of their samples."""
+    """Multiply the rows of delta by the weights of their samples."""
     if weights.size > 0:
         for i in range(rows.order.size):
             weight = weights[rows.order[i]]
@@ -260,7 +260,7 @@ FUNCTIONS = labels_log_loss, log_loss, smoothed_log_loss, squared_error, devianc
 
 
 def choose_function(loss: int, labels: Any) -> Any:
-    """Return the function of a loss, for labels or, where there are none, for targets."""
+    """Return the function of a loss, for labels or, if there are none, for targets."""
     if loss == LOG_LOSS:
         return labels_log_loss if labels.size > 0 else log_loss
     others = {
@@ -275,5 +275,5 @@ def choose_function(loss: int, labels: Any) -> Any:
 @inner_kernel
 def _clip(p, epsilon):
     """Clip a probability as scikit-learn does, one epsilon away from 0 and 1."""
-    p = epsilon if p < epsilon else p  # a NaN stays one
+    p = epsilon if p < epsilon else p  # a NaN stays NaN
     return 1 - epsilon if p > 1 - epsilon else p

@@ -1,20 +1,20 @@
-"""By which path a product goes, and how much of its left side is not 0, which decides it."""
+"""The choice of the path of a product, and the density of its left operand, which decides it."""
 
 from fastbp.compiler.jit import inner_kernel, part
 from fastbp.kernels.arrays import WANTED
 from fastbp.matmul import product as p
 from fastbp.matmul.nonzeros import WORD, count_nonzeros, fills_vectors, is_sparse_enough
 
-ROWS_MEASURED = 8  # of which it is seen how much is not 0
+ROWS_MEASURED = 8  # in which nonzeros are counted
 STEPS_UNMEASURED = 16
 DENSITIES_APART = 0.05
 
 
 @part
 def choose_path(addresses, large, density, k, n, itemsize):
-    """The path of a product with so much of its left side, (m, k), not 0, and of n columns.
+    """Return the path of a product with a left operand (m, k) of this density, and n columns.
 
-    Where a function that is not there is the best, that is noted.
+    If the best function is not compiled, it is marked as wanted.
     """
     if large:
         return p.BLAS
@@ -29,17 +29,17 @@ def choose_path(addresses, large, density, k, n, itemsize):
 
 @part
 def measure_density(workspace, layer, i):
-    """How much of the inputs of layer i is not 0, in the first rows of the chunk, is noted."""
+    """Store the share of nonzeros in the inputs of layer i, in the first rows of the chunk."""
     if fills_vectors(layer.n_in, workspace.one.itemsize):
         density = _measure(workspace.activations, layer.input, layer.input_row, layer.n_in)
-        # All threads read it, so it is written only where it has changed by much.
+        # All threads read it, so it is written only if it has changed by much.
         if abs(density - workspace.densities[i]) > DENSITIES_APART:
             workspace.densities[i] = density
 
 
 @inner_kernel
 def _measure(a, offset, row, n):
-    """How much of rows of n elements from an offset on is not 0, in the first of them."""
+    """Return the share of nonzeros in the first rows of n elements, from an offset on."""
     found = 0
     for r in range(ROWS_MEASURED):
         for j in range(0, n, WORD):

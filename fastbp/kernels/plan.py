@@ -1,9 +1,9 @@
-"""What the compiled functions work on, handed over as one row of integers.
+"""The data that the compiled functions work on, passed as one row of integers.
 
-A plan holds the addresses and lengths of all arrays, and the numbers beside them. The functions are
-C functions of a plan and a few integers: each is compiled once and calls the others by address, and
-a call costs next to nothing. (Numba's own calls take each array apart into seven arguments, and
-what is linked into a caller is optimised again there.)
+A plan holds the addresses and lengths of all arrays, and the other integers. The functions are C
+functions of a plan and a few integers: each is compiled once and calls the others by address, and a
+call costs next to nothing. (Numba's own calls split each array into seven arguments, and linked
+functions are optimised again in each caller.)
 """
 
 import ctypes
@@ -26,9 +26,9 @@ from fastbp.kernels.arrays import Bundles
 
 KEPT = ("layers", "transposed")  # arrays that are the plan's own
 
-# What few functions look into: those that do not are compiled once for all dtypes of X.
+# Arrays whose elements few functions read: the others are compiled once for all dtypes of X.
 OF_X = ("X", "values", "indptr", "column_values")
-_UNSEEN = np.dtype([("unseen", np.uint8)])  # has a length, and nothing to compute with
+_UNSEEN = np.dtype([("unseen", np.uint8)])  # such an array has a length, but no numbers
 
 _alive: "WeakValueDictionary[int, Plan]" = WeakValueDictionary()
 
@@ -36,12 +36,12 @@ _alive: "WeakValueDictionary[int, Plan]" = WeakValueDictionary()
 class Plan:
     """The integers of some bundles, which are its attributes; keeps their arrays alive.
 
-    `n_bytes` is the memory of those that are its own, and stay when it has forgotten the others.
+    `n_bytes` is the memory of its own arrays, which it keeps after `forget_arrays`.
 
     Parameters
     ----------
     bundles : Bundles
-        Of arrays in C order, aligned and native.
+        Their arrays are in C order, aligned and in native byte order.
     """
 
     network: Any
@@ -61,7 +61,7 @@ class Plan:
                 self._places[name][field] = len(integers)
                 integers += _integers(value)
             self._spans[name] = range(first, len(integers))
-        self._given: list[tuple[dict[str, Any], str]] = []  # arrays of others, from use to use
+        self._given: list[tuple[dict[str, Any], str]] = []  # arrays of others, set for each use
         for bundle in (self.network, self.data, self.solver, self.run):
             held = bundle.__dict__
             for field, value in held.items():
@@ -78,7 +78,7 @@ class Plan:
         _alive[self.address] = self
 
     def set(self, name: str, **fields: Any) -> None:
-        """Replace fields of one bundle, by arrays of the same types."""
+        """Replace fields of one bundle; arrays must be of the same types."""
         held, places, memory = vars(getattr(self, name)), self._places[name], self._memory
         for field, value in fields.items():
             if value is held[field]:
@@ -91,28 +91,28 @@ class Plan:
                 memory[place] = integer
 
     def place(self, name: str, field: str) -> int:
-        """Return where the integers of a field of a bundle begin."""
+        """Return the index at which the integers of a field of a bundle begin."""
         return self._places[name][field]
 
     def span(self, name: str) -> range:
-        """Return where those of a bundle are."""
+        """Return the range of the integers of a bundle."""
         return self._spans[name]
 
     @property
     def integers(self) -> Any:
-        """All integers; who changes them has to restore them."""
+        """All integers; a caller that changes them must restore them."""
         return self._memory
 
     def forget_arrays(self) -> None:
-        """Keep neither data nor weights alive; they are to be set anew."""
+        """Drop the references to data and weights, which must be set again before the next use."""
         for held, field in self._given:
-            if held[field] is not None and held[field].size:  # an empty one is not made each time
+            if held[field] is not None and held[field].size:  # an empty one is always the same
                 held[field] = None
 
 
 def address_of(array: Any) -> int:
-    """Return where the elements of an ndarray in C order are."""
-    if array.size and array.flags.writeable:  # in a quarter of the microsecond that NumPy takes
+    """Return the address of the elements of an ndarray in C order."""
+    if array.size and array.flags.writeable:  # in a quarter of NumPy's microsecond
         return ctypes.addressof(ctypes.c_char.from_buffer(array))
     return int(array.ctypes.data)
 
@@ -135,7 +135,7 @@ _numbers = count()
 
 @cache
 def _number_of(kinds: tuple[Any, ...]) -> int:
-    """Return the number of the type of such bundles; their values come as (dtype, ndim) or int."""
+    """Return a number for the type of bundles whose values are given as (dtype, ndim) or int."""
     left = iter(kinds)
     bundles = []
     for bundle in Bundles.__annotations__.values():
@@ -156,15 +156,15 @@ _looks_into_x: set[Callable[..., Any]] = set()
 
 
 def looks_into_x(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function of a plan see the elements of X, of which others see how many there are."""
+    """Let a function of a plan see the elements of X; others see only how many there are."""
     _looks_into_x.add(function)
     return function
 
 
 class PlanFunction:
-    """A function of such a plan and of integers, to be compiled.
+    """A function of a plan of some type and of integers, to be compiled.
 
-    Pickled, it is the same in another process.
+    It can be pickled, to be compiled in another process.
     """
 
     def __init__(self, function: Callable[..., Any], plan: Plan) -> None:
@@ -172,7 +172,7 @@ class PlanFunction:
         self._type = plan.type if function in _looks_into_x else plan.type_without_x
 
     def __call__(self) -> int:
-        """Compile it, or load it; return its address."""
+        """Compile or load the function; return its address."""
         return _compile(self._function, self._type)
 
     def __reduce__(self) -> Any:
@@ -180,7 +180,7 @@ class PlanFunction:
 
 
 def plan_function(function: Callable[..., Any], plan: Plan) -> int:
-    """Compile a function of such a plan and of integers, or load it; return its address."""
+    """Compile or load a function of such a plan and of integers; return its address."""
     return PlanFunction(function, plan)()
 
 
@@ -236,7 +236,7 @@ def bundles(typing_context, plan):
 
 @intrinsic
 def as_integer(typing_context, plan):
-    """The address of a plan, to be handed on."""
+    """The address of a plan, to be passed on."""
 
     def codegen(context, builder, signature, values):
         return builder.ptrtoint(values[0], ir.IntType(64))
@@ -251,5 +251,5 @@ if DISABLED:
         return _alive[plan]
 
     def as_integer(plan):
-        """The address of a plan, to be handed on."""
+        """The address of a plan, to be passed on."""
         return plan

@@ -1,7 +1,7 @@
-"""Division without the divider, where the processor's is slow and takes the square roots, too.
+"""Division without the divider, where the processor's is slow and also computes square roots.
 
-A vector of float64 is divided, on Intel's, in the time of 32 multiply-adds of vectors, and its
-square roots take that of 46.
+On Intel's, dividing a vector of float64 takes as long as 32 multiply-adds of vectors, and its
+square roots take as long as 46.
 """
 
 from llvmlite import ir
@@ -12,12 +12,12 @@ from fastbp.compiler.jit import EXACT_INLINE
 from fastbp.compiler.processor import IS_INTEL_512
 
 _LARGEST = 2.0**1021  # 1 / b is still a normal number
-_TURNED = 0x7FDE6238502484BA  # b's bits taken from these turn its exponent: 1 / b to 5.1 %, at best
+_TURNED = 0x7FDE6238502484BA  # minus b's bits, which negates its exponent: 1 / b to 5.1 %, at best
 
 
 @intrinsic
 def _guess(typing_context, b):
-    """1 / b, roughly, of a normal float64 greater than 0."""
+    """Rough estimate of 1 / b for a normal float64 greater than 0."""
 
     def codegen(context, builder, signature, arguments):
         integer = ir.IntType(64)
@@ -28,9 +28,9 @@ def _guess(typing_context, b):
 
 
 def quotient(a, b):
-    """``a / b`` for b > 0, to 2 ULP where that is faster; b may be NaN, and counts up to 2**1021.
+    """``a / b`` for b > 0, to 2 ULP where that is faster; b may be NaN, and is capped at 2**1021.
 
-    ``e = 1 - b * y`` is the error of y in place of 1 / b. That of ``y * (1 + e)``, which is
+    ``e = 1 - b * y`` is the relative error of y as 1 / b. That of ``y * (1 + e)``, which is
     Newton's step, is ``e**2``, and that of ``y * (1 + e + e**2)`` is ``e**3``.
     """
     return a / b

@@ -1,6 +1,6 @@
-"""What threads ask the system's scheduler for: to let others run, and another processor.
+"""Calls of the system's scheduler: to let other threads run, and to get another processor.
 
-Kernels call its functions by their addresses, which are 0 where the system has no such function.
+Kernels call its functions by their addresses, which are 0 if the system has no such function.
 """
 
 import ctypes
@@ -20,9 +20,9 @@ from fastbp.compiler.processor import IS_X86
 
 __all__ = ["SPINS", "affinity_addresses", "leave", "pause", "processor", "yield_address"]
 
-SPINS = 1_000  # turns of a loop after which a waiting thread lets others have its processor
+SPINS = 1_000  # turns of a loop after which a waiting thread yields its processor
 
-_WORDS = 128  # of 64 processors each, in a set of them
+_WORDS = 128  # of 64 processors each, in a set of processors
 
 _PROCESSOR, _GET, _SET = range(3)  # places in `affinity_addresses`
 
@@ -37,7 +37,7 @@ def yield_address() -> int:
 
 @cache
 def affinity_addresses() -> Any:
-    """Return those of Linux's functions of the processors that a thread runs on, for `leave`."""
+    """Return the addresses of Linux's functions for processor affinity, for `leave`, or zeros."""
     names = "sched_getcpu", "sched_getaffinity", "sched_setaffinity"
     addresses = _addresses(None, *names) if sys.platform == "linux" else [0, 0, 0]
     return np.array(addresses if all(addresses) else [0, 0, 0])
@@ -53,7 +53,7 @@ def _addresses(library: str | None, *names: str) -> list[int]:
 
 @part
 def pause(turns, yield_function):
-    """Wait for a moment, after many turns by letting others run; return one turn more."""
+    """Wait for a moment, after SPINS turns by letting others run; return ``turns + 1``."""
     _relax()
     if turns >= SPINS and yield_function != 0:
         call(yield_function, (0,))
@@ -62,16 +62,16 @@ def pause(turns, yield_function):
 
 @part
 def processor(functions):
-    """The number of the processor that the calling thread is on, -1 where it cannot be told."""
+    """The number of the processor that the calling thread is on, -1 if it is unknown."""
     return _get_processor(functions[_PROCESSOR]) if functions[_PROCESSOR] != 0 else -1
 
 
 @part
 def leave(functions, number):
-    """Have the calling thread run elsewhere than on a processor, if it may: at once, not for ever.
+    """Move the calling thread off a processor, if it may run elsewhere; it may return later.
 
-    In a virtual machine Linux may wake a thread on its waker's processor though another sleeps,
-    which seems to be its host's for the time, and leave the two there for 10 ms.
+    In a virtual machine Linux may wake a thread on its waker's processor although another is idle,
+    which it seems to take for one that the host has taken away, and leave both there for 10 ms.
     """
     _leave(functions[_GET], functions[_SET], number)
 
@@ -87,7 +87,7 @@ def _get_processor(typing_context, function):
 
 @intrinsic
 def _leave(typing_context, getter, setter, number):
-    """Where there is no other processor, setting fails and nothing changes."""
+    """If there is no other processor, setting the affinity fails and nothing changes."""
 
     def codegen(context, builder, signature, values):
         getter, setter, number = values
@@ -99,7 +99,7 @@ def _leave(typing_context, getter, setter, number):
         with builder.if_then(builder.icmp_signed("==", failed, i32(0))):
             word = builder.gep(allowed, [builder.lshr(number, i64(6))])
             bit = builder.shl(i64(1), builder.and_(number, i64(63)))
-            for _ in range(2):  # without it, then with it again
+            for _ in range(2):  # without the processor, then with it again
                 builder.store(builder.xor(builder.load(word), bit), word)
                 builder.call(builder.inttoptr(setter, kind), of_this_thread)
         return context.get_dummy_value()

@@ -1,9 +1,9 @@
-"""What early stopping goes by where no `scoring` is asked for: the accuracy, or R².
+"""The scores of early stopping if no `scoring` is given: the accuracy, or R².
 
-The outputs of a prediction are compared with what is in the same plan: labels, targets, weights of
-the samples, in the order of the outputs. The score goes to the first element of ``run.result``, and
-to the third is added how many outputs are no finite numbers, or NaN where classes are decided, and
-1 where all weights are 0.
+The outputs of a prediction are compared with the labels or targets in the same plan, with the
+sample weights there, all in the order of the outputs. The score is the first element of
+``run.result``. To the third is added the number of outputs that are not finite, for classes of
+those that are NaN, and 1 if all weights are 0.
 """
 
 import math
@@ -19,7 +19,7 @@ N_NANS = 2  # where in ``run.result`` they are counted
 
 
 def score_classes(plan):
-    """The accuracy: the share of the samples that are decided as the labels say."""
+    """The accuracy: the share of the samples, by weight, that are classified correctly."""
     b = bundles(plan)
     out, labels, weights = b.run.out, b.data.labels, b.data.sample_weight
     right = 0.0
@@ -31,7 +31,7 @@ def score_classes(plan):
 
 
 def score_labels(plan):
-    """The share of the samples that are decided as the targets say of all labels."""
+    """The share of the samples, by weight, of which all labels are predicted correctly."""
     b = bundles(plan)
     out, targets, weights = b.run.out, b.data.targets, b.data.sample_weight
     right = 0.0
@@ -45,10 +45,10 @@ def score_labels(plan):
 
 
 def score_numbers(plan):
-    """R², the mean over the outputs; NaN of one sample, or where outputs are not finite.
+    """R², averaged over the outputs; NaN for a single sample, or if outputs are not finite.
 
-    It is 1 less the share of the squared deviations from the mean that is left. Where nothing
-    deviates it is 0, and 1 where nothing is left (as scikit-learn's).
+    It is 1 minus the ratio of squared errors to squared deviations from the mean. Without
+    deviations it is 0, and without errors it is 1 (as in scikit-learn).
     """
     b = bundles(plan)
     out, targets, weights = b.run.out, b.data.targets, b.data.sample_weight
@@ -68,7 +68,7 @@ FUNCTIONS = [score_classes, score_labels, score_numbers]
 
 @inner_kernel
 def decide(out, i):
-    """The class of row i, of the first of the largest outputs or of NaN; and how many are NaN."""
+    """Return the class of row i, by its first largest or NaN output, and the number of NaNs."""
     if out.shape[1] == 1:
         return np.int64(out[i, 0] > 0.5), np.int64(out[i, 0] != out[i, 0])
     decided, n_nans = np.int64(0), np.int64(0)
@@ -82,7 +82,7 @@ def decide(out, i):
 
 @summing_kernel
 def _compare(out, targets, weights, j):
-    """What is left of column j's squares, its squared deviations, how many are not finite."""
+    """Return column j's squared errors and deviations, and how many outputs are not finite."""
     total = mean = left = deviation = 0.0
     n_bad = 0
     for i in range(out.shape[0]):
@@ -106,9 +106,9 @@ def _weight(weights, i):
 
 @summing_kernel
 def _finish(team, result, total, n, weights):
-    """The score is the total over n, or over the weights where there are some.
+    """Store the score: the total over n, or over the sum of the weights if there are any.
 
-    The next prediction may begin.
+    The team is reset for the next prediction.
     """
     team[:] = 0
     divisor = np.float64(n)

@@ -6,26 +6,26 @@ import numpy as np
 
 from fastbp.compiler.jit import inner_kernel
 
-# Rows of memory between those of two threads, a page of the narrowest. What a processor fetches
-# ahead, behind the last row of its thread, the other has to take back before it can write there.
+# Rows of memory between those of two threads, a page for the narrowest layer. What a processor
+# prefetches beyond its thread's last row, the other must take back before it can write there.
 GAP = 64
 
 
 def count_rows_apart(rows: int, training: bool) -> int:
-    """Return how many rows of memory a layer has for a chunk of so many rows."""
+    """Return how many rows of memory a layer has for a chunk of `rows` rows."""
     return rows + GAP if training else rows
 
 
 @inner_kernel
 def most_rows(n_shares, n_rows, grain):
-    """How many rows each of so many shares has at the most, in multiples of a grain."""
+    """Return the most rows that a share of `n_shares` has, in multiples of a grain."""
     grains = (n_rows + grain - 1) // grain
     return (grains + n_shares - 1) // n_shares * grain
 
 
 @inner_kernel
 def share_rows(thread, n_threads, n_rows, grain):
-    """Rows of the chunk for a thread: first and end, whole grains but for the last."""
+    """Return the first and end of a thread's rows of the chunk: whole grains but for the last."""
     rows = most_rows(n_threads, n_rows, grain)
     return min(thread * rows, n_rows), min((thread + 1) * rows, n_rows)
 
@@ -35,14 +35,14 @@ class Panel(NamedTuple):
 
     layer: int
     row: int  # the first
-    end: int  # behind the last
-    weights: int  # where it is in the parameters
-    bias: int  # where the layer's bias is
+    end: int  # one past the last
+    weights: int  # its offset in the parameters
+    bias: int  # the offset of the layer's bias
 
 
 @inner_kernel
 def find_panel(layers, number):
-    """The panel of a number among those of all layers."""
+    """Return the panel of this number, counted over all layers."""
     i = 0
     while number >= layers[i].last_panel:
         i += 1
@@ -54,18 +54,18 @@ def find_panel(layers, number):
 
 
 class Shares(NamedTuple):
-    """What a thread does of each chunk, beside its rows."""
+    """What a thread does for each chunk, besides its rows."""
 
-    in_parts: bool  # the gradients are summed in parts of the chunk, and added up later
-    tasks: Any  # first and end, of panels times parts
-    panels: Any  # first and end, that it updates
+    in_parts: bool  # gradients are summed over parts of the chunk, and added up later
+    tasks: Any  # first and end of its tasks, which are panels times parts
+    panels: Any  # first and end of the panels that it updates
     by_rows: Any  # 1 where the gradient of sparse X is summed row by row
-    gap: Any  # rows of memory between those of a part of the chunk and of the one before
+    gap: Any  # rows of memory between consecutive parts of the chunk
 
 
 @inner_kernel
 def choose_shares(bounds, partials, parts, by_rows, member, size):
-    """The shares of a member of a team of so many; the first four are the workspace's."""
+    """Return a member's shares in a team of `size`; the first four come from the workspace."""
     most = bounds.size - 1
     n_tasks = parts * bounds[most]
     in_parts = partials.size > 0 and size > 1

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from fastbp.compiler.jit import DISABLED, inner_kernel
 from fastbp.compiler.memory import address, prefetch
 
-FAR = 1 << 18  # elements of an order that a near cache does not hold
-AHEAD = 64  # numbers that are drawn before they are used
-DRAWN = 2  # where they are, behind the addresses
+FAR = 1 << 18  # elements of an order that does not fit a near cache
+AHEAD = 64  # numbers that are drawn ahead of their use
+DRAWN = 2  # where they begin, after the addresses
 
 
 def generator_addresses(generator: RandomState) -> NDArray[np.int64]:
-    """Return the addresses of the function that draws 32 bits, and of its state, and some room."""
+    """Return the addresses of the function that draws 32 bits and its state, then scratch space."""
     interface = generator._bit_generator.ctypes
     function: Any = ctypes.cast(interface.next_uint32, ctypes.c_void_p).value
     addresses = np.zeros(DRAWN + AHEAD, np.int64)
@@ -33,11 +33,11 @@ def generator_addresses(generator: RandomState) -> NDArray[np.int64]:
 
 @inner_kernel
 def shuffle(order, generator):
-    """Shuffle in place: from the end, each with one before it or itself (Fisher and Yates).
+    """Shuffle in place: from the end, swap each with one before it or itself (Fisher and Yates).
 
-    As in NumPy, the other of element i is a number of so many bits as i has, drawn again while it
-    is greater than i. Here one that is drawn in vain swaps i with itself: no branch to mispredict.
-    Of many elements some numbers are drawn before the swaps, so that what is far away is fetched.
+    As in NumPy, the partner of element i is a number with as many bits as i, drawn again while it
+    is greater than i. Here a rejected number swaps i with itself: no branch to mispredict. For long
+    orders, numbers are drawn ahead of the swaps, so that distant elements are prefetched.
     """
     i = order.size - 1
     while i > 0:

@@ -1,8 +1,8 @@
-"""Numbers too small for all their digits, which some processors are slow at.
+"""Subnormal numbers, with which some processors are slow.
 
 On Intel's a product or a sum with one of them takes many times as long. In float32 they begin at
-1e-38, where the squares of a gradient come to within some thousand steps if nothing but the penalty
-moves a weight, and losses where the training goes on for long.
+1e-38. The squares of a gradient get there within some thousand steps if nothing but the penalty
+moves a weight, and losses in a long training.
 """
 
 from llvmlite import ir
@@ -18,9 +18,9 @@ _AS_ZERO = 0x8040  # in x86's MXCSR: subnormal results are 0, and so are subnorm
 
 @intrinsic
 def flush_subnormals(typing_context):
-    """Have this thread compute with 0 in place of subnormal numbers; return how it did before.
+    """Have this thread compute with 0 in place of subnormal numbers; return its previous mode.
 
-    Of other processors than x86 nothing is changed.
+    On processors other than x86 nothing changes.
     """
 
     def codegen(context, builder, signature, values):
@@ -37,7 +37,7 @@ def flush_subnormals(typing_context):
 
 @intrinsic
 def set_float_mode(typing_context, mode):
-    """Have this thread compute as it did when `flush_subnormals` returned this."""
+    """Restore the mode of this thread that `flush_subnormals` returned."""
 
     def codegen(context, builder, signature, values):
         if IS_X86:

@@ -1,13 +1,13 @@
-"""Threads that work through the same steps and wait for one another in between.
+"""Threads that work through the same steps, with barriers in between.
 
 Entering a parallel region of Numba's costs some microseconds, a good part of a small mini-batch. So
-a compiled call is one region, and its threads meet at a barrier twice a mini-batch, spinning.
+a compiled call is one region, and its threads meet at a spinning barrier twice per mini-batch.
 
-A barrier needs to know how many are to come, and a threading layer promises no number of threads:
-it may give fewer, or run all iterations on one; and one that slept may come some milliseconds late.
-So the first begins with whoever is there, and who comes later waits until the team, at the end of a
-mini-batch, takes it in, or has done. Results do not depend on the size of the team. Who was woken
-on the first one's processor leaves it: two who wait for one another there get nothing done.
+A barrier must know how many threads will come, but a threading layer guarantees no number: it may
+provide fewer, or run all iterations on one; and a thread that slept may be some milliseconds late.
+So the first thread begins with those that are there, and a later one waits until the team admits it
+at the end of a mini-batch, or has finished. Results do not depend on the size of the team. A thread
+woken on the first one's processor leaves it: two that wait for each other there get nothing done.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from fastbp.compiler.jit import call, inner_kernel, parallel_kernel, part
 from fastbp.kernels.atomics import add, load
 from fastbp.kernels.scheduler import SPINS, leave, pause, processor
 
-# Places in the team's memory, an array of int64, each on a line of the cache of its own.
+# Places in the team's memory, an array of int64, each on its own cache line.
 _CAME, _PROCESSOR, _JOINED, _SIZE, _COMING, _PLACE, _ENDED, _ARRIVED, _ROUND, _TAKEN = range(
     0, 80, 8
 )
@@ -29,15 +29,15 @@ _PATIENCE = SPINS + 50  # turns for which the first waits for others: some 50 mi
 
 
 def make_team() -> Any:
-    """Return the memory of a team; it must be of zeros when `join` is called for the first time."""
+    """Return the memory of a team; it must be all zeros before the first call of `join`."""
     return np.zeros(_MEMORY, np.int64)
 
 
 @inner_kernel
 def join(team, n_threads, yield_function, affinity_functions):
-    """``(member, size, place)`` of the calling thread, once it is in the team.
+    """Return ``(member, size, place)`` of the calling thread, once it is in the team.
 
-    It is not needed where member is not below size. `place` is what `admit` was told.
+    If member is not below size, the thread is not needed. `place` is that passed to `admit`.
     """
     member = turns = 0
     here = processor(affinity_functions)
@@ -60,7 +60,7 @@ def join(team, n_threads, yield_function, affinity_functions):
 
 @inner_kernel
 def invite(team):
-    """Say, before a barrier, how many there are to be behind it: all who have come."""
+    """Announce, before a barrier, the size of the team after it: all threads that have come."""
     joined = load(team, _JOINED)
     if joined != load(team, _COMING):
         _set(team, _COMING, joined)
@@ -68,7 +68,7 @@ def invite(team):
 
 @inner_kernel
 def admit(team, member, size, place):
-    """The size of the team behind that barrier; those who are new begin at `place`."""
+    """Return the size of the team after that barrier; new members begin at `place`."""
     coming = load(team, _COMING)
     if coming <= size:
         return size
@@ -80,19 +80,19 @@ def admit(team, member, size, place):
 
 @inner_kernel
 def take(team):
-    """The number of a piece of work that nobody has yet, from 0 on."""
+    """Take a piece of work that no thread has yet; return its number, from 0 on."""
     return add(team, _TAKEN, 1)
 
 
 @inner_kernel
 def end(team):
-    """Say that nobody is needed any more."""
+    """Announce that no more threads are needed."""
     _set(team, _ENDED, 1)
 
 
 @inner_kernel
 def wait(team, size, yield_function):
-    """Return when all of the team have come here. What they wrote before is seen after."""
+    """Barrier: return when all members have arrived. What they wrote before is visible after."""
     if size > 1:
         this_round = load(team, _ROUND)
         if add(team, _ARRIVED, 1) == size - 1:
@@ -111,9 +111,9 @@ def _set(team, index, value):
 
 @parallel_kernel
 def run_team(function, plan, team, n_threads, yield_function, affinity_functions):
-    """Call a function of a plan, member, size of the team and place, on each thread of the team.
+    """Call a function with the plan, member, size of the team and place, on each of its threads.
 
-    ``team`` must be of zeros.
+    ``team`` must be all zeros.
     """
     for _ in prange(n_threads):
         member, size, place = join(team, n_threads, yield_function, affinity_functions)

@@ -1,8 +1,9 @@
 """The in-place update of the weights by each solver, fused with the gradient of a panel of rows.
 
-A panel is some rows of one layer's matrix, the first with the bias. Its gradient is summed over the
-whole chunk and used at once, while it is in the cache: no array of gradients exists unless a batch
-comes in several chunks, and no sum over threads, so the same bits come out for any number of them.
+A panel is some rows of one layer's matrix; the first includes the bias. Its gradient is summed over
+the whole chunk and used at once, while it is in the cache: no array of all gradients exists unless
+one is kept, as for batches of several chunks. Sums do not depend on the number of threads, so the
+same bits come out for any number of them.
 """
 
 import math
@@ -46,25 +47,25 @@ from fastbp.matmul.transpose import transpose
 # The rules. AdamW is Adam with a decay and no penalty; AdaGrad and RMSprop differ in their betas.
 SGD, NESTEROV, ADAM, ADAGRAD, LBFGS, ADD_SIGNS, SUM_SQUARES = range(7)
 
-PANEL_SIZE = 4352  # numbers in a panel: it stays in the nearest cache, and each costs a few calls
-PANELS = 4  # of a matrix at least, where it has the rows: threads share them
+PANEL_SIZE = 4352  # numbers in a panel: it fits the nearest cache, and each panel costs a few calls
+PANELS = 4  # at least, in a matrix with enough rows: threads share them
 
 
 def choose_panel_rows(
     rows: int, weights_row: int, batch_rows: int, tile_rows: int = TILE_ROWS
 ) -> int:
-    """Return how many rows of a matrix a panel has: whole tiles, 64 rows at the most."""
-    # The gradient of one sample is nothing to share.
+    """Return how many rows of a matrix a panel has: whole tiles, at most 64 rows."""
+    # The gradient of a single sample is not worth sharing.
     most = -(-rows // PANELS) if batch_rows > 1 else rows
     tiles = min(-(-most // tile_rows), PANEL_SIZE // weights_row // tile_rows, 64 // tile_rows)
     return tile_rows * max(1, tiles)
 
 
 def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows):
-    """Gradients of panels first..last over a chunk, and what `work` says; see arrays.py.
+    """Compute gradients of panels first..last over a chunk, and do what `work` says; see arrays.py.
 
-    `step` is its row in `Solver.steps`. The matrix of the first layer has its gradient where that
-    was summed row by row, `by_rows`.
+    `step` is the row in `Solver.steps`. With `by_rows`, the gradient of the first layer's matrix
+    has already been summed row by row.
     """
     b = bundles(plan)
     network, solver, workspace = b.network, b.solver, b.workspace
@@ -115,7 +116,7 @@ def update_panels(plan, step, n_rows, begins, work, first, last, member, by_rows
 
 @part
 def _is_outer_product(b, layer, i, n_rows, l1):
-    """Whether the gradient is of one sample, so that there is nothing to sum before the step."""
+    """Return whether the gradient is of one sample, with nothing to sum before the step."""
     sparse = i == 0 and b.data.indptr.size > 0
     is_kept = b.workspace.gradient.size > 0
     return n_rows == 1 and not (is_kept or sparse or l1 > 0 or layer.by_subsets)
@@ -123,9 +124,9 @@ def _is_outer_product(b, layer, i, n_rows, l1):
 
 @part
 def _sum_gradient(plan, b, layer, panel, n_rows, begins, work, member, by_rows):
-    """Sum the gradient of a panel over a chunk, if it is not at hand; where it and the bias's are.
+    """Sum the gradient of a panel over a chunk, unless AT_HAND; return its and the bias's address.
 
-    In scratch each layer has its place, so the padding of its rows stays 0.
+    Each layer has its own place in the scratch, so the padding of its rows stays 0.
     """
     number, i, row, end, low, bias = panel
     workspace = b.workspace
@@ -138,7 +139,7 @@ def _sum_gradient(plan, b, layer, panel, n_rows, begins, work, member, by_rows):
     if work & AT_HAND == 0:
         part_rows = most_rows(workspace.parts, n_rows, workspace.grain)
         if work & ADD_PARTS != 0:
-            n_parts = (n_rows + part_rows - 1) // part_rows  # of a short batch there may be one
+            n_parts = (n_rows + part_rows - 1) // part_rows  # a short batch may have one
             n = (end - row) * layer.weights_row
             add_parts(workspace, n_parts, begins, low, n, gradient, at)
             if row == 0:
@@ -162,7 +163,7 @@ def _places(network, solver, offset):
 
 @part
 def mirror(network, i, row, end):
-    """Rows row..end of the layer's matrix into columns of its transpose."""
+    """Copy rows row..end of the layer's matrix into columns of its transpose."""
     layer = network.layers[i]
     columns = layer.n_in if layer.narrow else layer.n_out
     transpose(
@@ -205,13 +206,13 @@ def _take_step(
     code, w, first, second, left, right, rows, columns, settings, of_step, weight, is_weights,
     total_place, norm_place,
 ):  # fmt: skip
-    """One step of w, (rows, columns), by the rule of the solver, from pointers.
+    """Take a step of w, (rows, columns), by the rule of the solver; arrays are given by pointers.
 
     ``left[r] * right[i]`` is a sum over the batch; ``g = (left * right + penalty * w) / weight`` is
-    the gradient of the mean loss. The sums of the squares of new w and of g go to the two places.
-    The rules, with their sources, are in `fastbp.training.solvers`. Three are no steps: that
-    of L-BFGS, which comes later (`lbfgs.py`), leaves g in `right`, one adds the L1 penalty's
-    gradient to it and sums the absolute values of w, one sums only the squares of g.
+    the gradient of the mean loss. The sums of squares of the new w and of g go to the two places.
+    The rules, with their sources, are in `fastbp.training.solvers`. Three take no step: LBFGS, with
+    its step later (`lbfgs.py`), leaves g in `right`; ADD_SIGNS adds the L1 penalty's gradient to
+    `right` and sums the absolute values of w; SUM_SQUARES only sums the squares of g.
     """
     shape = (rows, columns)
     w, first, second = array_at(w, shape), array_at(first, shape), array_at(second, shape)
@@ -224,7 +225,7 @@ def _take_step(
     decay = T(of_step[DECAY]) if is_weights != 0 else T(1)
     beta_1, rest_1 = T(settings[BETA_1]), T(settings[REST_1])
     beta_2, rest_2 = T(settings[BETA_2]), T(settings[REST_2])
-    # Smaller ones would be taken for 0, and the padding's quotients be of two zeros.
+    # A subnormal epsilon is flushed to 0, which would make the padding 0 / 0.
     rate, epsilon = T(of_step[RATE]), max(T(of_step[EPSILON]), T(np.finfo(T).tiny))
     total, norm = T(0), T(0)
     if code == SGD:

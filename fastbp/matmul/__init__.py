@@ -1,1 +1,1 @@
-"""Matrix products for the kernels: register tiles, BLAS through Cython, and the choice."""
+"""Matrix products for the kernels: register tiles, BLAS through Cython, and their choice."""

@@ -31,7 +31,7 @@ cdef void multiply_float64(
     dgemm("N", "N", &columns, &rows, &depth, &one, b, &b_stride, a, &a_stride, &one, c, &c_stride)
 
 
-#: Address of the product of each dtype, by its name.
+#: Addresses of the products, by the name of the dtype.
 ADDRESSES = {
     "float32": <intptr_t> &multiply_float32,
     "float64": <intptr_t> &multiply_float64,

@@ -1,12 +1,12 @@
-"""Products whose left side has many zeros: ReLU makes them, and images, counts and one-hot columns.
+"""Products whose left operand has many zeros, as from ReLU, images, counts and one-hot columns.
 
-Of each 64 elements of the left side, those that are not 0 are found as the bits of a word; for each
-of them a row of B is multiplied and added, some vectors of it at a time, all in registers. A tile
+The nonzeros among 64 elements of the left operand are found as the bits of a word; for each of them
+a row of B is multiplied and added, some vectors of it at a time, with the sums in registers. A tile
 does as many multiply-adds for the zeros as for the rest, but loads B once for several rows; so this
-is worth it where there are zeros enough, which `is_sparse_enough` tells.
+is faster only with enough zeros, which `is_sparse_enough` decides.
 
-Each element of C is summed in the order of the tiles, and what is left out would have added 0: the
-bits are the same.
+Each element of C is summed in the same order as by tiles, and the terms left out would have added
+0: the bits are the same.
 """
 
 from functools import partial
@@ -44,13 +44,13 @@ from fastbp.matmul.tile import (
     zero_of,
 )
 
-# How much of the left side may be not 0, where the right has very many columns, and what finding
-# and loading an element of it costs, in loads of a vector.
+# The highest density of the left operand where the right one has very many columns, and the cost of
+# finding and loading an element of the left operand, in loads of a vector.
 MOST_DENSITY, FINDING = (0.8, 2.2) if IS_INTEL_512 else (0.85, 1.75)
-WORD = 64  # elements that are looked at together
-MOST_AT_A_TIME = MOST_IN_ORDER  # of a row of B at a time
-WORDS = WORD * 8 // VECTOR_BYTES  # vectors that hold as many words
-SUMS = WORD * MOST_AT_A_TIME  # vectors of sums kept while a word's worth of B is in the cache
+WORD = 64  # elements that are examined together
+MOST_AT_A_TIME = MOST_IN_ORDER  # vectors of a row of B at a time
+WORDS = WORD * 8 // VECTOR_BYTES  # vectors that hold WORD words
+SUMS = WORD * MOST_AT_A_TIME  # vectors of sums kept while the WORD rows of B are in the cache
 
 _i1, _i32, _i64 = ir.IntType(1), ir.IntType(32), ir.IntType(64)
 
@@ -60,11 +60,11 @@ def multiply_nonzeros(
     a, a_row, a_column, b, b_row, b_column, start, start_row, c, c_row, m, n, k, epilogue, factor,
     factor_row, sums, summing, _,
 ):  # fmt: skip
-    """`fastbp.matmul.product.multiply` by the elements of A that are not 0.
+    """`fastbp.matmul.product.multiply` over the nonzeros of A only.
 
-    The rows of A are contiguous, or its columns; so are the rows of B. Columns of all are touched
-    up to whole vectors, and k is 1 at least. With columns of A the epilogue is STORE, and C may be
-    where `start` is.
+    The rows or the columns of A are contiguous, and the rows of B. Columns of all matrices are
+    touched up to whole vectors, and k is at least 1. If the columns of A are contiguous, the
+    epilogue is STORE, and C may be where `start` is.
     """
     so_far, words = stack_memory(c, SUMS), stack_memory(c, WORDS)
     if summing != KEEP and m < ROW_CHOICES[1]:
@@ -76,7 +76,7 @@ def multiply_nonzeros(
         if summing != KEEP and m >= ROW_CHOICES[1]:
             at = shifted(sums, j)
             sum_strip_in_order(width, shifted(b, j), b_row, k, np.int64(summing == SET), at)
-        # By rows the sums of all rows wait in C, so that B comes once.
+        # By rows, the sums of all rows wait in C, so that B is loaded once.
         rows_at_a_time = m if a_column == 1 else WORD
         for top in range(0, m, rows_at_a_time):
             for p in range(0, k, WORD):
@@ -102,13 +102,13 @@ def multiply_nonzeros(
 
 @part
 def fills_vectors(n, itemsize):
-    """Tell whether a row of n elements is whole vectors in memory."""
+    """Return whether a row of n elements is padded to whole vectors in memory."""
     return 2 * n * itemsize > VECTOR_BYTES
 
 
 @part
 def is_sparse_enough(density, k, n, itemsize):
-    """Tell whether it is worth it where so much of A, (m, k), is not 0, and B has n columns."""
+    """Return whether skipping zeros is faster, for A (m, k) of this density and n columns of B."""
     if density > MOST_DENSITY or not (fills_vectors(k, itemsize) and fills_vectors(n, itemsize)):
         return False
     vector = VECTOR_BYTES // itemsize
@@ -117,13 +117,13 @@ def is_sparse_enough(density, k, n, itemsize):
     return density * (vectors + FINDING * passes) < MOST_DENSITY * n / vector
 
 
-_compiled: set[str] = set()  # for which dtypes
+_compiled: set[str] = set()  # the dtypes for which it is compiled
 
 
 def nonzeros_address(dtype: str, compile_it: bool = True) -> int:
     """Return the address of the compiled function, for "float32" or "float64".
 
-    With `compile_it=False` it is 0 where the function is in no cache: the tiles do the same.
+    With `compile_it=False` it is 0 if the function is in no cache: the tiles do the same.
     """
     if compile_it:
         _compiled.add(dtype)
@@ -132,9 +132,9 @@ def nonzeros_address(dtype: str, compile_it: bool = True) -> int:
 
 @intrinsic
 def _find(typing_context: Any, a: Any, left: Any, words: Any, number: Any) -> Any:
-    """A word of which of the next elements, of which so many are left, are not 0, from the lowest.
+    """Store a mask of the nonzero elements among the next `left`, lowest bit first.
 
-    `words` is a pointer to memory for words, of which it is one.
+    It covers at most WORD elements, and is stored as word `number` of those at `words`.
     """
     element, i = a.dtype, types.int64
 
@@ -149,7 +149,7 @@ def _find(typing_context: Any, a: Any, left: Any, words: Any, number: Any) -> An
 
 @intrinsic
 def count_nonzeros(typing_context: Any, vector: Any, at: Any, n: Any) -> Any:
-    """How many of n elements of a contiguous array are not 0, of a word's at the most."""
+    """Number of nonzeros among n elements of a contiguous array from `at` on, at most WORD."""
     i = types.int64
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -165,7 +165,7 @@ def _emit_word(builder: Any, element: Any, a: Any, left: Any) -> Any:
     kind = ir.VectorType(scalar_type(element), length)
     word = _i64(0)
     for at in range(0, WORD, length):
-        # A vector that is missing is read where the first is, and counts for nothing.
+        # A vector past the end is read from the place of the first, and masked out below.
         there = builder.icmp_signed("<", _i64(at), left)
         place = builder.select(there, _i64(at), _i64(0))
         row = load_at(builder, kind, element, a, place)
@@ -181,7 +181,7 @@ def _emit_word(builder: Any, element: Any, a: Any, left: Any) -> Any:
 def _find_by_columns(
     typing_context: Any, a: Any, a_row: Any, left: Any, words: Any, number: Any
 ) -> Any:
-    """The words of a vector of columns, over the next rows, of which so many are left."""
+    """Store the masks of a vector of columns over the next rows, of which `left` remain."""
     element, i = a.dtype, types.int64
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -237,10 +237,10 @@ def _add_rows(
     factor: Any,
     factor_row: Any,
 ) -> Any:
-    """``sums[r] += a[r, p] * B[p]`` for each bit p of each row's word, for so many columns.
+    """``sums[r] += a[r, p] * B[p]`` for each bit p of each row's word, for `width` columns.
 
-    The sums begin at 0, or with what is waiting, and are left there unless they end here: then
-    ``C := epilogue(start + sums)``. `width` is of up to MOST_AT_A_TIME vectors.
+    The sums begin at 0 if `begins`, else with those at `waiting`. They are stored there, unless
+    `ends`: then ``C := epilogue(start + sums)``. `width` is up to MOST_AT_A_TIME vectors.
     """
     element, i = c.dtype, types.int64
 
@@ -309,7 +309,7 @@ def _add_rows(
 
 
 def _emit_rows(builder: Any, rows: Any, use: Any) -> None:
-    """Emit a loop over so many rows, one at least: ``use(row)``, which may have loops in it."""
+    """Emit a loop over one or more rows: ``use(row)``, which may contain loops itself."""
     entry = builder.block
     body = builder.append_basic_block("nonzeros.row")
     end = builder.append_basic_block("nonzeros.rows_end")
@@ -325,7 +325,7 @@ def _emit_rows(builder: Any, rows: Any, use: Any) -> None:
 
 
 def _emit_bits(builder: Any, word: Any, initial: list[Any], use: Any) -> list[Any]:
-    """Emit ``sums := use(p, sums)`` for each bit p of a word, from the lowest on."""
+    """Emit ``sums := use(p, sums)`` for each set bit p of a word, from the lowest on."""
     entry = builder.block
     body = builder.append_basic_block("nonzeros.bit")
     end = builder.append_basic_block("nonzeros.end")
@@ -346,5 +346,5 @@ def _emit_bits(builder: Any, word: Any, initial: list[Any], use: Any) -> list[An
 if DISABLED:
 
     def count_nonzeros(vector: Any, at: int, n: int) -> int:
-        """How many of n elements of a contiguous array are not 0, of a word's at the most."""
+        """Number of nonzeros among n elements of a contiguous array from `at` on, at most WORD."""
         return int(np.count_nonzero(vector[at : at + min(n, WORD)]))

@@ -47,12 +47,12 @@ __all__ = [
     "product", "product_addresses", "sum_columns", "uses_blas", "vector_length",
 ]  # fmt: skip
 
-# BLAS repacks B at each call, which pays where B has left the second-level cache for the tiles.
+# BLAS repacks B in each call, which pays where B does not fit the second-level cache for the tiles.
 BLAS_BYTES = 2 << 20
 # BLAS rounds differently for blocks of different height, so it is given blocks of one height:
-# the same bits then, however many threads share the rows.
+# the bits are then the same for any number of threads that share the rows.
 BLAS_ROWS = 128
-SMALLEST_PART = VECTOR_BYTES // 16  # of a vector: 128 bits
+SMALLEST_PART = VECTOR_BYTES // 16  # the parts of 128 bits in a vector
 
 
 class Matrix(NamedTuple):
@@ -63,13 +63,13 @@ class Matrix(NamedTuple):
     column: int = 1
 
 
-TILES, BLAS, NONZEROS = 0, 1, 3  # the paths of a product: places of addresses
+TILES, BLAS, NONZEROS = 0, 1, 3  # the paths of a product, as places in `addresses`
 
 KEEP, SET, ADD = range(3)
 
 
 class Sums(NamedTuple):
-    """Where the sums of the columns of B go, at an address, and what is done with what is there."""
+    """The address for the column sums of B, and the mode: keep, set or add to what is there."""
 
     address: int
     mode: int
@@ -79,12 +79,12 @@ NO_SUMS = Sums(0, KEEP)
 
 
 def has_blas() -> bool:
-    """Tell whether the Cython extension was built."""
+    """Return whether the Cython extension was built."""
     return blas is not None
 
 
 def uses_blas(k: int, n: int, dtype: Any) -> bool:
-    """Tell whether a product with B of shape (k, n) goes to BLAS."""
+    """Return whether a product with B of shape (k, n) goes to BLAS."""
     return has_blas() and k * n * np.dtype(dtype).itemsize > BLAS_BYTES
 
 
@@ -96,9 +96,9 @@ def multiply(
     """``C := epilogue(start + A @ B)``, A (m, k), B (k, n), C (m, n), by tiles.
 
     Either the rows of B are contiguous, and tiles touch C, B, start and factor up to ``padded(n)``
-    columns; or its columns and the rows of A, both are read up to whole vectors, and no factor or
-    sums are asked for. `start` with a row stride of 0 is one row for all, a bias. `summing` is one
-    of the modes of `Sums`.
+    columns; or the columns of B and the rows of A are contiguous, both are read up to whole
+    vectors, and no factor or sums are asked for. `start` with a row stride of 0 is a single row for
+    all, a bias. `summing` is one of the modes of `Sums`.
     """
     if b_column != 1:
         for j in range(0, n, MOST_COLUMNS):
@@ -127,7 +127,7 @@ def multiply(
             sum_columns(b, b_row, k, n, sums, summing)
         i = 0
         while i < m:
-            # Whole tiles one below the other, for the columns of B that are in the cache; the rest.
+            # First whole tiles below one another, with their columns of B cached; then the rest.
             rows, first = _choose_rows(m - i), i
             if i == 0 and summing != KEEP and rows >= ROW_CHOICES[1]:
                 first = min(rows, SUM_ROWS)  # below the tile that sums
@@ -154,13 +154,13 @@ def multiply(
 
 @part
 def _choose_rows(left):
-    """Rows of the next tile, where so many are left."""
+    """Return the number of rows of the next tile, where `left` rows remain."""
     return ROW_CHOICES[0] if left >= ROW_CHOICES[0] else min(left, ROW_CHOICES[1])
 
 
 @part
 def _choose_dot_rows(left, columns):
-    """The same of a tile of DOT_SHAPES with so many columns."""
+    """Return the same for a tile of DOT_SHAPES with this number of columns."""
     if columns == 1 and left >= ROW_CHOICES[0]:
         return ROW_CHOICES[0]
     return ROW_CHOICES[1] if left >= ROW_CHOICES[1] else 1
@@ -168,7 +168,7 @@ def _choose_dot_rows(left, columns):
 
 @part
 def choose_width(vector, left, rows):
-    """Width of the next tile of so many rows, where so many columns are left."""
+    """Return the width of the next tile of `rows` rows, where `left` columns remain."""
     has_more = rows == ROW_CHOICES[0] or rows == 1
     if left <= vector:
         width = vector
@@ -181,7 +181,7 @@ def choose_width(vector, left, rows):
     elif has_more and 6 in HALVES and 2 * vector < left <= 3 * vector:
         width = 3 * vector
     elif rows == ROW_CHOICES[0]:
-        # 1.5 vectors and less: one vector, then what is left in a narrower one, if that is sooner.
+        # Up to 1.5 vectors: one vector, then a narrower tile for the rest, where that is faster.
         width = 2 * vector if 2 * left > 3 * vector or 6 in HALVES else vector
     else:
         width = MOST_VECTORS[ROW_CHOICES[1] + 1 - rows] * vector
@@ -192,7 +192,7 @@ def choose_width(vector, left, rows):
 
 @part
 def sum_columns(b, b_row, k, n, sums, summing):
-    """n elements of sums := the sums of the columns of B, or these added to them."""
+    """Set n elements of `sums` to the column sums of B, or add these, as `summing` says."""
     vector, j = length_of_vector(b), 0
     while j < n and summing != KEEP:
         width = MOST_SUMMED * vector
@@ -206,7 +206,7 @@ def multiply_by_blas(
     a, a_row, _, b, b_row, __, start, start_row, c, c_row, m, n, k, epilogue, factor, factor_row,
     ___, ____, gemm,
 ):  # fmt: skip
-    """The same by BLAS, whose function is at an address; the rows of A and of B are contiguous."""
+    """`multiply` by the BLAS function at the address `gemm`; rows of A and B are contiguous."""
     for i in range(m):
         row = _row(shifted(c, i * c_row), n)
         first = _row(shifted(start, i * start_row), n)
@@ -252,10 +252,10 @@ def _call_blas(typing_context, function, a, a_row, b, b_row, c, c_row, m, n, k):
 def product(addresses, path, a, b, c, start, epilogue, factor, shape, sums):
     """``C := epilogue(start + A @ B)`` of the matrices a (m, k), b (k, n), c (m, n).
 
-    `addresses` begin with `product_addresses`, and with that of `fastbp.matmul.nonzeros`; `path` is
-    one of TILES, BLAS and NONZEROS; `start` is (m, n), or (1, n) with a row stride of 0; `shape` is
-    (m, n, k). `sums` is `NO_SUMS`, or asks for those of B's columns. Of columns of B, and of BLAS,
-    no sums are had, of columns no MASK and no SCALE.
+    `addresses` begins with `product_addresses` and the address from `fastbp.matmul.nonzeros`;
+    `path` is one of TILES, BLAS and NONZEROS; `start` is (m, n), or (1, n) with a row stride of 0;
+    `shape` is (m, n, k). `sums` is `NO_SUMS`, or asks for the column sums of B, which BLAS does not
+    return. If the columns of B are contiguous, there are no sums, no MASK and no SCALE.
     """
     m, n, k = shape
     operands = (
@@ -268,7 +268,7 @@ def product(addresses, path, a, b, c, start, epilogue, factor, shape, sums):
 def product_addresses(dtype: str, large: bool = True) -> tuple[int, int, int]:
     """Return the addresses of `multiply`, of `multiply_by_blas` and of BLAS's own function.
 
-    They are compiled for "float32" or "float64"; the latter two are 0 where no layer is large, or
+    They are compiled for "float32" or "float64"; the latter two are 0 if no layer is large, or
     there is no BLAS.
     """
     by_tiles = compile_product(multiply, dtype)
@@ -283,7 +283,7 @@ def product_addresses(dtype: str, large: bool = True) -> tuple[int, int, int]:
 def compile_product(function: Any, dtype: str, compile_it: bool = True) -> int:
     """Compile a function with the arguments of `multiply`, and return its address.
 
-    With `compile_it=False` it is 0 where the function is in no cache.
+    With `compile_it=False` the address is 0 if the function is in no cache.
     """
     if DISABLED:
         return c_function(partial(multiply_in_python, np.dtype(dtype)))
@@ -296,7 +296,7 @@ def multiply_in_python(
     dtype, a, a_row, a_column, b, b_row, b_column, start, start_row, c, c_row, m, n, k, epilogue,
     factor, factor_row, sums, summing, _,
 ):  # fmt: skip
-    """`multiply`, by NumPy and on addresses."""
+    """`multiply` in NumPy, on addresses."""
 
     def view(address: int, rows: int, row: int, columns: int, column: int = 1) -> Any:
         strides = (row * dtype.itemsize, column * dtype.itemsize)

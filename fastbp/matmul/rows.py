@@ -1,10 +1,9 @@
-"""Rows of a matrix that a sparse vector chooses and weighs, in vector registers.
+"""Products with a sparse vector, in vector registers: sums of rows, and additions to rows.
 
-Their sum, and what is added to each of them. In a loop over the numbers of the vector, what does
-not depend on them would be loaded and stored for each.
+The entries of the vector select rows of the matrix and weigh them. In a plain loop over the entries
+the operands that do not depend on the entry would be loaded and stored for each.
 
-The numbers of the rows, below 2**32, lie at an address, each in 2, 4 or 8 bytes: one function does
-for all.
+The row numbers, below 2**32, lie at an address in 2, 4 or 8 bytes each: one function handles all.
 """
 
 from functools import partial
@@ -37,11 +36,11 @@ _i64 = ir.IntType(64)
 
 @part
 def sum_rows(values, numbers, size, first, last, matrix, at, row, start, start_at, out, out_at, n):
-    """out := start + the sum of ``values[e] * matrix[numbers[e]]`` over entries first to last.
+    """out := start + the sum of ``values[e] * matrix[numbers[e]]`` over entries first..last.
 
-    `numbers` is an address, and `size` the bytes of each. `matrix`, `start` and `out` are flat
-    vectors, in which rows of n elements begin at the offsets; they are touched up to ``padded(n)``.
-    `row` is the stride of the matrix.
+    `numbers` is an address, and `size` the bytes of each number. `matrix`, `start` and `out` are
+    flat vectors, in which rows of n elements begin at the offsets; they are touched up to
+    ``padded(n)``. `row` is the row stride of the matrix.
     """
     vector = VECTOR_BYTES // out.itemsize
     j = 0
@@ -56,9 +55,9 @@ def sum_rows(values, numbers, size, first, last, matrix, at, row, start, start_a
 
 @part
 def add_to_rows(values, numbers, size, first, last, source, source_at, matrix, at, row, n):
-    """``matrix[numbers[e]] += values[e] * source`` for entries e, first to last.
+    """``matrix[numbers[e]] += values[e] * source`` for entries e in first..last.
 
-    `source` and `matrix` are flat vectors, and the rest is as in `sum_rows`.
+    `source` and `matrix` are flat vectors; the other arguments are as in `sum_rows`.
     """
     vector = VECTOR_BYTES // matrix.itemsize
     j = 0
@@ -87,7 +86,7 @@ def _sum_strip(
     out: Any,
     out_at: Any,
 ) -> Any:
-    """`sum_rows` of so many columns, a width that `choose_width` has."""
+    """`sum_rows` for a strip of `width` columns, one of the widths of `choose_width`."""
     i = types.int64
     signature = types.void(i, values, i, i, i, i, matrix, i, i, start, i, out, i)
 
@@ -123,7 +122,7 @@ def _add_strip(
     at: Any,
     row: Any,
 ) -> Any:
-    """`add_to_rows` of so many columns, a width that `choose_width` has."""
+    """`add_to_rows` for a strip of `width` columns, one of the widths of `choose_width`."""
     i, element = types.int64, matrix.dtype
     signature = types.void(i, values, i, i, i, i, source, i, matrix, i, i)
 
@@ -145,7 +144,7 @@ def _add_strip(
 
 
 def _by_width(emit: Any, element: Any) -> Any:
-    """Return the code generator of a strip, one piece of code for each width."""
+    """Return the code generator of a strip, with a separate code path for each width."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         width, *operands = arguments
@@ -173,7 +172,7 @@ def _emit_entries(
 ) -> Any:
     """Emit a loop over entries: ``sums := use(x, begin, sums)``.
 
-    x is the entry's value, as a vector of each kind, and `begin` the offset of its row.
+    x is the entry's value, broadcast to a vector of each kind, and `begin` the offset of its row.
     """
     values, numbers, size, first, last = entries
     numbers = builder.inttoptr(numbers, ir.IntType(8).as_pointer())
@@ -194,7 +193,7 @@ def _emit_entries(
 
 
 def _load_number(builder: Any, numbers: Any, size: Any, entry: Any) -> Any:
-    """Emit the load of a number of 2 or 4 bytes, or of the lower 4 of 8, which come first."""
+    """Emit the load of a number of 2 or 4 bytes, or of the low 4 bytes of 8, which come first."""
     place = builder.gep(numbers, [builder.mul(entry, size)])
 
     def load(n_bytes: int) -> list[Any]:

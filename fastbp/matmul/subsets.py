@@ -1,13 +1,14 @@
-"""Products with a matrix that holds two different numbers only, by sums looked up in a table.
+"""Products with a matrix that holds only two different numbers, by sums looked up in a table.
 
-Be they 0 and 1: four rows have sixteen sums over subsets of them. These are made once; then each
-output adds, for four rows, the one that its zeros and ones ask for: one addition in place of four
-multiply-adds. It is the method of the four Russians (Arlazarov, Dinic, Kronrod and Faradzhev 1970).
+If these are 0 and 1, four rows have sixteen sums over subsets of them, which are computed once.
+Each output then adds, for four rows, the sum that its zeros and ones select: one addition in place
+of four multiply-adds. This is the method of the four Russians (Arlazarov, Dinic, Kronrod and
+Faradzhev 1970).
 
-The gradient of a layer of ReLU with one output above it is such a product: with that output's
-weights w and deltas d, the deltas of the layer are ``d[i] * w[j]`` where unit j is active for
-sample i, and 0 elsewhere. So ``dJ/dW = ((d * X).T @ active) * w``. Where units that are not active
-have a slope other than 0, it is in the sums of the table.
+The gradient of a ReLU layer below a single output is such a product: with that output's weights w
+and deltas d, the deltas of the layer are ``d[i] * w[j]`` where unit j is active for sample i, and 0
+elsewhere. So ``dJ/dW = ((d * X).T @ active) * w``. If inactive units have a slope other than 0, the
+sums in the table include it.
 """
 
 from functools import cache, partial
@@ -42,21 +43,21 @@ from fastbp.matmul.transpose import turn_over
 
 GROUP = 4  # rows in a group
 SUBSETS = 1 << GROUP
-CODE = 8  # a subset's code is its number times this: bytes in a table of rows of as many
-MOST_GROUPS = 13  # in the table: 13 KB of the nearest cache, which has room for X beside it
+CODE = 8  # a subset's code is its number times this, its offset in a table of 8-byte rows
+MOST_GROUPS = 13  # in the table: 13 KB of the nearest cache, which leaves room for X
 TABLE = MOST_GROUPS * SUBSETS  # vectors in it
-MOST_UNITS = 256  # whose sums are kept while the table changes
-MOST_ACTIVE = 4  # vectors of a row of sums
-HAS_QUARTERS = VECTOR_BYTES >= 4 * CODE  # of a vector: else one is less than codes count in
+MOST_UNITS = 256  # whose sums are kept while the table is refilled
+MOST_ACTIVE = 4  # vectors in a strip of `_sum_active`
+HAS_QUARTERS = VECTOR_BYTES >= 4 * CODE  # of vectors: if these have CODE bytes
 
 _i8, _i64 = ir.IntType(8), ir.IntType(64)
 
 
 def encode(a, a_row, codes, codes_row, m, n):
-    """The subsets, by their codes: which rows of each group of four are above 0 in a column of A.
+    """Store the codes of subsets: which rows of each group of four are above 0 in a column of A.
 
-    A (m, n) lies at a pointer; of the last group rows may be missing. ``codes[g, j]`` is of group g
-    and column j. Columns are read and written up to whole vectors.
+    A (m, n) lies at a pointer; the last group may lack rows. ``codes[g, j]`` is for group g and
+    column j. Columns are read and written up to whole vectors.
     """
     vector = length_of_vector(a)
     for first in range(0, m, GROUP):
@@ -75,8 +76,8 @@ def multiply_subsets(
 
     S is 1 where A is above 0, and the number at `slope` elsewhere. X is (k, m), d (k, 1), C (m, n),
     w (n,), all at pointers; A is given by its codes. Columns are touched up to whole vectors, and
-    rows of X and d read up to a whole group. With `summing`, ``sums := (d.T @ S) * w`` or that
-    added, from A itself. They begin from 0 where `afresh` is 1.
+    rows of X and d are read up to a whole group. With `summing`, ``sums := (d.T @ S) * w``, or that
+    added, from A itself. If `afresh` is 1, both are overwritten, else added to.
     """
     table, sums_so_far = stack_memory(x, TABLE), stack_memory(x, MOST_UNITS)
     vector = length_of_vector(x)
@@ -130,14 +131,14 @@ def subset_addresses(dtype: str) -> tuple[int, int]:
 
 
 def _widths(element: Any) -> tuple[int, ...]:
-    """Return the columns that are done at a time: a vector, or a quarter of one at the end."""
+    """Return the numbers of columns done at a time: a vector, or a quarter of one at the end."""
     vector = lanes_of(element)
     return (vector, vector // 4) if HAS_QUARTERS else (vector,)
 
 
 @intrinsic
 def _encode_group(typing_context: Any, a: Any, a_row: Any, left: Any, codes: Any) -> Any:
-    """Codes of one group for a vector of columns; of its rows so many are left."""
+    """Store the codes of one group for a vector of columns; `left` of its rows remain."""
     element, i = a.dtype, types.int64
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -146,7 +147,7 @@ def _encode_group(typing_context: Any, a: Any, a_row: Any, left: Any, codes: Any
         bytes_ = ir.VectorType(_i8, kind.count)
         total = ir.Constant(bytes_, [0] * kind.count)
         for r in range(GROUP):
-            # A row that is missing is read where the first is, and counts for nothing.
+            # A missing row is read from the place of the first, and adds no bit.
             there = builder.icmp_signed("<", _i64(r), left)
             offset = builder.select(there, builder.mul(a_row, _i64(r)), _i64(0))
             row = load_at(builder, kind, element, a, offset)
@@ -174,9 +175,9 @@ def _fill_table(
     groups: Any,
     table: Any,
 ) -> Any:
-    """The sums over the subsets of so many groups of rows of ``d * X``, of so many columns.
+    """Store the sums over the subsets of groups of rows of ``d * X``, for `width` columns.
 
-    So many rows are left; those of them that are not in a subset count `slope` times.
+    Of the rows, `left` remain; those that are not in a subset count `slope` times.
     """
     element, i = x.dtype, types.int64
 
@@ -241,10 +242,10 @@ def _look_up(
     left: Any,
     afresh: Any,
 ) -> Any:
-    """Rows of C, as many as the table has columns or are left, for a vector of its columns.
+    """Rows of C, one for each column of the table, at most `left`, for a vector of C's columns.
 
-    Of these columns so many count: all or a quarter. The sums over the groups begin at 0, or with
-    those at `sums`, where they are left unless they end here.
+    Only the first `units` of these columns count: all or a quarter. The sums over groups begin at
+    0 if `begins`, else with those at `sums`, where they are stored unless `ends`.
     """
     element, i = table.dtype, types.int64
     itemsize = element.bitwidth // 8
@@ -261,7 +262,7 @@ def _look_up(
             def add(offsets: Any, sums: Any) -> Any:
                 at_codes, at_table = offsets
                 group = kept_in_register(builder, builder.gep(in_bytes, [at_table]))
-                at_a_time = 1 if IS_INTEL_512 else min(n_units, 8)  # codes by one load
+                at_a_time = 1 if IS_INTEL_512 else min(n_units, 8)  # codes per load
                 word = ir.IntType(8 * at_a_time)
                 updated = []
                 for unit, total in enumerate(sums):
@@ -329,7 +330,7 @@ def _sum_active(
     sums: Any,
     afresh: Any,
 ) -> Any:
-    """``sums := (d.T @ S) * w``, or that added, for a strip of so many columns."""
+    """``sums := (d.T @ S) * w``, or that added, for a strip of `width` columns."""
     element, i = a.dtype, types.int64
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -368,14 +369,14 @@ def _sum_active(
 
 
 def _times_slope(builder: Any, vector: Any, slope: Any) -> Any:
-    """A vector times a number: 0 where that is 0, whatever the vector."""
+    """Emit a vector times a number, 0 if the number is 0, even for what is not finite."""
     zero = zero_of(vector.type)
     product = builder.fmul(vector, broadcast(builder, slope, vector.type))
     return builder.select(builder.fcmp_unordered("==", slope, slope.type(0)), zero, product)
 
 
 def _encode_in_python(dtype, a, a_row, codes, codes_row, m, n):
-    """`encode`, by NumPy and on addresses."""
+    """`encode` in NumPy, on addresses."""
     active = memory_view(a, dtype, (m, n), (a_row * dtype.itemsize, dtype.itemsize)) > 0
     n_groups = -(-m // GROUP)
     bits = np.zeros((n_groups * GROUP, n), np.uint8)
@@ -389,7 +390,7 @@ def _multiply_in_python(
     dtype, x, x_row, d, d_row, codes, codes_row, slope, w, m, k, n, c, c_row, afresh, a, a_row,
     sums, summing,
 ):  # fmt: skip
-    """`multiply_subsets`, by NumPy and on addresses."""
+    """`multiply_subsets` in NumPy, on addresses."""
 
     def view(address: int, rows: int, row: int, columns: int) -> Any:
         return memory_view(address, dtype, (rows, columns), (row * dtype.itemsize, dtype.itemsize))

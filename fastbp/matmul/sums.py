@@ -1,7 +1,7 @@
-"""The sums of a matrix's columns, in vector registers.
+"""Column sums of a matrix, in vector registers.
 
-As a product with a row of ones they would wait for each addition before the next: here several sums
-of each column are under way, and are added up in the end.
+In a product with a row of ones each addition would wait for the one before. Here several partial
+sums of each column are under way at once, and are added up at the end.
 """
 
 from functools import partial
@@ -24,7 +24,7 @@ from fastbp.matmul.tile import (
     zero_of,
 )
 
-UNDER_WAY = 4  # sums of a column
+UNDER_WAY = 4  # partial sums of a column
 MOST_SUMMED = 2
 MOST_IN_ORDER = 8
 
@@ -35,10 +35,10 @@ _i64 = ir.IntType(64)
 def sum_strip(
     typing_context: Any, width: Any, b: Any, b_row: Any, k: Any, afresh: Any, sums: Any
 ) -> Any:
-    """``sums := the sums of k rows``, or these added to it, for a strip of so many columns.
+    """``sums := the sums over k rows``, or these added to it, for a strip of `width` columns.
 
-    `b` and `sums` are pointers to the first elements; `width` is of 128 bits, or of a power of two
-    of vectors up to MOST_SUMMED.
+    `b` and `sums` are pointers to the first elements; `width` is 128 bits times a power of two, up
+    to MOST_SUMMED vectors.
     """
     element, i = b.dtype, types.int64
 
@@ -59,7 +59,7 @@ def sum_strip(
 def sum_strip_in_order(
     typing_context: Any, width: Any, b: Any, b_row: Any, k: Any, afresh: Any, sums: Any
 ) -> Any:
-    """Likewise, one row after the other, of up to MOST_IN_ORDER vectors."""
+    """`sum_strip` one row after the other, for a width of up to MOST_IN_ORDER vectors."""
     element, i = b.dtype, types.int64
     length = lanes_of(element)
 

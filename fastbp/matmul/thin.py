@@ -1,7 +1,7 @@
-"""Products of few columns of A and rows of B: the deltas below few outputs, a pass from few inputs.
+"""Products with short sums: the deltas below few outputs, the forward pass from few inputs.
 
-A tile of one has hardly begun when it is to be finished. Here a strip of B's columns stays in
-vector registers, and goes over all rows of A.
+A tile of such a product takes longer to set up and finish than to sum. Here a strip of B's columns
+stays in vector registers for all rows of A.
 """
 
 from functools import partial
@@ -27,7 +27,7 @@ from fastbp.matmul.tile import (
 )
 
 MOST_TERMS = 4  # of a sum
-MOST_IN_STRIP = MOST_VECTORS[1]  # in a row of a strip, as of a tile of four rows
+MOST_IN_STRIP = MOST_VECTORS[1]  # vectors in a strip, as in a tile of four rows
 
 _i64 = ir.IntType(64)
 
@@ -50,10 +50,10 @@ def multiply_strip(
     factor: Any,
     factor_row: Any,
 ) -> Any:
-    """``C := epilogue(start + A @ B)`` for m rows and a strip of so many columns, summed over k.
+    """``C := epilogue(start + A @ B)`` for m rows and a strip of `width` columns, summed over k.
 
-    It is as in `fastbp.matmul.tile.multiply_tiles`, with the same bits, but `start` is one row for
-    all. k is 1 to MOST_TERMS, `width` of up to MOST_IN_STRIP, or of a part of a vector as there.
+    Arguments and bits are those of `fastbp.matmul.tile.multiply_tiles`, but `start` is a single row
+    for all. k is 1 to MOST_TERMS; `width` is up to MOST_IN_STRIP vectors, or part of one as there.
     """
     element, i = a.dtype, types.int64
     signature = types.void(i, i, a, i, i, a, i, a, a, i, i, i, a, i)

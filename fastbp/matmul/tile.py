@@ -1,17 +1,17 @@
 """Register tiles: the inner loops of every small and medium product, as vector instructions.
 
-A tile is a block of C that stays in registers while a sum runs over p. Numba does not pack such
-loops by itself, so they are written as LLVM IR. Vectors are the host's: 512, 256 or 128 bits. There
-are two kinds, for the two ways in which B can lie in memory:
+A tile is a block of C that stays in registers while a sum runs over p. Numba does not vectorise
+such loops by itself, so they are written as LLVM IR, with vectors of the host's length: 512, 256 or
+128 bits. There are two kinds, for the two ways in which B can lie in memory:
 
 * by rows: ``C += A[:, p] * B[p, :]``, one load of B's vectors, a broadcast of each row's element of
-  A, one fused multiply-add for each. A tile has many rows and two vectors, or fewer rows and more
-  vectors, so that enough independent sums are under way.
-* by columns: ``C[i, j] = A[i, :] . B[:, j]``, vectors along p, added up in the end. For few
-  columns, which would leave most of a vector empty.
+  A, and one fused multiply-add for each pair. A tile has many rows and two vectors, or fewer rows
+  and more vectors, so that enough independent sums are under way.
+* by columns: ``C[i, j] = A[i, :] . B[:, j]``, with vectors along p, added up at the end. This is
+  for few columns, which would leave most of a vector empty.
 
-Each element of C is summed over p in one order, whatever tile of its kind it falls in. So a product
-has the same bits however its rows are split over threads.
+Each element of C is summed over p in the same order, whichever tile of its kind it falls in. So a
+product has the same bits however its rows are divided among threads.
 """
 
 from functools import partial
@@ -31,18 +31,18 @@ _FEW_REGISTERS = IS_X86 and VECTOR_BYTES < 64
 KILOBYTE = 1024
 TILE_ROWS = 6 if _FEW_REGISTERS else 8
 ROW_CHOICES = (TILE_ROWS, 4, 3, 2, 1)
-MOST_VECTORS = (2, 2, 2, 4, 8) if _FEW_REGISTERS else (2, 4, 4, 8, 8)  # in a row of such a tile
-# Other widths, in half vectors, for what is left over by the first and the last of these. Intel's
-# multiply whole vectors by two units, and halves beside them by one of the two: no halves there.
+MOST_VECTORS = (2, 2, 2, 4, 8) if _FEW_REGISTERS else (2, 4, 4, 8, 8)  # per row, by ROW_CHOICES
+# Other widths, in half vectors, for the last columns of tiles with the most rows and with one row.
+# Intel's multiply whole vectors with two units, but half vectors with one of them: no halves there.
 HALVES = () if _FEW_REGISTERS else (6,) if IS_INTEL_512 else (3, 5)
-SUM_ROWS = 4 if _FEW_REGISTERS else TILE_ROWS  # at the most, of a tile that sums B's columns too
-MOST_COLUMNS = 2 if _FEW_REGISTERS else 4  # of a tile of the other kind
+SUM_ROWS = 4 if _FEW_REGISTERS else TILE_ROWS  # at most, of a tile that also sums B's columns
+MOST_COLUMNS = 2 if _FEW_REGISTERS else 4  # at most, of a tile by columns
 DOT_SHAPES = (
     (TILE_ROWS, 1),
     *((rows, columns) for rows in (4, 1) for columns in range(1, MOST_COLUMNS + 1)),
 )
 
-# What a tile does to its block of C before it is stored; `factor` is one more matrix.
+# The epilogues: what a tile does to its block of C before the store; `factor` is another matrix.
 STORE = 0  # C
 RELU = 1  # max(C, 0)
 MASK = 2  # C where factor is not 0, else 0: the slope of ReLU in terms of its output
@@ -59,8 +59,8 @@ def vector_length(dtype: Any) -> int:
 def padded(n: int, dtype: Any) -> int:
     """Return the length of a row in memory that holds n elements and all a tile may touch.
 
-    It has a vector more where rows would lie whole kilobytes apart: some columns of many rows would
-    then have but a part of the cache, that which goes with the addresses' last digits.
+    It has an extra vector where rows would lie whole kilobytes apart: the same columns of many rows
+    would then map to the same few sets of the cache.
     """
     vector, itemsize = vector_length(dtype), np.dtype(dtype).itemsize
     width = 16 // itemsize
@@ -72,7 +72,7 @@ def padded(n: int, dtype: Any) -> int:
 
 @intrinsic
 def length_of_vector(typing_context: Any, pointer: Any) -> Any:
-    """`vector_length` of what a pointer points to, in a kernel."""
+    """`vector_length` for the element type of a pointer, in a kernel."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return _i64(lanes_of(pointer.dtype))
@@ -82,7 +82,7 @@ def length_of_vector(typing_context: Any, pointer: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def stack_memory(typing_context: Any, pointer: Any, vectors: Any) -> Any:
-    """Memory for a constant number of vectors, on the stack; a pointer like the one given."""
+    """Pointer, like the one given, to stack memory for a constant number of vectors."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         element = scalar_type(pointer.dtype)
@@ -96,7 +96,7 @@ def stack_memory(typing_context: Any, pointer: Any, vectors: Any) -> Any:
 
 
 def widths(element: Any, most: int) -> list[int]:
-    """Return the widths, in elements, that a tile of at most so many vectors may have."""
+    """Return the possible widths, in elements, of a tile of at most `most` vectors."""
     size, choices = most * VECTOR_BYTES, []
     while size >= 16:
         choices.append(size // _itemsize(element))
@@ -105,7 +105,7 @@ def widths(element: Any, most: int) -> list[int]:
 
 
 def shapes_of(element: Any, n_choices: int = len(ROW_CHOICES)) -> list[tuple[int, int]]:
-    """Return the rows and widths of tiles, with the first so many of ROW_CHOICES."""
+    """Return the rows and widths of tiles, for the first `n_choices` of ROW_CHOICES."""
     choices = list(zip(ROW_CHOICES, MOST_VECTORS, strict=True))[:n_choices]
     shapes = [(rows, width) for rows, most in choices for width in widths(element, most)]
     half = lanes_of(element) // 2
@@ -133,15 +133,15 @@ def multiply_tiles(
     factor: Any,
     factor_row: Any,
 ) -> Any:
-    """``C := epilogue(start + A @ B)`` for so many tiles of `rows` x `width`, summed over k.
+    """``C := epilogue(start + A @ B)`` for `count` tiles of `rows` x `width`, summed over k.
 
-    They lie one below the other, so that what is made ready for the first does for all. There is
-    one at least, and only one of fewer rows than TILE_ROWS.
+    The tiles lie one below the other, and share the setup of the first. There is at least one, and
+    only one if it has fewer rows than TILE_ROWS.
 
     `a`, `b`, `start`, `c`, `factor` are pointers to the first elements; ``x_row`` and ``a_column``
-    are strides in elements. `rows` is one of ROW_CHOICES, `width` of 128 bits, or of a power of two
-    of vectors up to what MOST_VECTORS says of so many rows, or one of HALVES. The sum begins at 0,
-    and `start` is added in the end.
+    are strides in elements. `rows` is one of ROW_CHOICES; `width` is 128 bits times a power of two,
+    up to the vectors that MOST_VECTORS has for these rows, or one of HALVES. The sum begins at 0,
+    and `start` is added at the end.
     """
     element = a.dtype
     i = types.int64
@@ -200,10 +200,10 @@ def multiply_and_sum_tile(
     sums: Any,
     afresh: Any,
 ) -> Any:
-    """``C := start + A @ B`` likewise, and ``sums := the sums of B's columns``, or these added.
+    """``C := start + A @ B`` for one tile, and ``sums := the column sums of B``, or these added.
 
-    That takes no load more. `rows` is SUM_ROWS or the second of ROW_CHOICES; `sums` is a pointer,
-    and `afresh` 1 where what is there does not count.
+    The sums need no more loads of B. `rows` is SUM_ROWS or the second of ROW_CHOICES; `sums` is a
+    pointer, and `afresh` is 1 to overwrite what is there.
     """
     element = a.dtype
     i = types.int64
@@ -240,8 +240,8 @@ def multiply_dot_tile(
 ) -> Any:
     """``C := epilogue(start + A @ B)`` for one tile of `rows` x `columns`, one of DOT_SHAPES.
 
-    The epilogue is STORE or RELU. The columns of B are contiguous, ``b_column`` elements apart; so
-    are the rows of A. Both are read, though not used, up to whole vectors.
+    The epilogue is STORE or RELU. The columns of B are contiguous, ``b_column`` elements apart; the
+    rows of A are contiguous, too. Both are read, though not used, up to whole vectors.
     """
     element = a.dtype
     i = types.int64
@@ -274,7 +274,7 @@ def scalar_type(element: Any) -> Any:
 
 
 def emit_shapes(builder: Any, rows: Any, columns: Any, shapes: Any, emit: Any) -> None:
-    """Emit the code of each shape, and the way to that of (rows, columns): two switches."""
+    """Emit the code of each shape, and two switches that select that of (rows, columns)."""
     done = builder.append_basic_block("tile.done")
     to_rows = builder.switch(rows, done)
     for n_rows in dict.fromkeys(n_rows for n_rows, _ in shapes):
@@ -292,7 +292,7 @@ def emit_shapes(builder: Any, rows: Any, columns: Any, shapes: Any, emit: Any) -
 
 
 def vectors_of(element: Any, columns: int) -> list[tuple[int, Any]]:
-    """Return where each vector of a row begins, and its LLVM type; the last may be shorter."""
+    """Return the offset and LLVM type of each vector of a row; the last may be shorter."""
     longest = lanes_of(element)
     return [
         (at, ir.VectorType(scalar_type(element), min(longest, columns - at)))
@@ -301,7 +301,7 @@ def vectors_of(element: Any, columns: int) -> list[tuple[int, Any]]:
 
 
 def load_at(builder: Any, kind: Any, element: Any, base: Any, offset: Any) -> Any:
-    """Emit a load of `kind`, a scalar or a vector, so many elements behind a pointer."""
+    """Emit a load of type `kind`, a scalar or a vector, `offset` elements beyond a pointer."""
     pointer = builder.gep(base, [offset])
     value = builder.load(builder.bitcast(pointer, kind.as_pointer()))
     value.align = _itemsize(element)
@@ -309,7 +309,7 @@ def load_at(builder: Any, kind: Any, element: Any, base: Any, offset: Any) -> An
 
 
 def store_at(builder: Any, element: Any, value: Any, base: Any, offset: Any) -> None:
-    """Emit a store of a scalar or a vector, so many elements behind a pointer."""
+    """Emit a store of a scalar or a vector, `offset` elements beyond a pointer."""
     pointer = builder.bitcast(builder.gep(base, [offset]), value.type.as_pointer())
     builder.store(value, pointer).align = _itemsize(element)
 
@@ -317,9 +317,9 @@ def store_at(builder: Any, element: Any, value: Any, base: Any, offset: Any) -> 
 def emit_sum(
     builder: Any, steps: Any, initial: list[Any], strides: list[Any], term: Any
 ) -> list[Any]:
-    """Emit ``totals := initial + term(...)`` over so many steps, at offsets that grow by strides.
+    """Emit a loop of `steps` steps, with offsets that grow by `strides`; return the final sums.
 
-    ``term(offsets, sums)`` returns the new sums.
+    ``term(offsets, sums)`` returns the new sums, which begin as `initial`.
     """
     entry = builder.block
     body = builder.append_basic_block("tile.sum")
@@ -347,7 +347,7 @@ def emit_sum(
 
 
 def join(builder: Any, sources: list[tuple[list[Any], Any]]) -> list[Any]:
-    """Emit the choice among lists of values by the block that control has come from."""
+    """Emit phi nodes that choose among lists of values by the block that control comes from."""
     joined = []
     for values in zip(*(values for values, _ in sources), strict=True):
         phi = builder.phi(values[0].type)
@@ -358,7 +358,7 @@ def join(builder: Any, sources: list[tuple[list[Any], Any]]) -> list[Any]:
 
 
 def emit_choice(builder: Any, condition: Any, yes: Any, no: Any) -> list[Any]:
-    """Emit two branches, and a choice of the values that each of them returns."""
+    """Emit a branch to `yes` or `no`, and the choice between the values that they return."""
     blocks = [builder.append_basic_block(f"choice.{name}") for name in ("yes", "no", "chosen")]
     builder.cbranch(condition, blocks[0], blocks[1])
     results = []
@@ -373,10 +373,10 @@ def emit_choice(builder: Any, condition: Any, yes: Any, no: Any) -> list[Any]:
 def finish(
     builder: Any, element: Any, epilogue: Any, places: Any, c: Any, factor: Any = None
 ) -> None:
-    """Emit the epilogue of values at their places, and the stores.
+    """Emit the epilogue of values, and their stores.
 
     `places` are (value, offset in C, offset of its factor); `c` and `factor` are pointers. Without
-    a factor the epilogue is one that needs none.
+    a factor, the epilogue is STORE or RELU.
     """
     lowest = builder.select(
         builder.icmp_signed("==", epilogue, _i64(RELU)),
@@ -384,9 +384,9 @@ def finish(
         ir.Constant(scalar_type(element), -np.inf),
     )
 
-    def bound(x: Any, at: Any) -> Any:  # ReLU, or C as it is: they share their code
+    def bound(x: Any, at: Any) -> Any:  # RELU or STORE, which share their code
         least = broadcast(builder, lowest, x.type) if isinstance(x.type, ir.VectorType) else lowest
-        return builder.select(builder.fcmp_ordered("<", x, least), least, x)  # a NaN stays one
+        return builder.select(builder.fcmp_ordered("<", x, least), least, x)  # a NaN stays NaN
 
     def mask(x: Any, at: Any) -> Any:
         zero, other = zero_of(x.type), load_at(builder, x.type, element, factor, at)
@@ -464,7 +464,7 @@ def _emit_tile(
 
 
 def load_unless(builder: Any, afresh: Any, kind: Any, element: Any, base: Any, offset: Any) -> Any:
-    """Emit a load, of zeros where `afresh` is 1."""
+    """Emit a load, or zeros if `afresh` is 1."""
     value = load_at(builder, kind, element, base, offset)
     return builder.select(builder.trunc(afresh, ir.IntType(1)), zero_of(kind), value)
 
@@ -511,7 +511,7 @@ def _emit_dot_tile(builder: Any, element: Any, rows: int, columns: int, operands
     builder.branch(end)
     builder.position_at_end(end)
     totals = join(builder, [(sums, before), (updated, rest)])
-    # Side by side they have the places of a vector, or half or a quarter of one, for each row.
+    # The sums of a row take a power of two of places, so that they come side by side in a vector.
     places_of_row = 1 << (columns - 1).bit_length()
     by_rows = [totals[i : i + columns] for i in range(0, len(totals), columns)]
     added = _add_up(
@@ -527,7 +527,7 @@ def _emit_dot_tile(builder: Any, element: Any, rows: int, columns: int, operands
 
 
 def _elements(builder: Any, vector: Any, first: int, count: int) -> Any:
-    """Emit some elements of a vector, as a vector; of one, as a scalar."""
+    """Emit `count` elements of a vector, from `first` on, as a vector; a single one as a scalar."""
     if count == 1:
         return builder.extract_element(vector, ir.IntType(32)(first))
     lanes = ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(first, first + count)))
@@ -535,11 +535,11 @@ def _elements(builder: Any, vector: Any, first: int, count: int) -> Any:
 
 
 def _add_up(builder: Any, vectors: list[Any]) -> list[Any]:
-    """Emit vectors whose elements are, one after the other, the sums of the elements of some.
+    """Emit vectors that hold, one after the other, the sum of the elements of each given vector.
 
-    Two vectors become one, of sums of neighbours in both, and so on: within 128 bits, then from
-    these to these, where a shuffle is one instruction. The order in which the elements of one are
-    added up is the same for any number of vectors.
+    Two vectors become one, of sums of neighbours in both, and so on: first within parts of 128
+    bits, then across these, so that a shuffle is one instruction. The elements of a vector are
+    added up in the same order for any number of vectors.
     """
     count = vectors[0].type.count
     within = 2 if isinstance(vectors[0].type.element, ir.DoubleType) else 4
@@ -551,7 +551,7 @@ def _add_up(builder: Any, vectors: list[Any]) -> list[Any]:
 
 
 def _add_neighbours(builder: Any, a: Any, b: Any, size: int, stride: int) -> Any:
-    """Emit sums of neighbours, `stride` elements apart; of each `size` of them a's come first."""
+    """Emit sums of neighbours `stride` elements apart; a's come first among each `size` of them."""
     count, half = a.type.count, size // 2
 
     def choose(odd: int) -> Any:
@@ -568,10 +568,10 @@ def _add_neighbours(builder: Any, a: Any, b: Any, size: int, stride: int) -> Any
 
 
 def kept_in_register(builder: Any, pointer: Any) -> Any:
-    """Emit a pointer as it is, on Intel's in a register of its own.
+    """Emit a pointer unchanged, on Intel's in a register of its own.
 
-    Else LLVM leaves it to each instruction that loads from there to add up what it is made of; one
-    that also computes is then two on Intel's.
+    Otherwise LLVM makes each load from there add up the parts of the address, and Intel's split an
+    instruction that also computes into two.
     """
     if not IS_INTEL_512:
         return pointer
@@ -585,13 +585,13 @@ def zero_of(kind: Any) -> Any:
 
 
 def first_of(builder: Any, vector: Any, kind: Any) -> Any:
-    """Emit the first elements of a vector, as many as a shorter one has."""
+    """Emit the first elements of a vector, as many as the shorter vector type `kind` has."""
     lanes = ir.Constant(ir.VectorType(ir.IntType(32), kind.count), list(range(kind.count)))
     return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), lanes)
 
 
 def broadcast(builder: Any, value: Any, vector: Any) -> Any:
-    """Emit a vector of which each element is a value."""
+    """Emit a vector whose elements all equal a value."""
     undefined = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(undefined, value, ir.IntType(32)(0))
     lanes = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)

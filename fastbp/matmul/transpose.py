@@ -1,6 +1,6 @@
-"""The transpose of a matrix, in square blocks that are turned over in vector registers.
+"""The transpose of a matrix, in square blocks that are transposed in vector registers.
 
-Element by element it takes some ten times as long; see benchmarks/NOTES.md.
+Element by element it takes about ten times as long; see benchmarks/NOTES.md.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ BLOCKS = (32, 16)  # bytes in a row of a block
 
 @inner_kernel
 def transpose(source, source_at, source_row, rows, columns, target, target_at, target_row):
-    """target := source.T, for a (rows, columns) matrix in vectors, by offset and row stride."""
+    """target := source.T, for a (rows, columns) matrix given by vector, offset and row stride."""
     least = min(rows, columns)
     large, small = BLOCKS[0] // source.itemsize, BLOCKS[1] // source.itemsize
     size = large if least >= large else small if least >= small else 1
@@ -42,7 +42,7 @@ def _transpose_block(
     target_at: Any,
     target_row: Any,
 ) -> Any:
-    """The transpose of a square block, of so many bytes as BLOCKS has, or of one element."""
+    """Transpose a square block, with one of BLOCKS bytes in a row or of a single element."""
     element = source.dtype
     i = types.int64
 
@@ -72,7 +72,7 @@ def _transpose_block(
 
 
 def turn_over(builder: Any, rows: list[Any]) -> list[Any]:
-    """Emit the transpose of n vectors of n elements: of blocks of 1, then 2, then 4, and so on."""
+    """Emit the transpose of n vectors of n elements: swap blocks of 1, then 2, 4, and so on."""
     n = len(rows)
     distance = 1
     while distance < n:
