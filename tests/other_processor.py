@@ -19,7 +19,8 @@ def pretend(features):
     processor = module_from_spec(spec)
     spec.loader.exec_module(processor)
     processor.FEATURES = frozenset(features)
-    processor.HAS_FMA = "fma" in features
+    processor.IS_X86 = "sse2" in features
+    processor.HAS_FMA = "fma" in features or not processor.IS_X86
     processor.HAS_AVX512 = processor.IS_INTEL_512 = False
     sys.modules[NAME] = processor
 

@@ -36,7 +36,7 @@ MOST_VECTORS = (2, 2, 2, 4, 8) if _FEW_REGISTERS else (2, 4, 4, 8, 8)  # per row
 # Intel's multiply whole vectors with two units, but half vectors with one of them: no halves there.
 HALVES = () if _FEW_REGISTERS else (6,) if IS_INTEL_512 else (3, 5)
 SUM_ROWS = 4 if _FEW_REGISTERS else TILE_ROWS  # at most, of a tile that also sums B's columns
-MOST_COLUMNS = 2 if _FEW_REGISTERS else 4  # at most, of a tile by columns
+MOST_COLUMNS = 4 if VECTOR_BYTES == 64 else 2  # at most, of a tile by columns: a vector holds them
 DOT_SHAPES = (
     (TILE_ROWS, 1),
     *((rows, columns) for rows in (4, 1) for columns in range(1, MOST_COLUMNS + 1)),
