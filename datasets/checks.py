@@ -1,4 +1,4 @@
-"""Check the arguments of the loaders."""
+"""Checks of the arguments of the loaders."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -30,7 +30,7 @@ def read_bytes(name: str) -> bytes:
     Returns
     -------
     bytes
-        What the file holds: the very bytes whose checksum was verified.
+        The content of the file: the very bytes whose checksum was verified.
 
     Raises
     ------

@@ -30,7 +30,7 @@ def tabular_result(
     categorical: tuple[str, ...] = (),
     **entries: Any,
 ) -> Any:
-    """Give a table the form that the caller asked for.
+    """Return a table in the form that the caller asked for.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def tabular_result(
     target : ndarray of shape (n_samples,)
         The target.
     pandas : module or None
-        The pandas module where data frames are asked for.
+        The pandas module, if data frames are asked for.
     return_X_y : bool
         Whether to return a pair instead of a Bunch.
     target_column : str
@@ -368,8 +368,8 @@ def load_adult(*, return_X_y: bool = False, as_frame: bool = False) -> Any:
         With the attributes
 
         data : {ndarray of dtype object, DataFrame} of shape (48842, 14)
-            Floats in the numeric columns, strings in the categorical ones, ``numpy.nan`` for a
-            missing value, of which only categorical columns have any.
+            Floats in the numeric columns, strings in the categorical ones, ``numpy.nan`` for
+            missing values, which occur in categorical columns only.
         target : {ndarray, Series} of shape (48842,)
             "<=50K" or ">50K".
         numeric_features : list of 6 int

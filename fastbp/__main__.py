@@ -1,4 +1,4 @@
-"""The command line: ``python -m fastbp``, with ``fit`` and ``predict`` for tables of one's own."""
+"""The command line: ``python -m fastbp``, with ``fit`` and ``predict`` for a user's own tables."""
 
 import argparse
 import csv
@@ -23,7 +23,7 @@ EPOCHS = 30
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit code, 2 for what the user can mend."""
+    """Run the command line; return the exit code, 2 for an error that the user can correct."""
     parser = argparse.ArgumentParser(
         prog="python -m fastbp",
         description="Without a command: train on letter recognition, beside scikit-learn.",
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"fastbp: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone; nothing is wrong
+        sys.stderr.close()  # the reader of the output closed the pipe, which is no error
     return 0
 
 
@@ -125,7 +125,7 @@ def demonstrate(epochs: int) -> None:
     seconds, predictions = {}, {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        BPClassifier(max_iter=1).fit(X_train[:200], y_train[:200])  # compiles, or loads the cache
+        BPClassifier(max_iter=1).fit(X_train[:200], y_train[:200])  # compile, or load the cache
         for name, estimator in (
             ("fastbp", BPClassifier(**parameters, verbose=True)),
             ("scikit-learn", MLPClassifier(**parameters)),

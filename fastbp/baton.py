@@ -1,14 +1,15 @@
-"""Whose turn it is to run Python, among threads that do so between compiled calls.
+"""Hand-off of the GIL among threads that alternate Python and compiled calls.
 
-One thread runs Python at a time, and one that must wait for Python's own lock sleeps; to wake it
-takes a good part of a short fit, in which nobody has the lock. So the threads of a search pass on a
-baton: each gives it away as it enters compiled code, and waits for it there, spinning.
+Only one thread runs Python at a time, and a thread that waits for the GIL sleeps. Waking it takes a
+good part of the time of a short fit, and meanwhile no thread holds the GIL. So the threads of a
+search pass on a baton: each releases it on entering compiled code, and spins there at the end of
+the call until it has the baton again.
 
-It is a courtesy. Who has waited for long goes on without the baton, so nobody hangs because another
-who has it sleeps or waits; then Python's lock decides.
+The baton is only a hint: a thread that has waited long enough proceeds without it, so no thread
+hangs because the holder sleeps or waits; the GIL then decides.
 
-Where fits are short, a few threads run all the Python that one can at a time, and more of them only
-carry it from processor to processor. `others_suffice` tells a thread when it may leave.
+If fits are short, a few threads keep the GIL busy, and more threads only move the Python work from
+processor to processor. `others_suffice` tells a thread when it may leave.
 """
 
 import threading
@@ -32,19 +33,19 @@ from fastbp.kernels.scheduler import yield_address
 
 __all__ = ["ENOUGH", "Baton", "laid_down", "others_suffice", "run_apart"]
 
-ENOUGH = 2  # threads that wait whenever another comes
-_NEVER = 1 << 62  # came the thread
+ENOUGH = 2  # while at least this many others always wait, a thread is not needed
+_NEVER = 1 << 62  # sentinel: the thread has not asked for the baton since the last query
 
 _of_thread = threading.local()
 
 
 class Baton:
-    """What the threads of a search pass on.
+    """The baton that the threads of a search pass on.
 
     Parameters
     ----------
     n_threads : int
-        How many there are: the more, the longer one waits for its turn.
+        Number of threads; the longest wait for the baton is proportional to ``n_threads - 1``.
     """
 
     def __init__(self, n_threads: int) -> None:
@@ -53,7 +54,7 @@ class Baton:
 
     @contextmanager
     def passed_on(self) -> Iterator[None]:
-        """Have the calling thread wait for it, and hold it inside but for compiled calls."""
+        """Wait for the baton, and hold it in the block except during compiled calls."""
         if DISABLED:
             yield
             return
@@ -68,14 +69,14 @@ class Baton:
 
 
 class _Hand:
-    """A thread's: it has the baton, or has waited for it in vain."""
+    """The state of one thread, which has the baton or has given up waiting for it."""
 
     def __init__(self, shared: Any, patience: int) -> None:
         self._shared, self._own = shared, np.zeros(N_SHARED, np.int64)
         self._words = address_of(shared), address_of(self._own), patience, yield_address()
 
     def run(self, function: int, plan: int) -> None:
-        """Call a function of a plan without the baton, and wait for it."""
+        """Release the baton, call a compiled function on a plan, and wait for the baton."""
         passing_function()(*self._words, function, plan)
 
     def take(self) -> None:
@@ -83,12 +84,12 @@ class _Hand:
         self.run(0, 0)
 
     def give(self) -> None:
-        """Leave the baton, if it is here, to others."""
+        """Release the baton, if this thread has it."""
         if self._own[HAS_IT]:
             self._own[HAS_IT] = self._shared[TAKEN] = 0
 
     def fewest_waiting(self) -> int:
-        """Return the least number of others that waited as it came, since this was asked last."""
+        """Return the least number of waiting threads met on arrival since the last query."""
         fewest = int(self._own[FEWEST_WAITING])
         self._own[FEWEST_WAITING] = _NEVER
         return fewest
@@ -96,7 +97,7 @@ class _Hand:
 
 @contextmanager
 def laid_down() -> Iterator[None]:
-    """Leave the baton to others inside: for what waits, or may be long without Python's lock."""
+    """Release the baton in the block, for code that waits or may spend long without the GIL."""
     hand = getattr(_of_thread, "hand", None)
     if hand is None:
         yield
@@ -111,7 +112,7 @@ def laid_down() -> Iterator[None]:
 
 
 def run_apart(function: int, plan: Plan) -> None:
-    """Call a function of a plan on this thread alone, without the baton if the thread holds it."""
+    """Call a compiled function on a plan on this thread alone, without holding the baton."""
     hand = getattr(_of_thread, "hand", None)
     if hand is None:
         run(function, plan, 0, 1, 0)
@@ -120,9 +121,10 @@ def run_apart(function: int, plan: Plan) -> None:
 
 
 def others_suffice() -> bool:
-    """Tell whether some waited whenever the calling thread came, since it asked this last.
+    """Return whether enough threads waited each time the calling thread asked for the baton.
 
-    What there is of Python to run is then run without it.
+    Only its requests since the last query count; False if there were none. If True, the other
+    threads keep the GIL busy without this one.
     """
     hand = getattr(_of_thread, "hand", None)
     return hand is not None and ENOUGH <= hand.fewest_waiting() < _NEVER

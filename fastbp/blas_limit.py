@@ -1,4 +1,4 @@
-"""BLAS kept to one thread, in calls that have threads of their own."""
+"""Limit BLAS to one thread in calls that have threads of their own."""
 
 import threading
 from collections.abc import Iterator
@@ -25,10 +25,10 @@ def _after_fork() -> None:
 
 @contextmanager
 def single_threaded_blas() -> Iterator[None]:
-    """Keep BLAS to one thread while any fit is inside: it is called from threads of ours.
+    """Keep BLAS to one thread while any caller is in the block, since fastbp's threads call BLAS.
 
-    The limit is the process's, so it is set by the first fit to enter and lifted by the last to
-    leave. In a process that was forked meanwhile the first fit lifts it.
+    The limit applies to the whole process, so the first caller to enter sets it and the last to
+    leave lifts it. In a child forked while the limit was set, the child's own callers lift it.
     """
     global _users, _limit
     with _lock:

@@ -1,9 +1,9 @@
-"""Callbacks for `set_callbacks`: what watches a fit, and may end it.
+"""Callbacks for `set_callbacks`, which watch a fit and may stop it.
 
-They follow scikit-learn's protocol (`sklearn.callback`) and are told of each epoch, or of each
-iteration of 'lbfgs'. A callback belongs to the network itself: in a Pipeline or a search it is set
-on the network, ``pipeline[-1].set_callbacks``. Each call of `partial_fit` is an epoch and, as
-`context.task_name` tells, a task of its own.
+They follow scikit-learn's protocol (`sklearn.callback`) and are notified of each epoch, or of each
+iteration of 'lbfgs'. A callback is set on the network itself, also in a Pipeline or a search:
+``pipeline[-1].set_callbacks``. Each call of `partial_fit` is one epoch and a task of its own, whose
+`context.task_name` is 'partial_fit'.
 """
 
 import math
@@ -22,7 +22,7 @@ from fastbp.persistence import save_training
 
 __all__ = ["Checkpoint", "EarlyStopping", "LogEvery", "StopOnNaN", "TimeLimit"]
 
-# What can be watched, and whether less of it is better.
+# The quantities that can be monitored, and whether lower is better.
 _MONITORED = {
     "loss": True,
     "validation_loss": True,
@@ -32,23 +32,23 @@ _MONITORED = {
 
 
 def _check(name: str, value: Any, kind: Any, what: str, least: float | None = None) -> None:
-    """Refuse an argument that is of another kind, or not at least so much, as NaN."""
+    """Raise ValueError unless an argument is of this kind, and at least `least`, so not NaN."""
     is_kind = isinstance(value, kind) and not isinstance(value, bool)
     if not (is_kind and (least is None or value >= least)):
         raise ValueError(f"{name} must be {what}, got {value!r}.")
 
 
 class _Callback:
-    """Hears of each epoch; what it remembers of a fit is apart from that of others at the time."""
+    """Base of the callbacks; keeps a separate state for each of several concurrent fits."""
 
     def __init__(self) -> None:
         self._runs: dict[int, Any] = {}
 
     def _begin(self, estimator: Any) -> Any:
-        """Return what to remember of a fit, at first."""
+        """Return the initial state of a fit."""
 
     def _after_epoch(self, estimator: Any, run: Any) -> bool:
-        """Tell whether to stop."""
+        """Return whether to stop."""
         return False
 
     def setup(self, estimator: Any, context: Any) -> None:
@@ -62,21 +62,21 @@ class _Callback:
         self._runs[id(estimator)] = self._begin(estimator)
 
     def teardown(self, estimator: Any, context: Any) -> None:
-        """End with it."""
+        """Discard the state of this fit."""
         self._runs.pop(id(estimator), None)
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        """Hear that the fit, or an epoch, begins."""
+        """Handle the beginning of the fit or of an epoch."""
 
     def on_fit_task_end(self, estimator: Any, context: Any) -> bool:
-        """Hear that the fit, or an epoch, has ended; true to stop."""
+        """Handle the end of the fit or of an epoch; return whether to stop."""
         is_epoch = context.task_name == "epoch"
         return is_epoch and self._after_epoch(estimator, self._runs[id(estimator)])
 
 
 @dataclass
 class _Best:
-    """The best number so far, with its epoch and weights; and the last epoch that was looked at."""
+    """The best value so far, with its epoch and weights, and the last epoch examined."""
 
     value: float = math.inf
     epoch: int = 0
@@ -97,10 +97,10 @@ def _put_back(estimator: Any, weights: list[Any] | None) -> None:
 
 
 class _HistoryCallback(_Callback):
-    """Goes by what history_ tells of an epoch."""
+    """Base of the callbacks that read `history_`."""
 
     def setup(self, estimator: Any, context: Any) -> None:
-        """Prepare for a fit, by a solver with a history."""
+        """Prepare for a fit; raise ValueError for 'lbfgs', which has no `history_`."""
         if isinstance(estimator, BaseBP) and estimator.solver == "lbfgs":
             who = type(self).__name__
             raise ValueError(f"{who} is for stochastic solvers: 'lbfgs' has no history_.")
@@ -108,26 +108,33 @@ class _HistoryCallback(_Callback):
 
 
 class EarlyStopping(_HistoryCallback):
-    """Stop where a number of `history_` has not improved for some epochs.
+    """Stop once a quantity of `history_` has not improved for more than `patience` epochs.
 
     Parameters
     ----------
     monitor : {'loss', 'validation_loss', 'validation_score', 'gradient_norm'}, default='loss'
-        The validation set's need `early_stopping=True` and, to have the last word, an
-        `n_iter_no_change` of infinity.
+        The quantity. Those of the validation set need `early_stopping=True` and, if this callback
+        alone is to decide, `n_iter_no_change=inf`.
     patience : int or inf, default=10
-        Epochs without improvement that are tolerated; one more stops.
+        Epochs without improvement that are tolerated; the next one stops training.
     tol : float, default=0.0
-        An epoch improves where it is better than the best by more.
+        An epoch counts as an improvement only if it beats the best by more than `tol`.
     restore_best : bool, default=True
-        Go back to the weights of the best epoch in the end.
+        Restore the weights of the best epoch at the end.
 
     Attributes
     ----------
     best_ : float
-        The best number.
+        The best value.
     best_epoch_ : int
-        Its epoch, from 1 on.
+        The epoch of the best value, counted from 1.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is invalid. In `fit`, if the solver is 'lbfgs', the estimator is not a
+        network, or the validation set's quantity is NaN, as it is without `early_stopping=True`; in
+        `partial_fit`, always.
 
     Examples
     --------
@@ -173,7 +180,7 @@ class EarlyStopping(_HistoryCallback):
 
     def _after_epoch(self, estimator: Any, run: _Best) -> bool:
         last = estimator._history.last()
-        if last["epoch"] == run.seen:  # a checkpoint has asked before
+        if last["epoch"] == run.seen:  # a checkpoint has counted it already
             return run.waited > self.patience
         run.seen = int(last["epoch"])
         value = last[self.monitor]
@@ -188,7 +195,7 @@ class EarlyStopping(_HistoryCallback):
         return run.waited > self.patience
 
     def describe_run(self, estimator: Any) -> tuple[dict[str, Any], list[Any] | None]:
-        """Return what a checkpoint holds of a fit: plain values, and weights."""
+        """Return the state of a fit for a checkpoint: plain values, and the best weights."""
         run = self._runs[id(estimator)]
         self._after_epoch(estimator, run)
         numbers = {name: value for name, value in vars(run).items() if name != "weights"}
@@ -197,7 +204,7 @@ class EarlyStopping(_HistoryCallback):
     def restore_run(
         self, estimator: Any, numbers: dict[str, Any], weights: list[Any] | None
     ) -> bool:
-        """Go on from what was described; true to stop."""
+        """Restore the state that `describe_run` returned; return whether to stop."""
         for name, kind in (("value", float), ("epoch", int), ("waited", int), ("seen", int)):
             if type(numbers[name]) is not kind:
                 raise TypeError(f"{name} must be of type {kind.__name__}.")
@@ -211,9 +218,9 @@ class EarlyStopping(_HistoryCallback):
         return run.waited > self.patience
 
     def teardown(self, estimator: Any, context: Any) -> None:
-        """Restore the weights of the best epoch."""
+        """Restore the weights of the best epoch, if kept, and set `best_` and `best_epoch_`."""
         best = self._runs.pop(id(estimator), None)
-        if best is None:  # it was refused
+        if best is None:  # setup raised
             return
         _put_back(estimator, best.weights)
         self.best_ = best.value if _MONITORED[self.monitor] else -best.value
@@ -221,26 +228,40 @@ class EarlyStopping(_HistoryCallback):
 
 
 class Checkpoint(_Callback):
-    """Write a file from which `fit` can go on, every so many epochs.
+    """Write a file from which `fit` can resume, every `every` epochs.
 
-    The file is replaced whole: a kill at any moment leaves the last one or the new one.
-    ``fit(X, y, resume_from=path)`` goes on, and ends with the same bits as without a break, where
-    the callbacks are the same too; `fastbp.load` gives the model as if training had ended there; a
-    parameter that is a function is then left at its default. After `partial_fit`, whose epochs are
-    counted over the calls, `fastbp.load` and `partial_fit` go on.
+    The file is replaced atomically: if the process is killed, either the old or the new file
+    remains. ``fit(X, y, resume_from=path)`` resumes, and ends with the same bits as an
+    uninterrupted fit if the callbacks are the same too. `fastbp.load` returns the model as if
+    training had ended there; a parameter that is a function is then left at its default. After
+    `partial_fit`, whose epochs are counted over all calls, continue with `fastbp.load` and
+    `partial_fit`.
 
-    The file knows its data by digests. `fit` refuses to go on with another X, y, sample_weight,
-    X_val, y_val or sample_weight_val, and says which: of another shape or dtype, dense in place of
-    sparse, or with other numbers in any of up to 2,048 rows at equal distances, the first and the
-    last among them (fewer of more than 2,048 columns: 32 MB in float64). The rows between are not
-    looked at.
+    The file identifies its data by digests. `fit` refuses to resume with another X, y,
+    sample_weight, X_val, y_val or sample_weight_val, and names it: one of another shape or dtype,
+    dense instead of sparse, or with other numbers in any of up to 2,048 equally spaced rows, the
+    first and the last among them (fewer rows if there are more than 2,048 columns: 32 MB in
+    float64). The rows between are not compared.
 
     Parameters
     ----------
     path : str or path-like
-        The file, which is replaced each time; its folder must be there.
+        The file, which is replaced each time; its folder must exist.
     every : int, default=1
-        Epochs, or iterations of 'lbfgs', whose state is 24 times the weights in float64.
+        Epochs between two files, or iterations of 'lbfgs', whose state is 24 times the size of the
+        weights in float64.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is invalid. In `fit`, if the estimator is not a network, or has a parameter
+        that cannot be saved.
+    FileNotFoundError
+        In `fit`, if the folder of `path` does not exist.
+    IsADirectoryError
+        In `fit`, if `path` is a folder.
+    OSError
+        In `fit`, if the file cannot be written.
 
     Examples
     --------
@@ -269,15 +290,20 @@ class Checkpoint(_Callback):
 
 
 class TimeLimit(_Callback):
-    """Stop after the epoch in which so many seconds have passed since `fit` was called.
+    """Stop after the epoch in which the time since `fit` was called exceeds `seconds`.
 
-    The time of each call of `fit` counts by itself, one with `resume_from` too; `partial_fit` is an
-    epoch anyway.
+    Each call of `fit` is timed by itself, also with `resume_from`; `partial_fit` is one epoch in
+    any case.
 
     Parameters
     ----------
     seconds : float
-        More than 0.
+        The time limit in seconds, more than 0.
+
+    Raises
+    ------
+    ValueError
+        If `seconds` is invalid; in `fit`, if the estimator is not a network.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -293,13 +319,20 @@ class TimeLimit(_Callback):
 
 
 class LogEvery(_HistoryCallback):
-    """Tell of every n-th epoch in a line.
+    """Log a line for every n-th epoch.
 
     Parameters
     ----------
     n : int, default=10
+        Log the epochs whose number in `history_` is a multiple of `n`; at least 1.
     log : callable, default=print
-        Is given the line; a logger's `info` for one.
+        Called with the line, for example a logger's `info`.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is invalid; in `fit`, if the solver is 'lbfgs' or the estimator is not a
+        network.
     """
 
     def __init__(self, n: int = 10, log: Callable[[str], Any] = print) -> None:
@@ -318,12 +351,17 @@ class LogEvery(_HistoryCallback):
 
 
 class StopOnNaN(_HistoryCallback):
-    """Stop where the loss or a weight is not finite, and go back to the weights before that epoch.
+    """Stop if the loss or a weight is not finite, and restore the weights before that epoch.
 
     Attributes
     ----------
     stopped_ : bool
-        Whether that was so.
+        Whether the last fit was stopped by a non-finite loss or weight.
+
+    Raises
+    ------
+    ValueError
+        In `fit`, if the solver is 'lbfgs' or the estimator is not a network.
     """
 
     def _begin(self, estimator: Any) -> _Best:
@@ -331,7 +369,7 @@ class StopOnNaN(_HistoryCallback):
         return _Best()
 
     def on_fit_task_begin(self, estimator: Any, context: Any) -> None:
-        """Keep the weights that an epoch begins with."""
+        """Save the weights at the beginning of an epoch."""
         if context.task_name == "epoch":
             self._runs[id(estimator)].weights = [w.copy() for w in _views(estimator)]
 

@@ -1,4 +1,4 @@
-"""How a training is given up by whoever waits for it, as a search that Ctrl-C has come to."""
+"""Cancellation of trainings by the code that waits for them, such as a search on Ctrl-C."""
 
 import threading
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ __all__ = ["Cancelled", "cancelled_by", "raise_if_cancelled"]
 
 
 class Cancelled(BaseException):
-    """A training was given up because its thread was asked to.
+    """A training was cancelled because its thread was asked to stop.
 
-    Not an Exception: one that comes out of a fit is a score of NaN to scikit-learn's searches.
+    Not an Exception, because scikit-learn's searches turn one raised by a fit into a score of NaN.
     """
 
 
@@ -20,7 +20,7 @@ _cancelled: ContextVar[threading.Event | None] = ContextVar("cancelled", default
 
 @contextmanager
 def cancelled_by(event: threading.Event) -> Iterator[None]:
-    """Give up what this thread trains inside, by `Cancelled`, once the event is set."""
+    """Make trainings of this thread in the block raise `Cancelled` once the event is set."""
     token = _cancelled.set(event)
     try:
         yield
@@ -29,7 +29,7 @@ def cancelled_by(event: threading.Event) -> Iterator[None]:
 
 
 def raise_if_cancelled() -> None:
-    """Raise Cancelled where this thread was asked to give up."""
+    """Raise Cancelled if this thread has been asked to stop."""
     event = _cancelled.get()
     if event is not None and event.is_set():
         raise Cancelled

@@ -1,4 +1,4 @@
-"""What this installation runs on."""
+"""The configuration that this installation runs with."""
 
 import platform
 from importlib.metadata import version
@@ -15,16 +15,19 @@ __all__ = ["show_config"]
 
 
 def show_config(as_dict: bool = False) -> dict[str, Any] | None:
-    """Print, or return, which matmul, threads, CPU features and versions are in use.
+    """Print or return the matmul, threads, CPU features and versions in use.
 
     Parameters
     ----------
     as_dict : bool, default=False
-        Return a dict, and print nothing.
+        Return a dict instead of printing.
 
     Returns
     -------
     dict or None
+        If `as_dict`, the values by name: 'matmul', 'vectors', 'threads', 'threading layer', 'cpu',
+        'cpu features' (a sorted list of str), 'jit' (bool) and the versions of 'python', 'fastbp',
+        'numba', 'numpy', 'scipy' and 'scikit-learn'. Else None.
     """
     config = {
         "matmul": "register tiles" + (" and BLAS (Cython)" if has_blas() else " (no extension)"),

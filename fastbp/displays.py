@@ -1,4 +1,4 @@
-"""Pictures of a trained network: the curves of its training, and its weights."""
+"""Plots of a trained network: its training curves and its weights."""
 
 from collections.abc import Mapping, Sequence
 from math import ceil, isqrt, sqrt
@@ -21,18 +21,18 @@ __all__ = ["TrainingDisplay", "WeightsDisplay"]
 
 Array = NDArray[Any]
 
-SMALLEST_SIDE = 8  # of the squares that 'auto' makes
-MOST_TITLED = 36  # images that have a title each
-LONGEST_NAME = 24  # characters of a feature's name
-FEWEST_BARS = 8  # bars that a panel has room for; fewer are no thicker
-SCORES = "validation score"  # the label by which twin axes are found again
-NEGATIVE, POSITIVE = "#2166AC", "#B2182B"  # nearly the ends of 'RdBu_r', the colours of images
+SMALLEST_SIDE = 8  # of the square images that kind='auto' draws
+MOST_TITLED = 36  # with more images than this, they have no titles
+LONGEST_NAME = 24  # characters of a feature's name; longer names are cut
+FEWEST_BARS = 8  # with fewer bars than this, leave blank space instead of thickening them
+SCORES = "validation score"  # the label that identifies the twin axes of another display
+NEGATIVE, POSITIVE = "#2166AC", "#B2182B"  # close to the ends of 'RdBu_r', the images' colours
 
 
 class TrainingDisplay:
-    """The curves of a training: the losses and the validation score, epoch by epoch.
+    """Training curves: the losses and the validation score of each epoch.
 
-    `from_estimator` makes it. The parameters are kept as attributes.
+    Create it with `from_estimator`. The parameters are kept as attributes.
 
     Parameters
     ----------
@@ -41,28 +41,28 @@ class TrainingDisplay:
     score_name : str, default='score'
         What the validation score measures.
     name : str, default=None
-        What the legend calls the model; None where it is alone.
+        The model's name in the legend; None for no name.
 
     Attributes
     ----------
     lines_ : list of matplotlib Line2D
-        The training loss, the validation loss and the validation score; the last two where they
-        are in the history.
+        The training loss, the validation loss and the validation score; the last two only if the
+        history has values for them.
     best_epoch_ : int or None
-        The epoch of the highest validation score, whose weights early stopping keeps; None where
+        The epoch of the highest validation score, whose weights early stopping keeps; None if
         there is no score.
     best_line_ : matplotlib Line2D or None
-        The line that marks it.
+        The line that marks the best epoch.
     ax_ : matplotlib Axes
         The axes of the losses.
     score_ax_ : matplotlib Axes or None
         The axes of the validation score.
     figure_ : matplotlib Figure
-        The figure of both.
+        The figure of both axes.
 
     Notes
     -----
-    The training loss is the mean over an epoch's mini-batches, each before its step, with the
+    The training loss is the mean over an epoch's mini-batches, each taken before its step, with the
     penalty; the validation loss is taken after the epoch, without the penalty.
 
     Examples
@@ -107,11 +107,11 @@ class TrainingDisplay:
         model : BPClassifier, BPRegressor or Pipeline
             A fitted model, or a fitted Pipeline that ends in one.
         ax : matplotlib Axes, default=None
-            Where to draw; None makes a new figure. The `ax_` of another display compares the two.
+            Where to draw; None makes a new figure. Pass another display's `ax_` to compare the two.
         x : {'epoch', 'seconds'}, default='epoch'
-            What runs to the right: epochs, or the seconds that they took together.
+            The horizontal axis: the epoch, or the cumulative training time in seconds.
         name : str, default=None
-            What the legend calls the model.
+            The model's name in the legend.
         line_kwargs : dict, default=None
             Keyword arguments of ``Axes.plot``, for every curve.
 
@@ -122,12 +122,12 @@ class TrainingDisplay:
         Raises
         ------
         NotFittedError
-            Where the model is not fitted.
+            If the model is not fitted.
         ValueError
-            Where it has no `history_`, as after ``solver='lbfgs'`` or from a pickle, or `x` is
-            neither.
+            If the model has no `history_`, as after ``solver='lbfgs'`` or from a pickle, or the
+            history has no epoch, or `x` is invalid.
         ImportError
-            Where matplotlib is not installed.
+            If matplotlib is not installed.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         network = _find_network(model)
@@ -151,7 +151,28 @@ class TrainingDisplay:
         x: str = "epoch",
         line_kwargs: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Draw the curves; parameters and errors are those of `from_estimator`."""
+        """Draw the curves.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw; None makes a new figure. Pass another display's `ax_` to compare the two.
+        x : {'epoch', 'seconds'}, default='epoch'
+            The horizontal axis: the epoch, or the cumulative training time in seconds.
+        line_kwargs : dict, default=None
+            Keyword arguments of ``Axes.plot``, for every curve.
+
+        Returns
+        -------
+        self : TrainingDisplay
+
+        Raises
+        ------
+        ValueError
+            If the history has no epoch, or `x` is invalid.
+        ImportError
+            If matplotlib is not installed.
+        """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
         from matplotlib.cbook import normalize_kwargs
@@ -180,7 +201,7 @@ class TrainingDisplay:
             values = self.history[key]
             style |= {"color": f"C{n_before + len(self.lines_)}", "label": _plain(prefix + label)}
             if np.isfinite(values).sum() == 1:
-                style["marker"] = "o"  # one point makes no line
+                style["marker"] = "o"  # a single point draws no line
             self.lines_ += axes.plot(places, values, **(style | given))
 
         draw(ax, "loss", "training loss")
@@ -213,27 +234,27 @@ class TrainingDisplay:
 
 
 class WeightsDisplay:
-    """The weights of a network: the first layer's by feature, and how each layer's are spread.
+    """The weights of a network: the first layer's by unit or feature, and histograms of each layer.
 
-    `from_estimator` makes it. The parameters are kept as attributes.
+    Create it with `from_estimator`. The parameters are kept as attributes.
 
     Parameters
     ----------
     coefs : list of ndarray of shape (n_in, n_out)
         A model's `coefs_`.
     feature_names : array-like of str, of shape (n_features,), default=None
-        None numbers them: x0, x1, ...
+        None names them x0, x1, ...
 
     Attributes
     ----------
     units_ : ndarray of int or None
-        The units that are drawn as images, those of the largest norms first; None with bars.
+        The units drawn as images, in descending order of their weights' norm; None with bars.
     features_ : ndarray of int or None
-        The features that are drawn as bars, likewise; None with images.
+        The features drawn as bars, in the same order; None with images.
     axes_ : dict of list of matplotlib Axes
         ``'features'``: one for each image, or one for the bars; ``'layers'``: one for each layer.
     figure_ : matplotlib Figure
-        The figure of all.
+        The figure of all axes.
 
     Examples
     --------
@@ -277,18 +298,18 @@ class WeightsDisplay:
             How the first layer is drawn:
 
             - 'images': the weights of each unit, red above 0 and blue below
-            - 'bars': the norm of each feature's weights, or of a single unit the weights
-            - 'auto': images where `image_shape` is given, or where the features have no names and
-              make a square of 8 by 8 or more; else bars
+            - 'bars': the norm of each feature's weights, or the weights themselves of a single unit
+            - 'auto': images if `image_shape` is given, or if the features have no names and form a
+              square of 8 by 8 or more; else bars
 
         image_shape : (int, int), default=None
-            Rows and columns of an image; None makes squares.
+            Rows and columns of an image; None makes it square.
         max_units : int, default=16
-            The most images: the units whose weights have the largest norms.
+            Maximum number of images; the units whose weights have the largest norms are drawn.
         max_features : int, default=30
-            The most bars: the features whose weights have the largest norms.
+            Maximum number of bars; the features whose weights have the largest norms are drawn.
         feature_names : array-like of str, of shape (n_features,), default=None
-            None takes `feature_names_in_`, or what the steps of a Pipeline call what they make.
+            None takes `feature_names_in_`, or the output names of the Pipeline's earlier steps.
         figure : matplotlib Figure or SubFigure, default=None
             Where to draw, best with ``layout='constrained'``; None makes a new figure.
 
@@ -299,17 +320,17 @@ class WeightsDisplay:
         Raises
         ------
         NotFittedError
-            Where the model is not fitted.
+            If the model is not fitted.
         ValueError
-            Where a parameter is not as above, or does not fit the model.
+            If a parameter is invalid, or does not fit the model.
         ImportError
-            Where matplotlib is not installed.
+            If matplotlib is not installed.
         """
         check_matplotlib_support(f"{cls.__name__}.from_estimator")
         network = _find_network(model)
         if feature_names is None:
             feature_names = _find_feature_names(model, network)
-        # a copy, since training may go on in the same arrays
+        # copied, because training may continue in the same arrays
         display = cls(coefs=[np.array(w) for w in network.coefs_], feature_names=feature_names)
         return display.plot(
             figure,
@@ -328,7 +349,32 @@ class WeightsDisplay:
         max_units: int = 16,
         max_features: int = 30,
     ) -> Self:
-        """Draw the weights; parameters and errors are those of `from_estimator`."""
+        """Draw the weights.
+
+        Parameters
+        ----------
+        figure : matplotlib Figure or SubFigure, default=None
+            Where to draw, best with ``layout='constrained'``; None makes a new figure.
+        kind : {'auto', 'images', 'bars'}, default='auto'
+            How the first layer is drawn; see `from_estimator`.
+        image_shape : (int, int), default=None
+            Rows and columns of an image; None makes it square.
+        max_units : int, default=16
+            Maximum number of images; the units whose weights have the largest norms are drawn.
+        max_features : int, default=30
+            Maximum number of bars; the features whose weights have the largest norms are drawn.
+
+        Returns
+        -------
+        self : WeightsDisplay
+
+        Raises
+        ------
+        ValueError
+            If a parameter is invalid, or does not fit the weights.
+        ImportError
+            If matplotlib is not installed.
+        """
         check_matplotlib_support(f"{type(self).__name__}.plot")
         import matplotlib.pyplot as plt
 
@@ -358,7 +404,7 @@ class WeightsDisplay:
         return self
 
     def _choose_shape(self, kind: str, shape: tuple[int, int] | None) -> tuple[int, int] | None:
-        """Return the rows and columns of an image, None where there are bars."""
+        """Return the rows and columns of an image; None for bars."""
         if kind not in ("auto", "images", "bars"):
             raise ValueError(f"kind must be 'auto', 'images' or 'bars', got {kind!r}.")
         n_features = len(self.coefs[0])
@@ -437,7 +483,7 @@ class WeightsDisplay:
 
 
 def _find_network(model: Any) -> Any:
-    """Return the fitted network that the model is, or ends in."""
+    """Return the fitted network: the model itself, or the last step of the Pipeline."""
     network = model
     while isinstance(network, Pipeline):
         network = network[-1]
@@ -447,12 +493,12 @@ def _find_network(model: Any) -> Any:
 
 
 def _find_feature_names(model: Any, network: Any) -> Array | None:
-    """Return what the network's features are called, None where they only have numbers."""
+    """Return the names of the network's features; None if they are only numbered."""
     names: Array | None = getattr(network, "feature_names_in_", None)
     if names is None and isinstance(model, Pipeline) and len(model) > 1:
         try:
             names = model[:-1].get_feature_names_out()
-        except (AttributeError, ValueError):  # of a step that cannot tell
+        except (AttributeError, ValueError):  # a step cannot name its outputs
             return None
         if list(names) == [f"x{i}" for i in range(len(names))]:
             return None
@@ -460,7 +506,7 @@ def _find_feature_names(model: Any, network: Any) -> Array | None:
 
 
 def _largest(norms: Array, most: int) -> Array:
-    """Return the indices of the largest, in falling order."""
+    """Return the indices of the `most` largest norms, in descending order."""
     largest: Array = np.argsort(-norms, kind="stable")[:most]
     return largest
 
@@ -472,6 +518,6 @@ def _title(what: str, n_drawn: int, n_all: int) -> str:
 
 
 def _plain(text: str, most: int = 80) -> str:
-    """Return a text for matplotlib to show as it is, not as a formula, and cut where it is long."""
+    """Return a text that matplotlib shows literally, not as a formula, cut to `most` characters."""
     text = text if len(text) <= most else text[: most - 1] + "…"
     return text.replace("$", r"\$")

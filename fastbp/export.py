@@ -1,4 +1,4 @@
-"""Trained networks for ONNX, skl2onnx and PyTorch, none of which is imported before it is used."""
+"""Export of trained networks to ONNX, skl2onnx and PyTorch, each imported only when it is used."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from fastbp.onnx_graph import Graph, Value, output_shapes, write_network
 
 __all__ = ["register_with_skl2onnx", "to_onnx", "to_torch"]
 
-# onnxruntime 1.14, of 2023, and later ones read these.
+# onnxruntime reads these from version 1.14 (2023) on.
 OPSET, IR_VERSION = 18, 8
 
 
@@ -35,10 +35,11 @@ def to_onnx(model: Any, X: Any = None) -> Any:
     model : BPClassifier, BPRegressor, or Pipeline that ends in one
         A Pipeline is converted by skl2onnx.
     X : array-like or DataFrame, default=None
-        Rows for a Pipeline, of which its inputs take their names and types; one will do. By default
-        the input is one matrix, as above. Not all operators that skl2onnx writes have a float64
-        (of a SimpleImputer it is written here): where onnxruntime refuses the graph, give float32.
-        Some of them compute with integers in float32: give large ones, as times, in float64.
+        For a Pipeline, rows that define the names and types of its inputs; one row is enough. By
+        default the input is one matrix, as above. onnxruntime lacks float64 for some operators that
+        skl2onnx writes (that of SimpleImputer is written here): if it refuses the graph, give
+        float32. Some operators compute with integers in float32: give large integers, such as
+        times, in float64.
 
     Returns
     -------
@@ -47,12 +48,14 @@ def to_onnx(model: Any, X: Any = None) -> Any:
     Raises
     ------
     TypeError
-        Where the model is none of these.
+        If the model is none of these.
+    NotFittedError
+        If the network is not fitted.
     ValueError
-        Where a Pipeline has another network before its last step, X is missing, or skl2onnx cannot
+        If a Pipeline has another network before its last step, X is missing, or skl2onnx cannot
         convert the Pipeline for this X.
     ImportError
-        Where onnx is not installed, or for a Pipeline skl2onnx.
+        If onnx, or skl2onnx for a Pipeline, is not installed.
 
     Examples
     --------
@@ -79,15 +82,16 @@ def to_onnx(model: Any, X: Any = None) -> Any:
 
 
 def register_with_skl2onnx() -> None:
-    """Let skl2onnx convert the networks in a Pipeline, a VotingClassifier, or the like.
+    """Let skl2onnx convert networks in a Pipeline, a VotingClassifier or a similar estimator.
 
-    The options are MLPClassifier's; the default one, ZipMap, takes no float64. The dtype is that of
-    the input, not of the weights. Networks that are there for their `transform` are not converted.
+    The options are those of MLPClassifier; the default one, ZipMap, does not accept float64. The
+    dtype is that of the input, not of the weights. Networks used by their `transform` are not
+    converted.
 
     Raises
     ------
     ImportError
-        Where skl2onnx is not installed.
+        If skl2onnx is not installed.
 
     Examples
     --------
@@ -113,12 +117,12 @@ def register_with_skl2onnx() -> None:
 
 
 def to_torch(model: BaseBP) -> Any:
-    """Return a fitted network as a module of PyTorch.
+    """Return a fitted network as a PyTorch module.
 
-    It is a Sequential of Linear and activation in turn, of the weights' dtype, on the CPU, and in
-    evaluation mode. It gives the activations of the output layer, of shape (n_samples, n_outputs):
-    a regressor's predictions, with one column for one output; a classifier's probabilities, for two
-    classes in one column, of the second class. ``net[:-1]`` gives the logits.
+    It is a Sequential of alternating Linear and activation modules, in the weights' dtype, on the
+    CPU and in evaluation mode. It returns the activations of the output layer, of shape (n_samples,
+    n_outputs): a regressor's predictions, with one column for one output; a classifier's
+    probabilities, for two classes one column, that of the second. ``net[:-1]`` returns the logits.
 
     Parameters
     ----------
@@ -131,9 +135,11 @@ def to_torch(model: BaseBP) -> Any:
     Raises
     ------
     TypeError
-        Where the model is neither.
+        If the model is neither.
+    NotFittedError
+        If the model is not fitted.
     ImportError
-        Where torch is not installed.
+        If torch is not installed.
 
     Examples
     --------
@@ -168,7 +174,7 @@ def _check_model(model: Any, kinds: str) -> None:
 
 
 def _last_step(model: Any) -> Any:
-    """Return the network a Pipeline ends in, or the model itself."""
+    """Return the network at the end of a Pipeline, or the model itself."""
     from sklearn.pipeline import Pipeline
 
     while isinstance(model, Pipeline):
@@ -249,7 +255,7 @@ def _convert_pipeline(pipeline: Any, network: BaseBP, X: Any) -> Any:
 
 
 def _keep_float64(proto: Any) -> None:
-    """Put columns of float64 side by side as they are: skl2onnx's operator makes them float32."""
+    """Concatenate float64 columns by Concat; skl2onnx's operator converts them to float32."""
     from onnx import TensorProto, helper
 
     doubles = {
@@ -263,7 +269,7 @@ def _keep_float64(proto: Any) -> None:
 
 
 def _set_shapes(step: Any) -> None:
-    """Set types and shapes of the outputs of an Operator of skl2onnx."""
+    """Set the output types and shapes of a skl2onnx Operator."""
     from skl2onnx.common import shape_calculator
 
     model = step.raw_operator
@@ -277,7 +283,7 @@ def _set_shapes(step: Any) -> None:
 
 
 def _convert_step(scope: Any, step: Any, container: Any) -> None:
-    """Put the nodes of an Operator of skl2onnx into its ModelComponentContainer."""
+    """Add the nodes of a skl2onnx Operator to its ModelComponentContainer."""
     from onnx import TensorProto
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
     from skl2onnx.common.utils_classifier import get_label_classes
@@ -294,7 +300,7 @@ def _convert_step(scope: Any, step: Any, container: Any) -> None:
 
 
 def _convert_imputer(scope: Any, step: Any, container: Any) -> None:
-    """Put a SimpleImputer's nodes there; for float64 onnxruntime has none of skl2onnx's."""
+    """Add a SimpleImputer's nodes; onnxruntime lacks skl2onnx's operator for float64."""
     from skl2onnx.common._registration import get_converter
     from skl2onnx.common.data_types import DoubleTensorType
 
@@ -317,7 +323,7 @@ def _convert_imputer(scope: Any, step: Any, container: Any) -> None:
 
 
 def _put_into(container: Any, scope: Any, graph: Graph) -> None:
-    """Put a graph's constants and nodes into a ModelComponentContainer."""
+    """Add a graph's constants and nodes to a ModelComponentContainer."""
     from onnx import numpy_helper
 
     for name, array in graph.constants.items():

@@ -1,7 +1,7 @@
-"""Files of arrays and of JSON, and nothing to execute; written whole or not at all.
+"""Files of arrays and JSON, without executable code, written atomically.
 
 The format is safetensors (https://huggingface.co/docs/safetensors): a JSON header, then the
-arrays. The header's metadata hold the contents as JSON, and a digest of all of it.
+arrays. The header's metadata hold the contents as JSON, and a digest of contents and arrays.
 """
 
 import errno
@@ -25,7 +25,7 @@ Array = NDArray[Any]
 
 FORMAT = "1"
 UNFINISHED = ".tmp"
-LEFT_AFTER = 3600.0  # seconds: nobody writes for as long
+LEFT_AFTER = 3600.0  # seconds; no write takes this long
 
 
 def check_path(path: str | os.PathLike[str]) -> None:
@@ -46,25 +46,30 @@ def check_path(path: str | os.PathLike[str]) -> None:
 
 
 def write(path: str | os.PathLike[str], contents: dict[str, Any], arrays: dict[str, Array]) -> None:
-    """Write a file beside its place, then move it there.
+    """Write a temporary file in the same folder, then rename it to `path`.
 
-    Permissions are those of the file that was there, or a new one's. What a process that was
-    killed as it wrote has left beside is removed, an hour later.
+    The permissions are those of the file it replaces, or of a new file. Temporary files left by a
+    process that was killed while writing are removed once they are an hour old.
 
     Parameters
     ----------
     path : str or path-like
     contents : dict
-        Of what JSON can express; see `to_json`.
+        Values that JSON can express; see `to_json`.
     arrays : dict of str to ndarray
         In C order.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
     """
     from safetensors.numpy import save as to_bytes
 
     check_path(path)
     text = json.dumps(contents)
     metadata = {"fastbp": FORMAT, "contents": text, "digest": _digest(text, arrays)}
-    path = Path(os.path.realpath(path))  # what a link leads to, not the link
+    path = Path(os.path.realpath(path))  # replace a link's target, not the link
     beside = path.with_name(f".{path.name}.{token_hex(4)}{UNFINISHED}")
     try:
         with open(beside, "xb") as file:
@@ -84,14 +89,15 @@ def write(path: str | os.PathLike[str], contents: dict[str, Any], arrays: dict[s
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return contents and arrays of a file.
+    """Return the contents and arrays of a file.
 
     Raises
     ------
     ValueError
-        Where the file is none of fastbp's, of another version of the format, cut short, or altered.
+        If the file is not one of fastbp's, has another version of the format, is truncated, or was
+        altered.
     OSError
-        Where it is not there, cannot be read, or is a folder.
+        If the file does not exist, cannot be read, or is a folder.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -119,12 +125,12 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]
 
 
 def to_json(name: str, value: Any) -> Any:
-    """Return what JSON can express, from which `from_json` makes the value again.
+    """Return a representation that JSON can express, from which `from_json` restores the value.
 
     Raises
     ------
     ValueError
-        Where it is neither number nor text nor made of them; the message has the name.
+        If the value is neither a number nor text nor composed of them; the message has the name.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -142,14 +148,14 @@ def to_json(name: str, value: Any) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """Return the value of which `to_json` made this."""
+    """Return the value that `to_json` represented."""
     if not isinstance(value, dict):
         return value
     if "array" in value:
         kind = np.dtype(value["dtype"]).kind
         if kind not in "fiubUO":
             raise ValueError(f"{value['dtype']!r} is no dtype of numbers or text.")
-        # text as wide as it is, whatever the dtype says
+        # the width of a text array follows from the texts, whatever the dtype says
         return np.array(from_json(value["array"]), dtype="U" if kind == "U" else value["dtype"])
     ((kind, contents),) = value.items()
     if kind == "dict":

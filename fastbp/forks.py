@@ -1,4 +1,4 @@
-"""Locks where a process forks: one that another thread holds then is never freed in the child."""
+"""Locks across forks: the child never releases a lock that another thread held at the fork."""
 
 import os
 from collections.abc import Callable
@@ -10,9 +10,10 @@ _held: list[Any] = []
 
 
 def hold_at_forks(lock: Any) -> None:
-    """Have each fork wait for a lock, and free it on both sides: what it guards is whole then.
+    """Acquire the lock before each fork, and release it in both processes.
 
-    It is for locks that are held for moments, or whose work cannot be taken up in the child.
+    What the lock guards is then consistent in the child. This is for locks that are held briefly,
+    or that guard work which the child could not finish.
     """
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(
@@ -21,14 +22,14 @@ def hold_at_forks(lock: Any) -> None:
 
 
 def call_in_child(function: Callable[[], None]) -> Callable[[], None]:
-    """Have a function called in each process that is forked; it decorates one."""
+    """Register a function, also as a decorator, to be called in each forked child."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=function)
     return function
 
 
 class Holding:
-    """Holds a lock of `threading` for long: no fork waits for it, and it is free in the child."""
+    """Holds a `threading` lock for long: forks do not wait for it, and it is free in the child."""
 
     def __init__(self, lock: Any) -> None:
         self._lock = lock

@@ -1,4 +1,4 @@
-"""The layout of a network in memory, the initial draw, and the matrices that users see."""
+"""The memory layout of a network, its initial weights, and the matrices that users see."""
 
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
@@ -33,13 +33,13 @@ __all__ = [
 
 Array = NDArray[Any]
 
-ALIGNMENT = 64  # bytes: a line of the cache, and the longest vector
+ALIGNMENT = 64  # bytes: a cache line, and the longest vector
 
 
 def aligned_zeros(size: int, dtype: DTypeLike) -> Array:
-    """Return zeros of shape (size,) that have their lines of the cache to themselves.
+    """Return zeros of shape (size,) that share no cache line with other data.
 
-    A line that two threads write in goes back and forth between their processors.
+    A cache line that two threads write to moves back and forth between their processors.
     """
     dtype = np.dtype(dtype)
     n_bytes = size * dtype.itemsize
@@ -49,20 +49,21 @@ def aligned_zeros(size: int, dtype: DTypeLike) -> Array:
 
 
 def aligned_rows(n: int, size: int, dtype: DTypeLike) -> Array:
-    """Return zeros in n rows, of so many elements at least, on lines of their own."""
+    """Return zeros in n rows of at least `size` elements, each row on its own cache lines."""
     per_line = ALIGNMENT // np.dtype(dtype).itemsize
     row = -(-size // per_line) * per_line
     return aligned_zeros(n * row, dtype).reshape(n, row)
 
 
-NARROW = 16  # outputs at the most of a layer whose matrix is W.T
-BY_COLUMNS = 4  # ... of one whose forward product takes W.T as it is, not its transpose
+NARROW = 16  # a layer with at most this many outputs stores W.T
+BY_COLUMNS = 4  # ... and with at most this many, its forward product uses W.T, not a transpose
 
 
 def is_narrow(layer: int, n_in: int, n_out: int, dtype: DTypeLike) -> bool:
-    """Tell whether the matrix of a layer is W.T, its outputs being few and its inputs many.
+    """Return whether a layer stores W.T, because its outputs are few and fewer than its inputs.
 
-    Never that of the first layer, whose rows of W a sparse X chooses from, nor one for BLAS.
+    The first layer never does, because a sparse X selects rows of its W, nor does one that uses
+    BLAS.
     """
     fills_vectors = padded(n_in, dtype) % vector_length(dtype) == 0
     few = n_out <= NARROW and n_out < n_in
@@ -72,10 +73,10 @@ def is_narrow(layer: int, n_in: int, n_out: int, dtype: DTypeLike) -> bool:
 def is_by_subsets(
     layer: int, units: Sequence[int], activation: str, rows: int, dtype: DTypeLike
 ) -> bool:
-    """Tell whether the gradient of a layer is had by sums over subsets; see matmul/subsets.py.
+    """Return whether the gradient of a layer is computed by subset sums; see matmul/subsets.py.
 
-    It is one below a single output, whose weights lie side by side; its matrix is W, and its
-    activation has a slope of 1 above zero and another that stays the same below.
+    Such a layer is directly below a single output, whose weights are contiguous; it stores W, and
+    its activation has slope 1 above zero and another constant slope below.
     """
     last_hidden = tuple(units[layer + 2 :]) == (1,)
     has_two_slopes = activations.CODES[activation] in activations.SLOPES_BELOW_ZERO
@@ -88,15 +89,15 @@ def is_by_subsets(
 class Weights:
     """All weights and biases of a network in one flat vector.
 
-    For each layer the vector holds W, of shape (n_in, n_out), or where that is narrow W.T, and
-    below it b; each row is padded to the vectors of the processor. `coefs` and `intercepts` are
-    views of it: what is written into them is in the vector. `large` tells of each layer whether
-    BLAS multiplies in it.
+    For each layer the vector holds W, of shape (n_in, n_out), or W.T if the layer is narrow, and
+    then b as one more row; each row is padded to whole vectors of the processor. `coefs` and
+    `intercepts` are views of it, so writing to them changes the vector. `large` holds, for each
+    layer, whether BLAS computes its products.
 
     Parameters
     ----------
     units : sequence of int, of length n_layers + 1
-        The inputs, then the outputs of each layer.
+        The number of inputs, then the number of outputs of each layer.
     dtype : {"float32", "float64"} or numpy dtype
     """
 
@@ -123,13 +124,13 @@ class Weights:
 
     @staticmethod
     def dtype_for(coefs: Sequence[Array]) -> np.dtype[Any]:
-        """Return what such weights are computed in: float32 where that holds them, else float64."""
+        """Return the dtype to compute in: float32 if it can hold these weights, else float64."""
         holds = np.can_cast(np.result_type(*coefs), np.float32)
         return np.dtype(np.float32 if holds else np.float64)
 
     @classmethod
     def of(cls, coefs: Sequence[Array], intercepts: Sequence[Array], dtype: DTypeLike) -> Self:
-        """Return a copy of given weights, of shapes (n_in, n_out), and biases, (n_out,)."""
+        """Return a copy of the given weights, of shapes (n_in, n_out), and biases, (n_out,)."""
         weights = cls([coefs[0].shape[0], *(w.shape[1] for w in coefs)], dtype)
         for view, values in zip(weights.coefs, coefs, strict=True):
             view[...] = values
@@ -138,13 +139,13 @@ class Weights:
         return weights
 
     def astype(self, dtype: DTypeLike) -> "Weights":
-        """Return a copy in another dtype, and so another layout; these if it is theirs."""
+        """Return a copy in this dtype and its layout; the weights themselves if it is theirs."""
         if self.dtype == dtype:
             return self
         return Weights.of(self.coefs, self.intercepts, dtype)
 
     def places_in(self, other: "Weights") -> Array:
-        """Return where in another's vector lies what each element stands for; -1 of padding."""
+        """Return, for each element, its index in `other.flat`; -1 for padding."""
         places = np.full(self.flat.size, -1)
         mine, theirs = self.split(places), other.split(np.arange(other.flat.size))
         for views, numbers in zip(mine, theirs, strict=True):
@@ -153,11 +154,11 @@ class Weights:
         return places
 
     def zeros(self) -> Array:
-        """Return a vector of zeros of the layout of the parameters."""
+        """Return a vector of zeros with the layout of the parameters."""
         return aligned_zeros(self._size, self.dtype)
 
     def split(self, flat: Array) -> tuple[list[Array], list[Array]]:
-        """Return W, (n_in, n_out), and b, (n_out,), of each layer, as views of such a vector."""
+        """Return each layer's W, (n_in, n_out), and b, (n_out,): views of a vector like `flat`."""
         coefs, intercepts, offset = [], [], 0
         for narrow, rows, columns, row in self._matrices:
             size = (rows + 1) * row
@@ -169,12 +170,12 @@ class Weights:
         return coefs, intercepts
 
     def without_padding(self, flat: Array) -> Array:
-        """Return the elements of such a vector that are in use, as a new vector."""
+        """Return a copy of a vector like `flat` without its padding: all W, then all b."""
         coefs, intercepts = self.split(flat)
         return np.concatenate([view.ravel() for view in coefs + intercepts])
 
     def with_padding(self, elements: Array) -> Array:
-        """Return the vector of which these are the elements in use."""
+        """Return the padded vector with these elements; inverts `without_padding`."""
         flat, offset = self.zeros(), 0
         coefs, intercepts = self.split(flat)
         for view in coefs + intercepts:
@@ -183,7 +184,7 @@ class Weights:
         return flat
 
     def __getstate__(self) -> dict[str, Any]:
-        # The padding is this processor's, and a view would be stored beside its base.
+        # The padding depends on the processor, and pickle would store a view apart from its base.
         elements = self.without_padding(self.flat)
         return {"units": self.units, "dtype": self.dtype, "elements": elements}
 
@@ -192,7 +193,7 @@ class Weights:
         self.flat[...] = self.with_padding(state["elements"])
 
     def seen_as(self, coefs: Any, intercepts: Any) -> bool:
-        """Tell whether these lists hold the very views of these weights."""
+        """Return whether these lists hold the very view objects of `coefs` and `intercepts`."""
         mine, theirs = self.coefs + self.intercepts, [*coefs, *intercepts]
         return len(mine) == len(theirs) and all(map(is_, mine, theirs))
 
@@ -201,10 +202,10 @@ class Weights:
 def _lay_out_matrices(
     units: tuple[int, ...], dtype: np.dtype[Any], large: tuple[bool, ...]
 ) -> tuple[list[tuple[bool, int, int, int]], int]:
-    """Return how the matrices of the layers lie, and the length of the vector.
+    """Return the layout of the layers' matrices, and the length of the vector.
 
-    Of each it is whether it is narrow, its shape, and the length of a row. `large` is told from the
-    rest; it is here so that what is cached is right when that changes.
+    Each layout is (narrow, rows, columns, length of a row). `large` follows from the rest; it is an
+    argument so that cached layouts stay right when the choice of BLAS changes.
     """
     matrices = []
     for i, (n_in, n_out) in enumerate(pairwise(units)):
@@ -222,7 +223,7 @@ def make_network(
     dropout: Sequence[float] = (),
     sparse: bool = False,
 ) -> Network:
-    """Return the bundle the kernels work on; its parameters are the weights' own vector.
+    """Return the `Network` for the kernels, whose parameters are the weights' own vector.
 
     Parameters
     ----------
@@ -230,13 +231,14 @@ def make_network(
     names : sequence of str, of length n_layers
         The activation of each layer.
     rows : int
-        The rows of a chunk; layers lie so many rows of activations apart, in training with a gap.
+        The rows of a chunk; each layer has room for this many rows of activations, and in training
+        for a gap.
     training : bool, default=True
-        Keep transposes, which the update must see to. Without them the weights may change.
+        Keep transposes, which each update must refresh. Without them the weights may change freely.
     dropout : sequence of float, of length n_layers - 1, default=()
-        The part of each hidden layer's units that is dropped; none where it is empty.
+        The fraction of each hidden layer's units that is dropped; empty for no dropout.
     sparse : bool, default=False
-        Whether X is.
+        Whether X is sparse.
     """
     dtype = weights.dtype.name
     dropped = tuple(map(choose_threshold, dropout))
@@ -259,9 +261,9 @@ def _lay_out(
     training: bool,
     sparse: bool,
 ) -> tuple[Any, int]:
-    """Return the records of the layers, and the size of all transposes that are kept.
+    """Return the records of the layers, and the total size of the transposes that are kept.
 
-    The addresses of activations, the same for all plans of such layers, are found with a plan's.
+    The addresses of activations, the same for all plans of such layers, are set with a plan's.
     """
     layers = np.zeros(len(names), LAYER).view(np.recarray)
     at_weights = at_transposed = at_panel = at_scratch = at_input = at_output = at_slopes = 0
@@ -279,19 +281,20 @@ def _lay_out(
         layer.rows, columns = (n_out, n_in) if layer.narrow else (n_in, n_out)
         layer.weights, layer.weights_row = at_weights, padded(columns, dtype)
         at_weights += int((layer.rows + 1) * layer.weights_row)
-        # The delta recursion needs W.T by rows; forward is faster with W by rows, unless very few.
+        # The delta recursion reads W.T by rows. The forward pass is faster with W by rows, unless
+        # the outputs are very few.
         mirrored = n_out > BY_COLUMNS if layer.narrow else i > 0
         layer.mirrored = mirrored and training
         layer.transposed, layer.transposed_row = at_transposed, padded(int(layer.rows), dtype)
         at_transposed += int(columns * layer.transposed_row * layer.mirrored)
-        # X comes last: deltas have none, nor have activations where X is sparse.
+        # X comes last, because the deltas, and for sparse X the activations, have no X.
         layer.input, layer.input_row = at_input, output_row
         output_row = padded(n_out, dtype)
         layer.output, layer.output_row = at_output, output_row
         at_input, at_output = at_output, at_output + rows_apart * output_row
         layer.slopes = at_slopes
         if layer.dropped > 0 or names[i] not in ("identity", "relu"):
-            at_slopes += rows_apart * output_row  # the output comes last, and has a place anyway
+            at_slopes += rows_apart * output_row  # the output is last, and always has a place
         tile_rows = vector_length(dtype) if layer.by_subsets else TILE_ROWS
         layer.panel_rows = choose_panel_rows(
             int(layer.rows), int(layer.weights_row), rows, tile_rows
@@ -306,7 +309,7 @@ def _lay_out(
 
 
 def transpose_weights(network: Network) -> None:
-    """Make the transposes that are kept."""
+    """Compute the transposes that the network keeps."""
     for values in plain(network.layers).tolist():
         layer = dict(zip(LAYER.names or (), values, strict=True))
         if not layer["mirrored"]:
@@ -319,7 +322,7 @@ def transpose_weights(network: Network) -> None:
 
 
 def plain(records: Any) -> Any:
-    """Return records as an array whose fields are had by name in brackets, which is faster."""
+    """Return records as a plain array, whose fields are faster to access, by ``[name]``."""
     return records.view(np.ndarray)
 
 
@@ -338,9 +341,9 @@ def draw_weights(
     Parameters
     ----------
     units : sequence of int, of length n_layers + 1
-        The inputs, then the outputs of each layer.
+        The number of inputs, then the number of outputs of each layer.
     names : sequence of str
-        The activation each layer's draw is meant for; the last stands for the layers after it.
+        The activation each layer is initialised for; the last also serves the layers after it.
     init : str
         ``"auto"`` draws as scikit-learn does: weights and biases uniform in ``±sqrt(6 / (n_in +
         n_out))`` (Glorot and Bengio 2010), with 2 in place of 6 for logistic units. The others
@@ -348,9 +351,9 @@ def draw_weights(
         (glorot), ``2 / n_in`` (he; He et al. 2015, arXiv:1502.01852) or ``1 / n_in`` (lecun; LeCun
         et al. 1998, "Efficient BackProp").
     random_state : RandomState
-        Moves on by one draw of W and, for ``"auto"``, one of b for each layer.
+        Advanced, for each layer, by one draw of W and, for ``"auto"``, one of b.
     dtype : float32 or float64
-        Draws are made in float64 and rounded.
+        The weights are drawn in float64 and rounded to it.
     """
     weights = Weights(units, dtype)
     for i, (n_in, n_out) in enumerate(pairwise(units)):

@@ -1,4 +1,4 @@
-"""A network as nodes of ONNX: which operators, on which numbers."""
+"""A network as ONNX nodes: the operators and their constants."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -27,15 +27,15 @@ INT64 = 7  # onnx.TensorProto.INT64
 
 @dataclass
 class Graph:
-    """Nodes and constants; the numbers are in the dtype."""
+    """Nodes and constants; constants have this dtype, except labels."""
 
     dtype: np.dtype[Any]
-    new_name: Callable[[str], str]  # returns a name like this one that nothing else has
+    new_name: Callable[[str], str]  # returns a unique name derived from this one
     nodes: list[tuple[str, list[str], str, dict[str, Any]]] = field(default_factory=list)
     constants: dict[str, Array] = field(default_factory=dict)
 
     def add(self, operator: str, *inputs: Any, output: str = "", **attributes: Any) -> "Value":
-        """Add a node, of values and of numbers and arrays, which become constants."""
+        """Add a node; its inputs are values, and numbers and arrays, which become constants."""
         names = [i.name if isinstance(i, Value) else self._add_constant(i) for i in inputs]
         output = output or self.new_name(operator)
         self.nodes.append((operator, names, output, attributes))
@@ -56,7 +56,7 @@ def _arithmetic(operator: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 @dataclass(frozen=True)
 class Value:
-    """An input, or what a node gives; arithmetic with it adds nodes."""
+    """An input of the graph or the output of a node; arithmetic with it adds nodes."""
 
     graph: Graph
     name: str
@@ -67,7 +67,7 @@ class Value:
     __truediv__, __rtruediv__ = _arithmetic("Div")
 
 
-# Operators, with attributes, that onnxruntime has for float32 only.
+# Operators, with attributes, that onnxruntime implements for float32 only.
 _FLOAT32_OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "leaky_relu": ("LeakyRelu", {"alpha": LEAKY_SLOPE}),
     "elu": ("Elu", {}),
@@ -77,7 +77,7 @@ _FLOAT32_OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def activate(graph: Graph, name: str, z: Any) -> Any:
-    """Add an activation; of large and of small z too right to the dtype's precision."""
+    """Add an activation, accurate to the dtype's precision for large and small z too."""
     f = graph.add
     if graph.dtype == np.float32 and name in _FLOAT32_OPERATORS:
         operator, attributes = _FLOAT32_OPERATORS[name]
@@ -91,7 +91,7 @@ def activate(graph: Graph, name: str, z: Any) -> Any:
             return f("Softmax", z, axis=1)
         case "leaky_relu":
             return f("Max", z, z * LEAKY_SLOPE)
-        case "logistic":  # onnxruntime's Sigmoid is 0 from -18 on, and of few digits before
+        case "logistic":  # onnxruntime's Sigmoid is 0 below -18, and imprecise near it
             return 1 / (1 + f("Exp", -1 * z))
         case "silu":
             return z / (1 + f("Exp", -1 * z))
@@ -115,7 +115,7 @@ def activate(graph: Graph, name: str, z: Any) -> Any:
 def write_network(
     graph: Graph, model: BaseBP, X: Any, outputs: Sequence[str], classes: Any
 ) -> None:
-    """Add the nodes that make these outputs of X."""
+    """Add the nodes that compute these outputs from X."""
     f, a = graph.add, X
     weights, names = model._current_network()
     for w, b, name in zip(weights.coefs, weights.intercepts, names, strict=True):
@@ -125,7 +125,7 @@ def write_network(
             label = f("Cast", f("Greater", a, 0.5), to=INT64)
         else:
             a = f("Concat", 1 - a, a, axis=1) if model.coefs_[-1].shape[1] == 1 else a
-            classes = np.resize(classes, max(2, len(classes)))  # where there is one, both are it
+            classes = np.resize(classes, max(2, len(classes)))  # a single class fills both places
             classes = classes.astype(object if classes.dtype.kind in "OU" else np.int64)
             label = f("Gather", classes, f("ArgMax", a, axis=1, keepdims=0))
         f("Identity", label, output=outputs[0])

@@ -1,4 +1,4 @@
-"""How long each compiled call is, and on how many threads: what has been timed decides."""
+"""Autotuner: chooses the length and thread count of each compiled call from timings."""
 
 from collections import deque
 
@@ -8,51 +8,51 @@ __all__ = ["Pace"]
 class Pace:
     """Plans compiled calls: how long each may be, and on how many threads.
 
-    A call lasts a tenth of a second, so that Ctrl-C is heard between two. Threads wait for one
-    another twice a mini-batch: where another process has one of the cores, that can cost far more
-    than the work. Results are the same bits either way, so one thread and several are both timed,
-    and the slower is tried again from time to time, in short calls. Several must be faster by a
-    tenth. What is over sooner than a thread that sleeps would come, some 50 microseconds, is done
-    on one, and tells nothing.
+    A call lasts a tenth of a second, so that Ctrl-C is handled between two calls. Threads wait for
+    one another twice per mini-batch: if another process occupies one of the cores, that can cost
+    far more than the work. The results have the same bits either way, so one thread and several are
+    both timed, and the slower choice is retried from time to time, in short calls. Several threads
+    must be faster by a tenth. Work shorter than `LEAST_SECONDS` is done on one thread and not
+    recorded, because a sleeping thread takes some 50 microseconds to wake.
 
     Parameters
     ----------
     n_threads : int
-        The most to use.
+        Maximum number of threads.
     patience : float
         Seconds on one thread before others are started.
     unit_seconds : float
-        A guess at the time of a unit of work, until one is timed.
+        The assumed time of a unit of work, until one is timed.
     """
 
     CALL_SECONDS = 0.1
-    LEAST_SECONDS = 0.0002  # of a call for which others are started
-    TELLING_SECONDS = 0.002  # of a call that counts where it is slower: a region has its cost
+    LEAST_SECONDS = 0.0002  # the shortest work for which other threads are started
+    TELLING_SECONDS = 0.002  # shorter calls do not count if slower: a parallel region has a cost
     TRIAL_SECONDS = 0.0025
-    WORTHWHILE = 0.9  # of the time on one
-    TRIAL_CALLS = 3  # each as long as the one before lets hope; the best counts
-    # The slower is tried again after so many times what a trial costs: soon at first, and after the
-    # faster has become slower, which may be a disturbance; less and less often while that stays.
+    WORTHWHILE = 0.9  # several threads must take less than this part of the time on one
+    TRIAL_CALLS = 3  # each sized by the timing of the one before; the best counts
+    # The slower choice is retried after this many times the cost of a trial: soon at first, and
+    # after the ranking has changed, which may be a disturbance; ever less often while it stays.
     LEAST_RETRY, MOST_RETRY = 2.0, 20.0
 
     def __init__(self, n_threads: int, patience: float, unit_seconds: float) -> None:
         self.n_threads = n_threads
         self.patience = patience
         self._guess = unit_seconds
-        # Seconds of a unit in the last calls, by number of threads.
+        # Seconds per unit in the last calls, by number of threads.
         self._timed: dict[int, deque[float]] = {n: deque(maxlen=3) for n in (1, n_threads)}
         self._since_trial = 0.0
         self._retry = self.LEAST_RETRY
-        self._trials: list[int] = []  # calls to come, as numbers of threads
+        self._trials: list[int] = []  # thread counts of the trial calls to come
 
     def plan(self, remaining: int) -> tuple[int, int]:
-        """Return the number of threads, and how many of the remaining units, for the next call."""
+        """Return the number of threads and the number of units for the next call."""
         if self.n_threads == 1:
             return 1, max(1, min(remaining, int(self.CALL_SECONDS / self._expected(1))))
         if self._is_short(remaining):
             return 1, remaining
         if remaining * self._expected(1) < self.TRIAL_SECONDS:
-            self._trials = []  # too little is left to tell
+            self._trials = []  # too little work is left to time
         elif not self._trials and self._since_trial > self._patience():
             slower = self._ranked()[1]
             self._trials = [slower] * self.TRIAL_CALLS
@@ -66,13 +66,13 @@ class Pace:
         return n_threads, max(1, min(remaining, int(seconds / self._expected(n_threads))))
 
     def record(self, n_threads: int, units: int, seconds: float) -> None:
-        """Learn how long such a call took."""
+        """Record how long a call took."""
         timed, fastest = self._timed[n_threads], self._ranked()[0]
         if n_threads == 1 and self._is_short(units):
             return
         is_slower = bool(timed) and seconds / units >= self._expected(n_threads)
         if seconds < self.TELLING_SECONDS and is_slower and not self._trials:
-            return  # it may be the region's cost
+            return  # it may be the cost of the parallel region
         if len(self._trials) == self.TRIAL_CALLS:
             timed.clear()
         timed.append(seconds / units)
@@ -96,7 +96,7 @@ class Pace:
         return self.n_threads > 1 and units * self._expected(1) < self.LEAST_SECONDS
 
     def _patience(self) -> float:
-        """Seconds until the slower is tried, for the first time or again."""
+        """Seconds until the slower choice is tried, for the first time or again."""
         slower = self._ranked()[1]
         if not self._timed[slower]:
             return self.patience
@@ -104,7 +104,7 @@ class Pace:
         return self._retry * trial
 
     def _ranked(self) -> tuple[int, int]:
-        """The numbers of threads to choose from, the faster first as far as is known."""
+        """The two thread counts to choose from, the faster first as far as is known."""
         if self._timed[self.n_threads] and (
             not self._timed[1]
             or self._expected(self.n_threads) < self.WORTHWHILE * self._expected(1)
@@ -113,7 +113,7 @@ class Pace:
         return 1, self.n_threads
 
     def _expected(self, n_threads: int) -> float:
-        """Seconds of a unit: as timed, or with threads of which nothing is known much longer."""
+        """Seconds per unit: as timed, else for several threads 100 times that of one."""
         timed = sorted(self._timed[n_threads])
         if timed:
             return timed[(len(timed) - 1) // 2]  # of two the better, of three the median

@@ -1,4 +1,4 @@
-"""Models in files, whose format is in `fastbp.files`."""
+"""Saving and loading of models, in the format of `fastbp.files`."""
 
 import os
 from typing import Any
@@ -21,24 +21,26 @@ _ESTIMATORS = {kind.__name__: kind for kind in (BPClassifier, BPRegressor)}
 def save(model: BaseBP, path: str | os.PathLike[str], state: bool = False) -> None:
     """Write a fitted model to a file.
 
-    The file is there whole or not at all: it is written beside its place and then moved.
+    The file is written atomically: to a temporary file in the same folder, which is then renamed.
 
     Parameters
     ----------
     model : BPClassifier or BPRegressor
     path : str or path-like
     state : bool, default=False
-        Keep the solver's state too, so that `partial_fit` goes on as if nothing had been, about
-        three times the size with Adam; and `history_`. Without it there are `loss_curve_` and
-        `validation_scores_`.
+        Save `history_` and the solver's state too, so that `partial_fit` continues as if
+        uninterrupted; with Adam the file is about three times the size. `loss_curve_` and
+        `validation_scores_` are saved in any case.
 
     Raises
     ------
     NotFittedError
-        Where the model is not.
+        If the model is not fitted.
     ValueError
-        Where it is another estimator, or a parameter is no number or text, a function for one; the
-        message names it.
+        If it is another estimator, or a parameter is neither a number nor text, for example a
+        function; the message names it.
+    OSError
+        If the file cannot be written.
     """
     check_is_fitted(model)
     if type(model) not in _ESTIMATORS.values():
@@ -49,7 +51,7 @@ def save(model: BaseBP, path: str | os.PathLike[str], state: bool = False) -> No
 
 
 def save_training(model: BaseBP, path: str | os.PathLike[str]) -> None:
-    """Write a model in the midst of its fit, from where `fit` can go on."""
+    """Write a model during its fit, with the state from which `fit` can resume."""
     _write(path, *describe_training(model))
 
 
@@ -61,7 +63,7 @@ def _write(path: str | os.PathLike[str], contents: dict[str, Any], arrays: dict[
 
 
 def load(path: str | os.PathLike[str]) -> Any:
-    """Return the model that `save`, or a `Checkpoint`, wrote to a file.
+    """Return the model that `save` or a `Checkpoint` wrote to a file.
 
     Parameters
     ----------
@@ -74,10 +76,16 @@ def load(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     ValueError
-        Where the file is none of fastbp's, of another version of the format, cut short, or altered,
-        or where it holds no model, or one of a newer fastbp.
+        If the file is not one of fastbp's, has another version of the format, is truncated, or was
+        altered, or if it holds no model, or one of a newer fastbp.
     OSError
-        Where it is not there, cannot be read, or is a folder.
+        If the file does not exist, cannot be read, or is a folder.
+
+    Warns
+    -----
+    UserWarning
+        If a parameter is a function, of which a `Checkpoint` saves only the name: it is left at its
+        default.
     """
     contents, arrays = files.read(path)
     try:

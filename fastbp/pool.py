@@ -1,7 +1,7 @@
-"""Things that take long to make, kept from one use to the next of the same kind.
+"""Cache of objects that take long to create, for the next user of the same kind.
 
-A small network is trained and predicts in less time than the memory and the plan for it take to
-make.
+A small network trains and predicts in less time than it takes to allocate its memory and make its
+plan.
 """
 
 import threading
@@ -17,15 +17,15 @@ T = TypeVar("T")
 
 
 class Pool(Generic[T]):
-    """Things by their kind; used from several threads at once.
+    """Objects by their kind; safe to use from several threads at once.
 
     Parameters
     ----------
     most : int
-        Things kept; the kind that was not used for longest goes first.
+        Maximum number of objects kept; the least recently used kind is dropped first.
     most_bytes : int, default=64 MB
-        Memory they may take in all. One that takes over an eighth of it is not kept: to make it
-        costs little beside its use.
+        Maximum memory of all objects. An object of over an eighth of it is not kept, because making
+        it costs little compared with using it.
     """
 
     def __init__(self, most: int, most_bytes: int = 1 << 26) -> None:
@@ -36,14 +36,14 @@ class Pool(Generic[T]):
         hold_at_forks(self._lock)
 
     def take(self, kind: Hashable, make: Callable[[], T]) -> T:
-        """Return a thing of this kind, that is nobody else's until it is given back."""
+        """Return an object of this kind for exclusive use until `give` is called."""
         with self._lock:
             if self._kept.get(kind):
                 return self._pop(kind)
         return make()
 
     def give(self, kind: Hashable, thing: T, n_bytes: int = 0) -> None:
-        """Give it back, with the memory that it takes, for the next to take."""
+        """Give an object that takes `n_bytes` of memory back, for the next `take`."""
         if 8 * n_bytes > self.most_bytes:
             return
         with self._lock:

@@ -1,4 +1,4 @@
-"""Prediction: the forward pass of weights that stay as they are."""
+"""Prediction: the forward pass with fixed weights."""
 
 from collections.abc import Hashable, Sequence
 from contextlib import nullcontext
@@ -23,8 +23,8 @@ __all__ = ["Prediction", "Predictor"]
 Array = NDArray[Any]
 
 CHUNK_ROWS = 256  # rows that each thread takes at a time; a multiple of BLAS_ROWS
-FEW_ROWS = 16  # up to as many have smaller memory of their own
-CALLS = 20  # a prediction is worth threads from as many mini-batches' work on
+FEW_ROWS = 16  # up to this many rows use a smaller workspace of their own
+CALLS = 20  # threads pay off for a prediction with the work of at least this many mini-batches
 
 
 class _Prepared(NamedTuple):
@@ -36,15 +36,14 @@ _pool: Pool[_Prepared] = Pool(most=256)
 
 
 class Prediction:
-    """The forward pass for some rows, as often as it is called; `Predictor.prepare` makes one.
+    """A prepared forward pass for some rows, which can be repeated; see `Predictor.prepare`.
 
-    All calls return the same array. Nothing is predicted once it is closed.
+    All calls return the same array. It cannot be called after `close`.
 
     Attributes
     ----------
     saw_infinite : bool
-        Whether the last call has come across an infinite number or a NaN in dense X, in the
-        weights' dtype.
+        Whether the last call found an infinite number or a NaN in dense X, in the weights' dtype.
     """
 
     saw_infinite = False
@@ -57,7 +56,7 @@ class Prediction:
         self._on_threads, self._uses_blas = (n_threads, compile_it), uses_blas
 
     def __call__(self) -> Array:
-        """Return the outputs of the weights as they are now."""
+        """Return the outputs for the current values of the weights."""
         plan = self.plan
         totals = plan.workspace.totals
         totals[NOT_FINITE] = 0
@@ -68,20 +67,20 @@ class Prediction:
         return outputs
 
     def close(self) -> None:
-        """Leave plan and memory to the next prediction of this kind."""
+        """Give the plan and its memory back for the next prediction of this kind."""
         self.plan.forget_arrays()
         _pool.give(self._kind, _Prepared(self.plan, self.address), self.plan.n_bytes)
 
 
 class Predictor:
-    """Gives the outputs of a network.
+    """Computes the outputs of a network.
 
     It may be called from several threads at once.
 
     Parameters
     ----------
     weights : Weights
-        What is written into them later is what predicts.
+        Not copied: later changes to them take effect.
     """
 
     def __init__(self, weights: Weights) -> None:
@@ -91,7 +90,7 @@ class Predictor:
     def __call__(
         self, names: Sequence[str], X: Any, n_jobs: int | None, order: Array | None = None
     ) -> Array:
-        """Return the outputs for the rows of X, or for those that `order` names.
+        """Return the outputs for all rows of X, or for those in `order`.
 
         Parameters
         ----------
@@ -114,7 +113,7 @@ class Predictor:
     def prepare(
         self, names: Sequence[str], X: Any, n_jobs: int | None, order: Array | None = None
     ) -> Prediction:
-        """Return what predicts as a call with these arguments does."""
+        """Return the prepared `Prediction` that a call with these arguments would make."""
         n_samples = X.shape[0]
         order = number_rows(n_samples) if order is None else as_rows(order, n_samples)
         samples = Samples(X)

@@ -1,6 +1,6 @@
-"""Random states by seeds: NumPy takes 90 µs to make one, of which all but 30 go to entropy.
+"""Random states from seeds: NumPy takes 90 µs to make one, of which all but 30 go to entropy.
 
-What seeds it here is thrown away at once; to seed one again takes 2 µs.
+Here a seed sequence of zeros, overwritten at once, avoids that; to reseed a state takes 2 µs.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ from fastbp.pool import Pool
 
 __all__ = ["WORDS", "borrowed_random_state", "make_random_state", "words_of"]
 
-WORDS = 625  # of the state of NumPy's Mersenne Twister: its numbers, and which is next
+WORDS = 625  # in the state of NumPy's Mersenne Twister: 624 numbers, and the index of the next
 
 
 class _NoEntropy(ISeedSequence):
@@ -43,7 +43,7 @@ def make_random_state(seed: Any) -> RandomState:
 
 @contextmanager
 def borrowed_random_state(seed: Any) -> Iterator[RandomState]:
-    """Give what `make_random_state` returns, which nobody must keep afterwards."""
+    """Yield what `make_random_state` returns, which must not be used after the block."""
     if not isinstance(seed, Integral):
         yield make_random_state(seed)
         return
@@ -56,6 +56,6 @@ def borrowed_random_state(seed: Any) -> Iterator[RandomState]:
 
 
 def words_of(random_state: RandomState) -> Any:
-    """Return the state of a generator that is a Mersenne Twister, to read and to write."""
+    """Return the state of a Mersenne Twister generator as an array to read and write."""
     address = random_state._bit_generator.ctypes.state_address
     return (ctypes.c_uint32 * WORDS).from_address(address)

@@ -1,4 +1,4 @@
-"""What is learnt from or predicted, as the kernels take it."""
+"""The data to train on or predict for, in the form that the kernels take."""
 
 import hashlib
 from dataclasses import dataclass, replace
@@ -15,38 +15,38 @@ __all__ = ["NO_ADDRESSES", "Rows", "Samples", "as_rows", "digest_rows", "number_
 
 Array = NDArray[Any]
 
-NO_ADDRESSES = np.empty(0, np.int64)  # of a generator: the order is not shuffled
-MOST_SHORT = 2**31  # samples whose numbers have 32 bits
+NO_ADDRESSES = np.empty(0, np.int64)  # no generator: the order is not shuffled
+MOST_SHORT = 2**31  # up to this many samples, row numbers have 32 bits
 _SHORT, _LONG = np.dtype(np.int32), np.dtype(np.int64)
-MOST_ROWS, MOST_ELEMENTS = 2_048, 4_194_304  # that a digest is made of
+MOST_ROWS, MOST_ELEMENTS = 2_048, 4_194_304  # that a digest covers
 _NO_BYTES, _NO_NUMBERS = np.empty(0, np.uint8), np.empty(0, np.int32)
 _NO_WEIGHTS = np.empty(0)
 
 
 @lru_cache(maxsize=64)
 def _none(dtype: np.dtype[Any], *columns: int) -> Array:
-    """Return the empty array, always the same one: a plan need not look up its address again."""
+    """Return an empty array, always the same one, so that plans need not look up its address."""
     return np.empty((0, *columns), dtype)
 
 
 def row_type(n_samples: int) -> np.dtype[Any]:
-    """Return the integers by which kernels know the rows of so many samples: the shortest."""
+    """Return the dtype of row numbers in the kernels: the shortest that `n_samples` allow."""
     return _SHORT if n_samples <= MOST_SHORT else _LONG
 
 
 def number_rows(n_samples: int) -> Array:
-    """Return the numbers of all rows of so many samples."""
+    """Return the numbers of all `n_samples` rows."""
     return np.arange(n_samples, dtype=row_type(n_samples))
 
 
 def as_rows(numbers: Array, n_samples: int) -> Array:
-    """Return numbers of some rows of so many samples, as kernels take them."""
+    """Return row numbers among `n_samples` samples in the form that the kernels take."""
     return np.ascontiguousarray(numbers, row_type(n_samples))
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What is learnt from: validated, contiguous, native; never written to.
+    """The training data: validated, contiguous, in native byte order; never written to.
 
     Parameters
     ----------
@@ -63,11 +63,11 @@ class Samples:
     sample_weight: Array | None = None
 
     def total_weight(self, rows: Array) -> float:
-        """Return the sum of the weights of some rows, their number where there are none."""
+        """Return the sum of the weights of these rows, or their number if there are no weights."""
         return float(len(rows) if self.sample_weight is None else self.sample_weight[rows].sum())
 
     def for_dtype(self, dtype: np.dtype[Any]) -> "Samples":
-        """Return these with targets of the dtype that is trained in."""
+        """Return the samples with their targets in the training dtype."""
         if self.targets is None or self.targets.dtype == dtype:
             return self
         return replace(self, targets=self.targets.astype(dtype))
@@ -94,14 +94,14 @@ class Samples:
         }
 
     def kind(self) -> tuple[Any, ...]:
-        """Return the dtypes of what is stored, and of rows: functions are compiled for them."""
+        """Return the dtypes of the stored X and of row numbers; functions are compiled for them."""
         X, rows = self.X, row_type(self.X.shape[0])
         if scipy.sparse.issparse(X):
             return X.dtype, X.indptr.dtype, rows
         return X.dtype, rows
 
     def bundle(self, dtype: np.dtype[Any]) -> Data:
-        """Return what the kernels need, but for the order of the samples."""
+        """Return the `Data` for the kernels, without the order of the samples."""
         return Data(
             **self.stored(),
             targets=_none(dtype, 1) if self.targets is None else _plain(self.targets),
@@ -114,7 +114,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of data that have been checked, all or some, to predict for without a copy."""
+    """All or some rows of checked data, to predict for without a copy."""
 
     X: Any
     numbers: Array | None = None
@@ -124,12 +124,12 @@ class Rows:
 
 
 def digest_rows(array: Any) -> str | None:
-    """Return a digest of an array's shape, dtype, and up to 2,048 rows at equal distances.
+    """Return a digest of an array's shape, dtype, and up to 2,048 equally spaced rows.
 
     Parameters
     ----------
     array : ndarray of shape (n, ...), CSR matrix, or None
-        Of which there is no digest. Of wide rows fewer are looked at, of 32 MB in all.
+        The digest of None is None. Fewer rows are read if they are wide: 32 MB in all, in float64.
     """
     if array is None:
         return None
@@ -140,7 +140,7 @@ def digest_rows(array: Any) -> str | None:
     rows = array[np.linspace(0, n - 1, n_rows).astype(np.int64)]
     parts = [rows]
     if is_sparse:
-        rows.sum_duplicates()  # whatever their order: it is a copy
+        rows.sum_duplicates()  # in place, as `rows` is a copy; the order of indices is irrelevant
         parts = [rows.data, rows.indices.astype(np.int64), rows.indptr.astype(np.int64)]
     digest = hashlib.sha256(f"{array.shape} {array.dtype.str} {len(parts)}".encode())
     for part in parts:
@@ -149,7 +149,7 @@ def digest_rows(array: Any) -> str | None:
 
 
 def _plain(array: Array) -> Array:
-    """Return the array in C order and aligned: itself, as a rule."""
+    """Return the array in C order and aligned; normally this is the array itself."""
     flags = array.flags
     if flags.c_contiguous and flags.aligned:
         return array

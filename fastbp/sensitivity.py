@@ -1,4 +1,4 @@
-"""The derivatives of a network's outputs by its inputs."""
+"""The derivatives of a network's outputs with respect to its inputs."""
 
 import ctypes
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ __all__ = ["input_gradient"]
 
 Array = NDArray[Any]
 
-CHUNK_ROWS = 512  # rows at a time: the derivatives of more would leave the cache
+CHUNK_ROWS = 512  # rows at a time: the derivatives of more would not fit the cache
 
 
 def input_gradient(weights: Weights, names: Sequence[str], X: Any) -> Array:
-    """Return the Jacobian of the outputs, row by row, by the chain rule from the outputs down.
+    """Return the Jacobian of the outputs for each row, by the chain rule from the outputs back.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def _differentiate(weights: Weights, names: Sequence[str], X: Any) -> Array:
         a, slope = _activate(name, z)
         slopes.append(slope)
     unit = np.eye(a.shape[1], dtype=a.dtype)[:, None, :]
-    # delta[j, sample, i] is the derivative of output j by the z of unit i; for a softmax,
+    # delta[j, sample, i] is the derivative of output j with respect to z of unit i; for a softmax,
     # d a[j] / d z[i] = a[j] * ((i == j) - a[i])
     delta = a.T[:, :, None] * (unit - a) if names[-1] == "softmax" else slopes[-1] * unit
     for i in range(len(names) - 1, 0, -1):
@@ -59,7 +59,7 @@ def _differentiate(weights: Weights, names: Sequence[str], X: Any) -> Array:
 
 
 def _activate(name: str, z: Array) -> tuple[Array, Array]:
-    """Return f(z) and f'(z) of a C-ordered matrix; a softmax has no slope, and gives zeros."""
+    """Return f(z) and f'(z) of a C-ordered matrix; for a softmax f'(z) is returned as zeros."""
     a, slope = z.copy(), np.zeros_like(z)
     if name == "identity":
         slope[...] = 1

@@ -1,7 +1,8 @@
 """A recipe for tables: from the lines of a CSV file to a fitted Pipeline, and predictions.
 
-Numbers are scaled, their gaps filled with the median; words become one column for each value, of
-which those beside the most frequent share one. A regression learns its target scaled, too.
+Numeric columns are scaled, and their missing values filled with the median; columns of words are
+one-hot encoded, and all but the most frequent words share one column. The target of a regression is
+scaled too.
 """
 
 import csv
@@ -28,21 +29,21 @@ from fastbp.estimators.regressor import BPRegressor
 __all__ = ["Table", "TableError", "TableModel", "fit_table", "read_table"]
 
 MISSING = frozenset({"", "?", "na", "n/a", "nan", "null", "none"})
-MISSING_CLASSES = MISSING - {"none"}  # which is a class, but a gap among numbers
-LARGEST = 1e150  # a number whose square is one, too
-MANY_ROWS = 2000  # from here on a part can be spared to decide when to stop
-MOST_CLASSES = 20  # a numeric target of more different values is a quantity
-MOST_WORDS = 100  # columns that the words of one become
+MISSING_CLASSES = MISSING - {"none"}  # among words "none" is a class, among numbers it is missing
+LARGEST = 1e150  # the square of a number must not overflow
+MANY_ROWS = 2000  # from this many rows on, some are held out for early stopping
+MOST_CLASSES = 20  # a numeric target with more distinct values is a regression
+MOST_WORDS = 100  # the maximum number of columns into which a column of words is encoded
 OTHER_DELIMITERS = ";\t|"
 
 
 class TableError(ValueError):
-    """What a user can mend; the message is one line."""
+    """An error that the user can correct; the message is one line."""
 
 
 @dataclass
 class Table:
-    """A table as it stands in the file, by columns."""
+    """The cells of a table as they are in the file, by column."""
 
     names: list[str]
     cells: list[list[str]]  # one list for each column
@@ -58,7 +59,7 @@ class Table:
         return ", ".join(self.names)
 
     def numbers(self, name: str) -> NDArray[Any] | None:
-        """Return a column as float64, NaN where a cell is missing; None where one is no number."""
+        """Return a column as float64, NaN for missing cells; None if a cell is not a number."""
         values = _numbers(self.column(name))
         if values is not None and (np.abs(values) > LARGEST).any():
             cell = self.column(name)[int(np.nanargmax(np.abs(values)))]
@@ -67,12 +68,12 @@ class Table:
 
 
 def read_table(path: str | Path) -> Table:
-    """Read a CSV file with a header, gzipped where its name ends in ``.gz``.
+    """Read a CSV file with a header, gzipped if its name ends in ``.gz``.
 
     Raises
     ------
     TableError
-        Where the file cannot be read, or is no table.
+        If the file cannot be read, or is not a table.
     """
     path = Path(path)
     opener = gzip.open if path.suffix == ".gz" else open
@@ -102,16 +103,16 @@ def read_table(path: str | Path) -> Table:
 
 
 def _is_blank(row: list[str]) -> bool:
-    """Tell whether a line has no cells; a missing cell that is the only one is written ``""``."""
+    """Return whether a line has no cells; a single cell that is missing is written ``""``."""
     return not row or (len(row) == 1 and row[0] != "" and not row[0].strip())
 
 
 def _numbers(cells: Sequence[str]) -> NDArray[Any] | None:
-    """Return the cells as float64, NaN where one is missing; None where one is no number."""
+    """Return the cells as float64, NaN for missing ones; None if one is not a number."""
     values = np.empty(len(cells))
     for i, cell in enumerate(cells):
         text = cell.strip()
-        if "_" in text:  # which Python would take for a separator of digits
+        if "_" in text:  # Python would take it for a separator of digits
             return None
         try:
             values[i] = np.nan if text.lower() in MISSING else float(text)
@@ -188,7 +189,7 @@ def fit_table(
     target : str
         The column to predict. Rows in which it is missing are left out.
     task : {'auto', 'classification', 'regression'}, default='auto'
-        'auto' is regression for a target of numbers with more than 20 different values.
+        'auto' is regression for a numeric target with more than 20 distinct values.
     verbose : bool, default=False
         Show each epoch.
     **parameters
@@ -197,12 +198,13 @@ def fit_table(
     Returns
     -------
     TableModel
-        Scored on a fifth of the rows, which it has not seen.
+        Scored on a fifth of the rows, which are held out from training.
 
     Raises
     ------
     TableError
-        Where there is no such column, or too little to learn from, or to predict.
+        If there is no such column, its values do not suit the task, or there is too little to learn
+        from or to predict.
     """
     target_cells = [cell.strip() for cell in table.column(target)]
     numbers = table.numbers(target)
@@ -218,7 +220,7 @@ def fit_table(
         if numbers is None:
             raise TableError(f"column {target!r} has words, and a regression needs numbers")
         y = numbers[present]
-    elif numbers is not None:  # a class is a number, however it is spelled
+    elif numbers is not None:  # equal numbers are one class, however spelled
         _, first, which = np.unique(numbers[present], return_index=True, return_inverse=True)
         y = y[first][which]
     if len(y) < 10:
@@ -233,7 +235,7 @@ def fit_table(
     X = _features(table, names, numeric)[present]
     X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.2, random_state=0)
     is_rare = task == "classification" and min(Counter(y_train).values()) < 2
-    early_stopping = len(y) >= MANY_ROWS and not is_rare  # a class of one cannot be validated
+    early_stopping = len(y) >= MANY_ROWS and not is_rare  # a class of one row cannot be split
     parameters = {"early_stopping": early_stopping, "verbose": verbose, **parameters}
     pipeline = _make_pipeline(numeric, task, parameters)
     pipeline.fit(X_train, y_train)

@@ -1,8 +1,8 @@
-"""How many threads a fit or a prediction runs on, and when it may not use more than one.
+"""How many threads a fit or a prediction runs on, and when it may use only one.
 
 Numba's `workqueue` layer aborts the process when two threads enter it at once, and GNU OpenMP does
-not survive a fork. Results are the same bits on any number of threads, so the answer to both is to
-run on one.
+not survive a fork. The results have the same bits on any number of threads, so in both cases the
+work runs on one.
 """
 
 import multiprocessing
@@ -29,12 +29,12 @@ __all__ = [
     "start_layer",
 ]
 
-# Threads are worth their start from so many multiply-adds in a mini-batch on, and from the lesser
-# number where the user asks for them; see NOTES.md.
+# Threads are worth starting from this many multiply-adds in a mini-batch on, and from the smaller
+# number if the user asks for them; see NOTES.md.
 WORK_PER_BATCH = 400_000
 LEAST_WORK = 100_000
 
-_used = False  # Numba's layer of threads was asked for in this process
+_used = False  # Numba's threading layer was requested in this process
 _forked = False  # ... or in the process that this one was forked from
 _one_at_a_time = threading.Lock()
 
@@ -52,12 +52,11 @@ def choose_threads(n_jobs: int | None, work: float) -> int:
     Parameters
     ----------
     n_jobs : int or None
-        As the estimators' parameter. None leaves it to the work, and means one thread anywhere but
-        in the main thread, and in workers of a pool: whoever runs fits there has shared the cores
-        out.
+        As the estimators' parameter. None decides by `work`, and means one thread outside the main
+        thread and in workers of a pool, because the caller has already divided the cores.
     work : float
     """
-    # Plain Python has no atomic numbers, by which threads wait for one another.
+    # Plain Python has no atomic operations, by which threads wait for one another.
     if DISABLED or _forked or work < LEAST_WORK or n_jobs == 1:
         return 1
     most = _most_threads()
@@ -72,8 +71,8 @@ def count_workers(n_jobs: int | None) -> int:
     Parameters
     ----------
     n_jobs : int or None
-        As the estimators' parameter. None is all, in the main thread, and 1 in other threads and in
-        workers of a pool.
+        As the estimators' parameter. None means all processors in the main thread, and 1 in other
+        threads and in workers of a pool.
     """
     most = _most_threads()
     if n_jobs is None:
@@ -82,46 +81,46 @@ def count_workers(n_jobs: int | None) -> int:
 
 
 def _count(n_jobs: int, most: int) -> int:
-    """Return how many are asked for: -1 is all, -2 all but one."""
+    """Return how many threads are requested: -1 is all, -2 all but one."""
     return n_jobs if n_jobs > 0 else max(1, most + 1 + n_jobs)
 
 
 def _has_all_processors() -> bool:
-    """Tell whether nobody has shared them out, as over threads or the workers of a pool."""
+    """Return whether the processors are not already divided among threads or a pool's workers."""
     # The workers of multiprocessing's pools, and so of joblib's backend of that name, are daemons.
     is_worker = multiprocessing.current_process().daemon
     return threading.current_thread() is threading.main_thread() and not is_worker
 
 
 def _most_threads() -> int:
-    """Numba's number of threads. To ask it starts the layer, which no forked child should do."""
+    """Numba's number of threads. Asking starts the layer, which a forked child must not do."""
     global _used
     if _forked:
         return int(numba.config.NUMBA_NUM_THREADS)
-    _used = True  # before it is: a fork may come in between
+    _used = True  # set before the call, because a fork may come in between
     return int(numba.get_num_threads())
 
 
 def run_on_threads(function: int, plan: Plan, n_threads: int, compile_it: bool) -> int:
-    """Call a compiled function of a plan on a team of threads.
+    """Call a compiled function on a plan with a team of threads.
 
     Parameters
     ----------
     function : int
-        Its address.
+        The address of the function.
     plan : Plan
     n_threads : int
-        The most; as many as ``plan.workspace.bounds`` says.
+        The size of the team; at most that for which ``plan.workspace.bounds`` was made.
     compile_it : bool
-        Whether it is worth some seconds to compile what starts threads, where it is in no cache.
+        Whether to spend some seconds compiling the code that starts threads, if it is not cached.
 
     Returns
     -------
     int
-        ``n_threads``, or 1 where it ran on the calling thread.
+        ``n_threads``, or 1 if the function ran on the calling thread.
     """
     team = plan.workspace.team
-    team[:] = 0  # a call that Ctrl-C fell in has left its marks
+    team[:] = 0  # a call that Ctrl-C interrupted leaves stale entries
     if n_threads > 1:
         system = yield_address(), affinity_addresses()
         arguments = function, plan.address, team, n_threads, *system
@@ -136,7 +135,7 @@ def run_on_threads(function: int, plan: Plan, n_threads: int, compile_it: bool) 
 
 @contextmanager
 def parallel_region(n_threads: int) -> Iterator[bool]:
-    """Set Numba's threads for the calls inside; gives False where they must be serial ones."""
+    """Set Numba's number of threads for the block; yield False if its calls must be serial."""
     locked = False
     if _layer() not in ("omp", "tbb"):
         locked = _one_at_a_time.acquire(blocking=False)
@@ -154,7 +153,7 @@ def parallel_region(n_threads: int) -> Iterator[bool]:
 
 
 def start_layer() -> str:
-    """Start Numba's threads, where they may be; return the name of the layer that runs them."""
+    """Start Numba's threads unless this process was forked; return the threading layer's name."""
     global _used
     if not _forked:
         _used = True

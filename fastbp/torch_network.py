@@ -1,4 +1,4 @@
-"""A network as modules of PyTorch; imported only where PyTorch is."""
+"""A network as PyTorch modules; imported only if PyTorch is installed."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ __all__ = ["Exp", "make_network"]
 
 
 class Exp(nn.Module):  # type: ignore[misc]
-    """``e ** x``, which PyTorch has not as a module."""
+    """``e ** x``, for which PyTorch has no module."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return ``e ** x`` of each element."""
@@ -27,7 +27,7 @@ _MODULES: dict[str, Callable[[], nn.Module]] = {
     "leaky_relu": lambda: nn.LeakyReLU(LEAKY_SLOPE),
     "elu": nn.ELU,
     "selu": nn.SELU,
-    "softplus": lambda: nn.Softplus(threshold=40),  # beyond its 20 float64 would lose digits
+    "softplus": lambda: nn.Softplus(threshold=40),  # PyTorch's 20 would cost float64 digits
     "gelu": nn.GELU,
     "silu": nn.SiLU,
     "exp": Exp,
@@ -36,10 +36,10 @@ _MODULES: dict[str, Callable[[], nn.Module]] = {
 
 
 def make_network(weights: Weights, names: Sequence[str]) -> nn.Sequential:
-    """Return Linear and activation in turn, in evaluation mode."""
+    """Return alternating Linear and activation modules, in evaluation mode."""
     network = nn.Sequential()
     for w, b, name in zip(weights.coefs, weights.intercepts, names, strict=True):
-        # Linear would draw weights, by the generator that is the user's.
+        # Without skip_init, Linear would draw weights from the user's generator.
         linear = nn.utils.skip_init(nn.Linear, *w.shape, dtype=getattr(torch, w.dtype.name))
         with torch.no_grad():
             linear.weight.copy_(torch.tensor(w.T))

@@ -1,4 +1,4 @@
-"""Compiling everything ahead: for an image, an installer, or the start of a service."""
+"""Compilation of everything in advance: for an image, an installer, or the start of a service."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -35,15 +35,15 @@ _NAMES = ("relu", "softmax")
 def warmup(dtypes: str | Sequence[str] = ("float32", "float64")) -> None:
     """Compile the kernels, or load them from the cache, before they are needed.
 
-    Both dtypes take up to a minute the first time, with a second processor some 40 seconds; later
-    processes load what is in Numba's cache (``NUMBA_CACHE_DIR`` says where), which takes tenths of
-    a second. That is every activation, loss and solver, for dense X and for CSR with an indptr of
-    32 bits, on one thread and on several, and what a search needs beside them.
+    Both dtypes take up to a minute the first time, or some 40 seconds with a second processor;
+    later processes load the kernels from Numba's cache (``NUMBA_CACHE_DIR`` sets its folder) in
+    tenths of a second. They cover every activation, loss and solver, for dense X and for CSR with a
+    32-bit indptr, on one thread and on several, and the functions that a search needs in addition.
 
     Parameters
     ----------
     dtypes : {"float32", "float64"} or sequence of these, default=("float32", "float64")
-        Of the training; X may be of either.
+        The dtypes of the training; X may have either in any case.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def warmup(dtypes: str | Sequence[str] = ("float32", "float64")) -> None:
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtypes must be of 'float32' and 'float64', got {dtype!r}.")
     tasks: list[Callable[[], Any]] = [partial(largest_function, dtype) for dtype in dtypes]
-    for kept in sorted({*dtypes, "float64"}):  # L-BFGS is in float64 whatever X is
+    for kept in sorted({*dtypes, "float64"}):  # L-BFGS computes in float64, whatever X is
         tasks += [
             partial(function, kept)
             for function in (product_addresses, subset_addresses, nonzeros_address, step_address)
@@ -77,7 +77,7 @@ def warmup(dtypes: str | Sequence[str] = ("float32", "float64")) -> None:
 
 
 def _compile_for(dtype: str, dtype_of_X: str) -> None:
-    """Compile all functions of plans for a training in one dtype on X of another."""
+    """Compile all functions of plans for training in `dtype` on X of `dtype_of_X`."""
     weights = draw_weights(_UNITS, _NAMES, "auto", RandomState(0), dtype)
     samples = Samples(np.zeros((2, _UNITS[0]), dtype_of_X), labels=np.zeros(2, np.int32))
     engine = _make_engine(weights, samples, by_lbfgs=False)

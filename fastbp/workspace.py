@@ -1,4 +1,4 @@
-"""The memory that a compiled call works in, and the plan by which its work is shared."""
+"""The scratch memory of a compiled call, and the division of its work among threads."""
 
 from itertools import pairwise
 from typing import Any
@@ -28,7 +28,7 @@ MOST_BY_ROWS = 1 << 18  # bytes of W: half of the second-level cache of the smal
 
 
 def count_weights(weights: Weights) -> int:
-    """Return the number of weights: as many multiply-adds take a sample forward."""
+    """Return the number of weights, equal to the multiply-adds of a sample's forward pass."""
     return sum(n_in * n_out for n_in, n_out in pairwise(weights.units))
 
 
@@ -47,20 +47,20 @@ def make_workspace(
     layers = plain(network.layers)
     first, last = layers[0], layers[-1]
     rows_apart = count_rows_apart(rows, training)
-    size = int(first["input"])  # X's rows are the last
+    size = int(first["input"])  # X comes last
     n_inputs = int(rows_apart * first["input_row"]) if sparse is None else 0
     n_panels = int(last["last_panel"])
     widest = max(int(layers[f"{kind}_row"].max()) for kind in ("weights", "transposed", "input"))
     per_thread = int(((layers["panel_rows"] + 1) * layers["weights_row"]).sum())
     large = bool(layers["large"].any())
-    # Where W of a sparse X stays in the cache, its gradient is kept, to be summed row by row.
+    # If X is sparse and W fits the cache, W's gradient is kept, to be summed row by row.
     by_columns = sparse is not None and training
     n_bytes = first["n_in"] * first["weights_row"] * dtype.itemsize
     by_rows = by_columns and n_bytes <= MOST_BY_ROWS
     keep_gradient = keep_gradient or by_rows
     parts = _choose_parts(layers, rows, weights.flat.size) if sparse is None and training else 1
     n_partials = parts * weights.flat.size if parts > 1 and n_threads > 1 else 0
-    by_subsets = layers[layers["by_subsets"] == 1]  # of one layer at the most
+    by_subsets = layers[layers["by_subsets"] == 1]  # at most one layer
     units = int(by_subsets["output_row"].sum())
     slopes_below_zero = [SLOPES_BELOW_ZERO[code] for code in by_subsets["activation"]]
     n_entries = 0
@@ -90,7 +90,7 @@ def make_workspace(
         column_values=np.zeros(n_entries, dtype),
         bounds=_share_panels(layers, n_threads),
         team=make_team(),
-        addresses=np.zeros(N_ADDRESSES, np.int64),  # which are found once there is a plan
+        addresses=np.zeros(N_ADDRESSES, np.int64),  # set once there is a plan
         loss=loss,
         rows=rows,
         grain=BLAS_ROWS if large else ROW_CHOICES[1],
@@ -100,18 +100,18 @@ def make_workspace(
 
 
 def _choose_parts(layers: Any, rows: int, n_parameters: int) -> int:
-    """Return in how many parts, of the samples of a chunk, gradients are summed.
+    """Return the number of parts of a chunk's samples over which gradients are summed separately.
 
-    Two threads that share the gradients by weights read half of each other's activations and
-    deltas; where they share them by samples, gradients. It is told from the shapes alone, so that
-    the same additions are done on any number of threads.
+    Two threads that divide the gradients by weights read half of each other's activations and
+    deltas; if they divide them by samples, they read gradients instead. The choice depends on the
+    shapes alone, so that any number of threads does the same additions.
     """
     exchanged = rows * int((layers["input_row"] + layers["output_row"]).sum()) // 2
     return 2 if exchanged > 2 * n_parameters else 1
 
 
 def _share_panels(layers: Any, n_threads: int) -> Array:
-    """Return the bounds of each thread's panels, of about the same work."""
+    """Return the bounds of each thread's panels, which divide the work about equally."""
     if n_threads == 1:
         return np.array([0, layers[-1]["last_panel"]])
     cost = [

@@ -1,1 +1,1 @@
-"""What users touch: the classifier and the regressor."""
+"""The public classes: the classifier and the regressor."""

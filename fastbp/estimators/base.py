@@ -1,4 +1,4 @@
-"""What the classifier and the regressor share: parameters, checks, and fitting step by step."""
+"""The base of the classifier and the regressor: parameters, checks, and the steps of fitting."""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -48,7 +48,7 @@ from fastbp.training.solvers import STOCHASTIC_SOLVERS, Optimizer
 Array = NDArray[Any]
 
 MOST_VALID = 1000
-_valid: set[tuple[type, str]] = set()  # classes and parameters that were found valid
+_valid: set[tuple[type, str]] = set()  # classes and parameters found valid so far
 
 # Attributes that 'lbfgs' does not set.
 _OF_STOCHASTIC_SOLVERS = (
@@ -116,30 +116,30 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
 
     @abstractmethod
     def _validate_targets(self, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
-        """Check y, learn the classes where there are any, and return (targets, labels)."""
+        """Check y, learn the classes if there are any, and return (targets, labels)."""
 
     @abstractmethod
     def _choose_out_activation(self) -> str:
-        """Return the name of the output's activation."""
+        """Return the name of the output activation."""
 
     @abstractmethod
     def _encode_targets(self, y: Any, dtype: np.dtype[Any], name: str = "y") -> Any:
-        """Return y as (targets, labels), by what is known of it."""
+        """Return y as (targets, labels), by the classes and outputs learnt before."""
 
     @abstractmethod
     def _decode_targets(self, samples: Samples, rows: Array) -> Array:
-        """Return y as the user knows it, of some rows."""
+        """Return the y of these rows as the user gave it."""
 
     def _class_weights(self, y: Any, counted: Samples | None = None) -> Array | None:
-        """Return the weights of y by its classes, None where there are none.
+        """Return the weights of y by its classes; None if there are no class weights.
 
-        How many there are of each class is counted in y, or in these samples.
+        Classes are counted in `counted` if given, else in y.
         """
         return None
 
     @abstractmethod
     def _engine_loss(self) -> tuple[str, float]:
-        """Return the name by which the engine knows the loss, and its parameter or 0."""
+        """Return the engine's name for the loss, and the loss's parameter or 0."""
 
     # Fitting ---------------------------------------------------------------------------------
 
@@ -197,20 +197,20 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
     def _watch(
         self, samples: Samples, y: Any, sample_weight: Any, incremental: bool
     ) -> Watch | None:
-        """Return what tells callbacks of the fit; None where there are none."""
+        """Return the object that notifies callbacks of the fit; None if there are no callbacks."""
         if not hasattr(self, "_skl_callbacks"):
             return None
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"X": samples.X, "y": y, "metadata": metadata}
         if incremental:
             return Watch(self, "partial_fit", 1, data)
-        n_epochs = int(self.max_iter) + (self.solver == "lbfgs")  # one more is begun than is done
+        n_epochs = int(self.max_iter) + (self.solver == "lbfgs")  # one begun in excess
         return Watch(self, "fit", n_epochs, data)
 
     def _take_in(
         self, X: Any, y: Any, sample_weight: Any, first_pass: bool, incremental: bool = False
     ) -> Samples:
-        """Check the data, and set the attributes that tell of them."""
+        """Check the data, and set the attributes that describe them."""
         X, y = self._validate_data(X, y, reset=first_pass)
         dtype = self._choose_dtype(X, first_pass)
         targets, labels = self._validate_targets(y, dtype, incremental)
@@ -220,7 +220,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
     def _take_in_validation(
         self, X: Any, y: Any, sample_weight: Any, samples: Samples
     ) -> Samples | None:
-        """Check the data of a validation set of the user's, None where there is none."""
+        """Return the user's validation set, checked; None if there is none."""
         if X is None and y is None and sample_weight is None:
             return None
         if X is None or y is None:
@@ -269,7 +269,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         random_state: np.random.RandomState,
         dtype: np.dtype[Any],
     ) -> Weights:
-        # As in scikit-learn the output's draw takes after the hidden units' activation.
+        # As in scikit-learn, the output layer is initialised for the hidden units' activation.
         styles = (self.activation,) if isinstance(self.activation, str) else names
         return draw_weights(units, styles or ("relu",), self.init, random_state, dtype)
 
@@ -282,7 +282,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         validation: Samples | None = None,
         watch: Watch | None = None,
     ) -> Self:
-        """Train on some rows of the samples, from the state on."""
+        """Train on the rows of the samples in `state.order`, continuing from the state."""
         names = (*self._check_network()[1], self.out_activation_)
         if self.solver == "lbfgs":
             self._fit_lbfgs(samples, weights, names, state, watch)
@@ -295,7 +295,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
                     "Solver produced non-finite parameter weights. The input data may contain large"
                     " values and need to be preprocessed."
                 )
-            weights.flat[...] = weights.with_padding(elements)  # a callback has put them back
+            weights.flat[...] = weights.with_padding(elements)  # a callback restored all the rest
         return self
 
     def _start_afresh(self, weights: Weights) -> None:
@@ -313,11 +313,11 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             self._keep_record(self._fresh_record())
 
     def _go_on_from(self, units: tuple[int, ...], dtype: np.dtype[Any]) -> Weights:
-        """Return the weights that are there, whoever put them there."""
+        """Return the current weights, which the user may have replaced, to continue from."""
         coefs = [np.asarray(w) for w in self.coefs_]
         shapes = [w.shape for w in coefs]
         if shapes != list(pairwise(units)):
-            self.n_outputs_ = shapes[-1][1]  # as it was
+            self.n_outputs_ = shapes[-1][1]  # back to its old value
             raise ValueError(
                 "warm_start and partial_fit go on with the layers of the first fit: `coefs_` has "
                 f"shapes {shapes}, while X, y and hidden_layer_sizes ask for units {units}."
@@ -336,7 +336,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         return weights
 
     def _show(self, weights: Weights) -> None:
-        """Let users see the weights; what they write into them, the kernels see."""
+        """Expose the weights as views, so that the kernels see what users write to them."""
         self._weights = weights
         self._predictor = Predictor(weights)
         self.coefs_ = list(weights.coefs)
@@ -351,9 +351,9 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         watch: Watch | None,
     ) -> None:
         self._check_regularisation()
-        for name in ("_history", "_optimizer"):  # of another solver, before a warm start
+        for name in ("_history", "_optimizer"):  # left by another solver before a warm start
             self.__dict__.pop(name, None)
-        # The line search needs float64, whatever the model is kept in.
+        # The line search needs float64, whatever the dtype of the model.
         exact, samples = weights.astype(np.float64), samples.for_dtype(np.dtype(np.float64))
         engine = self._make_engine(exact, names, samples, state.n_samples, by_lbfgs=True)
 
@@ -396,7 +396,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
                     stacklevel=2,
                 )
             optimizer = self._make_optimizer()
-        # In partial_fit all else is the first call's, this is not.
+        # partial_fit keeps the solver's other settings from its first call.
         optimizer.alpha = plain_number(self.alpha)
         self._optimizer = optimizer
         samples = samples.for_dtype(weights.dtype)
@@ -474,7 +474,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         state: stochastic.State,
         validation: Samples | None,
     ) -> Judge | None:
-        """Return what early stopping goes by: the user's validation set, or a part of the data."""
+        """Return early stopping's judge, on the user's validation set or a part of the data."""
         if not self.early_stopping:
             return None
         if validation is not None:
@@ -493,7 +493,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             raise ValueError("validation_fraction must be more than 0 for early_stopping=True.")
         labels, splitter = None, ShuffleSplit
         if samples.targets is not None and hasattr(self, "classes_") and self.n_outputs_ == 1:
-            # The words that scikit-learn makes of each row of a column, one by one.
+            # scikit-learn stratifies a column by the string of each row, made one by one.
             labels = np.where(samples.targets[rows, 0] != 0, "True", "False")
             splitter = StratifiedShuffleSplit
         # `train_test_split` does this, and takes twice as long.
@@ -515,10 +515,10 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         return Optimizer(schedule=self.learning_rate, **self._plain(*names))
 
     def _plain(self, *names: str) -> dict[str, Any]:
-        """Return parameters by their names, numbers as Python's own."""
+        """Return parameters by their names, with NumPy's numbers as Python's."""
         return {name: plain_number(getattr(self, name)) for name in names}
 
-    # The attributes of scikit-learn's estimators, and `Record`, which holds them in training.
+    # Conversion of scikit-learn's attributes to and from `Record`, which holds them in training.
 
     def _fresh_record(self) -> stochastic.Record:
         return stochastic.Record.for_validation() if self.early_stopping else stochastic.Record()
@@ -536,7 +536,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             history=getattr(self, "_history", History()),
         )
         if self.early_stopping != (record.validation_scores is not None):
-            # early_stopping was switched since: what is best is another question now
+            # early_stopping has been switched since, so the best value so far has no meaning
             fresh = self._fresh_record()
             fresh.loss_curve, fresh.samples_seen = record.loss_curve, record.samples_seen
             fresh.history = record.history
@@ -555,7 +555,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
 
     @property
     def history_(self) -> dict[str, Array]:
-        """What was noted of each epoch: see the class's attributes."""
+        """The record of each epoch; see the attributes of the class."""
         if not hasattr(self, "_history"):
             if self.solver != "lbfgs" and getattr(self, "loss_curve_", None):
                 raise AttributeError(
@@ -578,7 +578,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         return hidden, check_activation(self.activation, len(hidden))
 
     def _check_regularisation(self) -> tuple[float, ...]:
-        """Return the dropout of each hidden layer; refuse what loss or solver is not for."""
+        """Return each hidden layer's dropout; refuse options that loss or solver do not support."""
         dropout = check_dropout(self.dropout, len(self._check_network()[0]))
         self._engine_loss()
         if self.solver == "lbfgs":
@@ -592,7 +592,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         return dropout
 
     def _validate_params(self) -> None:
-        """Check the parameters, once where they are numbers and words."""
+        """Check the parameters, only once for the same immutable values."""
         values = [getattr(self, name) for name in self._get_param_names()]
         key = (type(self), repr(values)) if are_constant(values) else None
         if key not in _valid:
@@ -648,14 +648,14 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
 
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = dict(super().__getstate__())
-        for name in ("_predictor", "_state"):  # the latter is there in a fit
+        for name in ("_predictor", "_state"):  # the latter exists during a fit
             state.pop(name, None)
         best = state.pop("_best", None)
         if not keeps_training_state():
             for name in OF_TRAINING:
                 state.pop(name, None)
         elif best is not None and self._current_weights().units == self._weights.units:
-            state["_best"] = self._weights.without_padding(best)  # which is this processor's
+            state["_best"] = self._weights.without_padding(best)  # specific to the processor
         weights = state.pop("_weights", None)
         if weights is not None:
             for name in ("coefs_", "intercepts_"):  # not padded to this processor's vectors
@@ -671,7 +671,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
                 self._best = self._weights.with_padding(state["_best"])
 
     def __copy__(self) -> Self:
-        # Of parameters and callbacks it has the same ones; it trains on by itself.
+        # The copy shares parameters and callbacks, but trains independently.
         shared = [*self.get_params(deep=False).values(), *getattr(self, "_skl_callbacks", ())]
         return self.__deepcopy__({id(value): value for value in shared})
 
@@ -684,7 +684,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         return twin
 
     def __sklearn_clone__(self) -> Self:
-        # scikit-learn's, without what there is nothing to do about before a fit; see cloning.py.
+        # As scikit-learn's, without the steps that an unfitted estimator of immutable parameters
+        # does not need; see cloning.py.
         parameters = vars(self)
         is_plain = are_constant(parameters.values())
         if is_plain and parameters.keys() == set(self._get_param_names()):
@@ -706,7 +707,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
 
 @cache
 def _param_names(estimator: Any) -> list[str]:
-    """Return what scikit-learn finds in a signature, which takes the most of a clone's time."""
+    """Return the names that scikit-learn finds in a signature, the slowest part of a clone."""
     names: list[str] = BaseEstimator._get_param_names.__func__(estimator)
     return names
 
@@ -716,7 +717,7 @@ def _start_from(
     coef_init: Sequence[ArrayLike] | None,
     intercept_init: Sequence[ArrayLike] | None,
 ) -> None:
-    """Overwrite the weights with those that are given, if all of them are right."""
+    """Overwrite the weights with the given initial values, if all of them are valid."""
     checked = []
     for name, given, views in (
         ("coef_init", coef_init, weights.coefs),

@@ -1,4 +1,4 @@
-"""Checks of what users give: the data as the kernels take them, and the network's shape."""
+"""Checks of the user's input: data, in the form that the kernels take, and the network's shape."""
 
 from itertools import pairwise
 from numbers import Integral, Real
@@ -35,7 +35,7 @@ HIDDEN_ACTIVATIONS = frozenset(activations.CODES) - {"softmax", "exp"}
 
 
 def plain_number(value: Any) -> Any:
-    """Return a number of NumPy's as Python's, which does not overflow; anything else as it is."""
+    """Return a NumPy number as Python's, which does not overflow; anything else unchanged."""
     return value.item() if isinstance(value, np.generic) else value
 
 
@@ -72,7 +72,7 @@ def check_activation(activation: Any, n_hidden: int) -> tuple[str, ...]:
 
 
 def check_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
-    """Return the part of each hidden layer's units that is dropped; () where nothing is."""
+    """Return the dropout rate of each hidden layer; () if all are 0."""
     dropout = dropout.tolist() if isinstance(dropout, np.ndarray) else dropout
     rates = tuple(dropout) if hasattr(dropout, "__iter__") else (dropout,) * n_hidden
     if len(rates) != n_hidden:
@@ -87,7 +87,7 @@ def check_dropout(dropout: Any, n_hidden: int) -> tuple[float, ...]:
 
 
 def check_layers(coefs: Any, intercepts: Any, n_features: int, n_outputs: int) -> None:
-    """Refuse arrays that are no layers, from so many inputs to so many outputs."""
+    """Refuse arrays that are not layers from `n_features` inputs to `n_outputs` outputs."""
     sizes = [n_features, *(w.shape[-1] for w in coefs)]
     expected = [((n_in, n_out), (n_out,)) for n_in, n_out in pairwise(sizes)]
     given = [(w.shape, b.shape) for w, b in zip(coefs, intercepts, strict=True)]
@@ -99,7 +99,7 @@ def check_layers(coefs: Any, intercepts: Any, n_features: int, n_outputs: int) -
 
 
 def check_weights(sample_weight: Any, X: Any) -> Array | None:
-    """Return the weights of the samples as the kernels take them, None where there are none."""
+    """Return the sample weights in the form that the kernels take; None if there are none."""
     if sample_weight is None:
         return None
     weights: Array = _check_sample_weight(
@@ -109,7 +109,7 @@ def check_weights(sample_weight: Any, X: Any) -> Array | None:
 
 
 def multiply_weights(weights: Array | None, others: Array | None) -> Array | None:
-    """Return the product of weights, of which either may be absent."""
+    """Return the product of two arrays of weights, either of which may be None."""
     if weights is None or others is None:
         return others if weights is None else weights
     return weights * others
@@ -136,7 +136,7 @@ def _stored(X: Any) -> tuple[Array, Array, Array]:
 
 
 def _check_indices(X: Any) -> None:
-    """Refuse a CSR or CSC matrix that points outside itself: scipy and the kernels would follow."""
+    """Refuse a CSR or CSC matrix with indices out of bounds, which scipy and the kernels trust."""
     data, indices, indptr = _stored(X)
     lines, length = X.shape if X.format == "csr" else X.shape[::-1]
     if (
@@ -150,9 +150,9 @@ def _check_indices(X: Any) -> None:
 
 
 def are_plain(X: Any, y: Any) -> bool:
-    """Tell whether X and y are arrays that scikit-learn's checks would let through as they are.
+    """Return whether X and y are arrays that scikit-learn's checks would return unchanged.
 
-    Those take longer than to train a small network.
+    Those checks take longer than training a small network.
     """
     return (
         type(X) is type(y) is np.ndarray
@@ -177,14 +177,14 @@ def _total(values: Array) -> Any:
 
 
 def flatten_column(y: Any) -> Any:
-    """Return one column as a vector, with scikit-learn's warning; anything else as it is."""
+    """Return a single column as a vector, with scikit-learn's warning; anything else unchanged."""
     return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
 
 def find_classes(y: Any) -> Array | None:
-    """Return the classes in a plain y, sorted; None where scikit-learn is to look at it.
+    """Return the sorted classes of a plain y; None if scikit-learn has to examine y.
 
-    That goes through y several times, and of many classes it may warn.
+    scikit-learn passes over y several times, and may warn if there are many classes.
     """
     is_plain = type(y) is np.ndarray and y.ndim == 1 and y.dtype.isnative
     if not (is_plain and y.dtype.kind in "iubU"):

@@ -1,4 +1,4 @@
-"""BPClassifier, in place of scikit-learn's MLPClassifier."""
+"""BPClassifier, a replacement for scikit-learn's MLPClassifier."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -26,10 +26,10 @@ from fastbp.samples import Samples
 
 @documented
 class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
-    """Multilayer perceptron classifier, in place of scikit-learn's MLPClassifier.
+    """Multilayer perceptron classifier, a replacement for scikit-learn's MLPClassifier.
 
-    The same parameters and the same seed give the same model. Binary and multilabel targets have
-    logistic outputs, several classes a softmax.
+    The same parameters and the same seed give the same model. Binary and multilabel targets use
+    logistic outputs, multiclass targets a softmax.
 
     Parameters
     ----------
@@ -39,13 +39,15 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         (for one output, half the Brier score).
     {scoring}
     class_weight : dict, 'balanced', list of dict or None, default=None
-        Weights of the classes, which multiply those of the samples, in early stopping too.
-        'balanced' is ``n_samples / (n_classes * count)`` (King and Zeng 2001), counted in y, for
-        `y_val` too; not in `partial_fit`. Of several labels, the product over them.
+        Weights of the classes, which multiply the sample weights, also in early stopping.
+        'balanced' is ``n_samples / (n_classes * count)`` (King and Zeng 2001), counted in y, also
+        for `y_val`; `partial_fit` does not support it. For multilabel targets, the product over the
+        labels.
     label_smoothing : float, default=0.0
-        The part e of each target that is shared out evenly over the n classes, in [0, 1), so that
+        The fraction e of each target that is spread evenly over the n classes, in [0, 1), so that
         no probability is driven to 1: ``(1 - e) * y + e / n`` (Szegedy et al. 2016,
-        arXiv:1512.00567). For 'log_loss'; of two classes, and of each label, n is 2.
+        arXiv:1512.00567). For 'log_loss' only; n is 2 for two classes, and for each of several
+        labels.
     {steering}
 
     Attributes
@@ -181,7 +183,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The training data. Dense float32 and float64 in C order, and CSR, are not copied.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            The classes, numbers or strings; or an indicator matrix of several labels.
+            Class labels, numbers or strings; or the indicator matrix of multilabel targets.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, 0 or more.
         coef_init : sequence of array-like, default=None
@@ -189,15 +191,15 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         intercept_init : sequence of array-like, default=None
             Biases of each layer to start from, of shapes (n_out,).
         X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
-            What `early_stopping` judges by, in place of a part of X.
+            Validation data for `early_stopping`, in place of a part of X.
         y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
             The classes of X_val.
         sample_weight_val : array-like of shape (n_val,), default=None
             Weights of the samples of X_val.
         resume_from : str or path-like, default=None
-            A file that `fastbp.callbacks.Checkpoint` wrote in a fit of the same parameters to the
-            same data: training goes on from there, and ends with the model that the fit would
-            have ended with. That the data are the same is seen by a part of their rows: see there.
+            A file that `fastbp.callbacks.Checkpoint` wrote in a fit with the same parameters and
+            data: training resumes there, and ends with the model of the uninterrupted fit. Only a
+            part of the rows is compared; see `Checkpoint`.
 
         Returns
         -------
@@ -206,17 +208,17 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            Where data or parameters are unfit, or others than those of `resume_from`, or weights
+            If data or parameters are invalid, or differ from those of `resume_from`, or weights
             have become infinite or NaN.
         TypeError
-            Where a parameter, or y, is of a wrong kind.
+            If a parameter or y has the wrong type.
         OSError
-            Where the file of `resume_from` cannot be read.
+            If the file of `resume_from` cannot be read.
 
         Warns
         -----
         ConvergenceWarning
-            Where training ends at `max_iter` or `max_time`.
+            If training ends at `max_iter` or `max_time`.
         """
         return self._fit(
             X,
@@ -241,24 +243,24 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Self:
-        """Go on for one epoch over these samples.
+        """Train for one more epoch, on these samples.
 
-        With `early_stopping` each call is judged by X_val. Once the score has not improved for more
-        than `n_iter_no_change` calls, the weights of the best are restored, `stopped_` is True, and
-        further calls change nothing.
+        With `early_stopping`, each call is scored on X_val. Once the score has not improved for
+        more than `n_iter_no_change` calls, the weights of the best call are restored, `stopped_` is
+        True, and further calls change nothing.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             The training data.
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            The classes.
+            Class labels; or the indicator matrix of multilabel targets.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, 0 or more.
         classes : array-like of shape (n_classes,), default=None
-            All classes there will be; needed in the first call.
+            All classes that occur in any call; required in the first call.
         X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
-            What `early_stopping` judges by; it cannot do without.
+            Validation data, which `early_stopping` requires.
         y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
             The classes of X_val.
         sample_weight_val : array-like of shape (n_val,), default=None
@@ -271,9 +273,16 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            As in `fit`, and where y has classes that are not among `classes`.
+            As in `fit`, and if y has classes that are not in `classes`, or `class_weight` is
+            'balanced'.
         AttributeError
-            Where the solver is 'lbfgs'.
+            If the solver is 'lbfgs'.
+
+        Warns
+        -----
+        UserWarning
+            If `early_stopping` has ended training, or the solver's state was not kept with the
+            model.
         """
         if isinstance(self.class_weight, str):
             raise ValueError(
@@ -299,16 +308,18 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Class labels, in the dtype of `classes_`; for multilabel targets an indicator matrix of
+            integers, sparse if y was sparse.
 
         Raises
         ------
         NotFittedError
             Before `fit`.
         ValueError
-            Where X is unfit, or has another number of features than in `fit`.
+            If X is invalid, or has another number of features than in `fit`.
         """
         outputs = self._predict_outputs(X)
-        if self._multilabel:  # sparse where y was
+        if self._multilabel:  # sparse if y was
             labels: Array = self._label_binarizer.inverse_transform(outputs)
             return labels
         return self.classes_[self._decide(outputs)]
@@ -323,14 +334,15 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            In the order of `classes_`.
+            In the order of `classes_`, and in the dtype of the weights; a single class has two
+            columns too.
 
         Raises
         ------
         NotFittedError
             Before `fit`.
         ValueError
-            Where X is unfit, or has another number of features than in `fit`.
+            If X is invalid, or has another number of features than in `fit`.
         """
         outputs = self._predict_outputs(X)
         return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
@@ -345,20 +357,21 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            In the order of `classes_`.
+            In the order of `classes_`, and in the dtype of the weights; a single class has two
+            columns too.
 
         Raises
         ------
         NotFittedError
             Before `fit`.
         ValueError
-            Where X is unfit, or has another number of features than in `fit`.
+            If X is invalid, or has another number of features than in `fit`.
         """
         probabilities = self.predict_proba(X)
         return np.log(probabilities, out=probabilities)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the accuracy, of several labels the share of samples with all of them right.
+        """Return the accuracy; for multilabel targets, the share of samples with all labels right.
 
         Parameters
         ----------
@@ -375,7 +388,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         NotFittedError
             Before `fit`.
         ValueError
-            Where X, y or the weights are unfit.
+            If X, y or the weights are invalid.
         """
         predicted = self.predict(X)
         share = accuracy(y, predicted) if sample_weight is None else None
@@ -388,7 +401,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         return bool(self._label_binarizer.y_type_.startswith("multilabel"))
 
     def _decide(self, outputs: Array) -> Array:
-        """Return class numbers, (n_samples,), or for several labels their indicator matrix."""
+        """Return class numbers, (n_samples,), or the indicator matrix of multilabel targets."""
         if self._multilabel:
             return (outputs > 0.5).astype(int)
         if outputs.shape[1] == 1:
@@ -485,7 +498,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
 
 
 def _weigh(classes: list[Any], weights: Any) -> Array:
-    """Return the weights of these classes, 1 where none is given."""
+    """Return the weights of these classes, 1 for those without one."""
     if not isinstance(weights, Mapping):
         raise ValueError(f"class_weight must hold a dict for each label, got {weights!r}.")
     unknown = set(weights) - set(classes)

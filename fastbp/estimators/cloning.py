@@ -1,6 +1,6 @@
-"""Copies of parameters as scikit-learn's `clone` makes them, but not of what cannot change.
+"""Copies of parameters as scikit-learn's `clone` makes them, except of immutable values.
 
-A search clones an estimator and its parameters for each fit, which takes longer than to predict.
+A search clones an estimator and its parameters for each fit, which takes longer than predicting.
 """
 
 from collections.abc import Iterable
@@ -16,8 +16,8 @@ _PLAIN = frozenset(_CONSTANT)
 
 
 def is_constant(value: Any) -> bool:
-    """Tell whether a value is a number, a word or None, or a tuple of these."""
-    if type(value) in _PLAIN:  # which is seen faster than what a class is derived from
+    """Return whether a value is a number, a string or None, or a tuple of these."""
+    if type(value) in _PLAIN:  # faster than isinstance
         return True
     if type(value) is tuple:
         return are_constant(value)
@@ -25,12 +25,12 @@ def is_constant(value: Any) -> bool:
 
 
 def are_constant(values: Iterable[Any]) -> bool:
-    """Tell it of several, most of which are numbers, words or None."""
+    """Return whether all values, most of them numbers, strings or None, are immutable."""
     return all(is_constant(value) for value in values if type(value) not in _PLAIN)
 
 
 def clone_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return parameters, copied as far as they might change."""
+    """Return the parameters, with copies of those that are mutable."""
     return {
         name: value if is_constant(value) else clone(value, safe=False)
         for name, value in parameters.items()

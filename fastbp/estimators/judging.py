@@ -1,4 +1,4 @@
-"""What early stopping goes by: score and loss on a validation set."""
+"""The score and loss on a validation set, for early stopping."""
 
 from collections.abc import Callable
 from typing import Any, SupportsFloat
@@ -19,14 +19,14 @@ Array = NDArray[Any]
 
 
 def score_function(model: Any) -> Callable[..., None]:
-    """Return the kernel that gives an estimator's own score, where `scoring` is None."""
+    """Return the kernel of an estimator's default score, for `scoring=None`."""
     if not hasattr(model, "classes_"):
         return score_numbers
     return score_labels if model._multilabel else score_classes
 
 
 def compared_with(model: Any, samples: Samples, rows: Array) -> Samples:
-    """Return what that kernel compares the outputs for some rows with; X is the samples'."""
+    """Return what that kernel compares the outputs for `rows` with; X is that of all samples."""
     weight = None if samples.sample_weight is None else samples.sample_weight[rows]
     if score_function(model) is not score_classes:
         assert samples.targets is not None
@@ -37,12 +37,12 @@ def compared_with(model: Any, samples: Samples, rows: Array) -> Samples:
 
 
 class Judge:
-    """Gives score and loss of an estimator's network as it is, on some rows of samples.
+    """Computes score and loss of an estimator's current network on some rows of samples.
 
     Parameters
     ----------
     model : BaseBP
-        In training.
+        An estimator in training.
     samples : Samples
     rows : ndarray of int
     names : tuple of str
@@ -69,17 +69,17 @@ class Judge:
             self._score = lambda outputs, loss: self._score_by(scorer, outputs)
 
     def __call__(self) -> tuple[float, float]:
-        """Return both, of one prediction but for scorers of scikit-learn's or the user's."""
+        """Return score and loss from one prediction; scikit-learn's and user scorers repeat it."""
         outputs = self._predict()
         loss = self._loss(outputs)
         return self._score(outputs, loss), loss
 
     def close(self) -> None:
-        """Free what it predicts with."""
+        """Release the prepared prediction."""
         self._predict.close()
 
     def _score_by(self, scorer: Callable[[], Any], outputs: Array) -> float:
-        """Return what a scorer gives, NaN where there are outputs that it would not take."""
+        """Return the score of a scorer; NaN if there are outputs that it would refuse."""
         if not np.isfinite(outputs).all():
             return float("nan")
         score = scorer()
@@ -88,8 +88,8 @@ class Judge:
         return float(score)
 
     def _make_own(self) -> Callable[[Array, float], float]:
-        """Return what looks at the last outputs, where they are."""
-        if len(getattr(self._model, "classes_", ())) == 1:  # whatever the outputs are
+        """Return a function that scores the last outputs in place."""
+        if len(getattr(self._model, "classes_", ())) == 1:  # right, whatever the outputs are
             return lambda outputs, loss: 1.0
         plan, result = self._predict.plan, np.zeros(1 + N_NANS)
         known = compared_with(self._model, self._samples, self._rows)
@@ -108,7 +108,7 @@ class Judge:
         model, samples, rows = self._model, self._samples, self._rows
         scorer = check_scoring(model, model.scoring)
         y = model._decode_targets(samples, rows)
-        if not isinstance(scorer, _BaseScorer):  # a function of the user's
+        if not isinstance(scorer, _BaseScorer):  # a user's function
             X = samples.X[rows]
             return lambda: scorer(model, X, y)
         weighted = {}

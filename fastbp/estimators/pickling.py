@@ -1,4 +1,4 @@
-"""What a pickle of an estimator holds."""
+"""The contents of an estimator's pickle."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,19 +6,20 @@ from contextvars import ContextVar
 
 __all__ = ["OF_TRAINING", "keep_training_state", "keeps_training_state"]
 
-OF_TRAINING = ("_optimizer", "_history")  # attributes that a pickle leaves out
+OF_TRAINING = ("_optimizer", "_history")  # attributes that a pickle omits
 
 _keeps: ContextVar[bool] = ContextVar("keeps", default=False)
 
 
 @contextmanager
 def keep_training_state() -> Iterator[None]:
-    """Let pickles that are made inside hold the solver's state and `history_` too.
+    """Make pickles created in the block hold the solver's state and `history_` too.
 
-    A pickle holds what prediction needs, `loss_curve_`, `validation_scores_` and the callbacks. A
-    solver's state is up to twice the size of the weights; without it `partial_fit` begins with a
-    fresh solver, and says so. `history_` takes some 50 bytes for each of the last 10,000 epochs;
-    without it there is none before the next epoch. Copies, by `copy`, have both.
+    Otherwise a pickle holds what prediction needs, `loss_curve_`, `validation_scores_` and the
+    callbacks. The solver's state is up to twice the size of the weights; without it `partial_fit`
+    begins with a fresh solver, and warns. `history_` takes some 50 bytes for each of the last
+    10,000 epochs; without it there is no `history_` until the next epoch. Copies made by `copy`
+    have both.
 
     Examples
     --------
@@ -40,5 +41,5 @@ def keep_training_state() -> Iterator[None]:
 
 
 def keeps_training_state() -> bool:
-    """Tell whether a pickle that is made here holds the solver's state and the history."""
+    """Return whether a pickle made in this context holds the solver's state and the history."""
     return _keeps.get()

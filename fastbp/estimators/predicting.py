@@ -1,4 +1,4 @@
-"""What a fitted network is asked for: outputs, hidden activations, derivatives."""
+"""What a fitted network computes: outputs, hidden activations, derivatives."""
 
 from typing import Any
 
@@ -19,37 +19,38 @@ __all__ = ["PredictingMixin"]
 
 Array = NDArray[Any]
 
-MOST_SKIPPED = 1_000_000  # elements of an X that is let through without scikit-learn's validation
+MOST_SKIPPED = 1_000_000  # up to this many elements, X may skip scikit-learn's validation
 
 
 class _HiddenLayers:
-    """`transform`, apart from TransformerMixin: that gives the last layer's names to all."""
+    """`transform`, apart from TransformerMixin, which gives every layer the last layer's names."""
 
     def transform(self: Any, X: Any, layer: int = -1) -> Any:
-        """Return what a hidden layer makes of X: features that were learnt.
+        """Return the activations of a hidden layer for X: features that were learnt.
 
         They are ``f(W.T @ x + b)`` layer by layer, as in Yosinski et al. (2014, arXiv:1411.1792),
-        who carry them over to other tasks.
+        who transfer them to other tasks.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
         layer : int, default=-1
-            Which hidden layer: 0 is the first, -1 the last, and X itself where there is none.
+            The hidden layer: 0 is the first, -1 the last, or X itself if there are none.
 
         Returns
         -------
         ndarray of shape (n_samples, n_units)
-            The activations of its units; a table where `set_output` asks for one.
+            The activations of the layer's units, in the dtype of the weights; a data frame if
+            `set_output` asks for one.
 
         Raises
         ------
         NotFittedError
             Before `fit`.
         TypeError
-            Where `layer` is no integer.
+            If `layer` is not an integer.
         ValueError
-            Where X is unfit, or there is no such hidden layer.
+            If X is invalid, or there is no such hidden layer.
         """
         check_is_fitted(self)
         data = self._check_data(X, reset=False)
@@ -68,13 +69,13 @@ class _HiddenLayers:
         names = check_activation(self.activation, n_hidden)[:n_layers]
         coefs, intercepts = weights.coefs[:n_layers], weights.intercepts[:n_layers]
         features = Predictor(Weights.of(coefs, intercepts, weights.dtype))(names, data, self.n_jobs)
-        shown: Any = object.__new__(type(self))  # whose last hidden layer is this one
+        shown: Any = object.__new__(type(self))  # a model whose last hidden layer is this one
         vars(shown).update(vars(self), coefs_=self.coefs_[: n_layers + 1])
         return _wrap_data_with_container("transform", features, X, shown)
 
 
 class PredictingMixin(_HiddenLayers, ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: ignore[misc]
-    """A network that has been fitted, whose weights users may have replaced since."""
+    """Prediction with a fitted network, whose weights users may have replaced."""
 
     activation: Any
     dtype: str
@@ -94,7 +95,7 @@ class PredictingMixin(_HiddenLayers, ClassNamePrefixFeaturesOutMixin, Transforme
             X, rows = given.X, given.numbers
         elif not self._may_skip_validation(given):
             check_is_fitted(self)
-            # Whether an array's numbers are finite is seen on the way.
+            # The prediction itself detects numbers in an array that are not finite.
             is_array = isinstance(given, np.ndarray)
             X = self._check_data(given, reset=False, ensure_all_finite=not is_array)
         weights, names = self._current_network()
@@ -114,7 +115,7 @@ class PredictingMixin(_HiddenLayers, ClassNamePrefixFeaturesOutMixin, Transforme
         return outputs
 
     def _current_weights(self) -> Weights:
-        """Return the weights that `coefs_` and `intercepts_` hold, whoever put them there."""
+        """Return the weights in `coefs_` and `intercepts_`, which the user may have replaced."""
         if self._weights.seen_as(self.coefs_, self.intercepts_):
             return self._weights
         coefs, intercepts = ([np.asarray(a) for a in v] for v in (self.coefs_, self.intercepts_))
@@ -128,11 +129,11 @@ class PredictingMixin(_HiddenLayers, ClassNamePrefixFeaturesOutMixin, Transforme
         return weights, (*hidden, self.out_activation_)
 
     def input_gradient(self, X: Any) -> Array:
-        """Return how the network's outputs change with its inputs: the derivatives.
+        """Return the derivatives of the network's outputs with respect to its inputs.
 
-        The outputs are `predict`'s of a regressor; of a classifier the probabilities, for two
-        classes that of the second. By the chain rule from the outputs down; the absolute value is
-        the saliency of Simonyan et al. (2014, arXiv:1312.6034).
+        The outputs are a regressor's predictions, or a classifier's probabilities, for two classes
+        that of the second. They are differentiated by the chain rule from the outputs back; the
+        absolute value is the saliency of Simonyan et al. (2014, arXiv:1312.6034).
 
         Parameters
         ----------
@@ -141,14 +142,14 @@ class PredictingMixin(_HiddenLayers, ClassNamePrefixFeaturesOutMixin, Transforme
         Returns
         -------
         ndarray of shape (n_samples, n_features) or (n_samples, n_features, n_outputs)
-            ``[i, j]`` is the derivative of sample i's output by its feature j.
+            ``[i, j]`` is the derivative of sample i's output with respect to its feature j.
 
         Raises
         ------
         NotFittedError
             Before `fit`.
         ValueError
-            Where X is unfit, or has another number of features than in `fit`.
+            If X is invalid, or has another number of features than in `fit`.
         """
         check_is_fitted(self)
         X = self._check_data(X, reset=False)
@@ -158,12 +159,12 @@ class PredictingMixin(_HiddenLayers, ClassNamePrefixFeaturesOutMixin, Transforme
 
     @property
     def _n_features_out(self) -> int:
-        """How many `transform` gives."""
+        """The number of features that `transform` returns."""
         return int(self.coefs_[-1].shape[0])
 
     def _check_data(self, X: Any, *y: Any, **options: Any) -> Any:
-        """Return X, and y where it is given, as the kernels take them."""
-        # What is in one of these dtypes is taken as it is; any other becomes the first.
+        """Return X, and y if it is given, in the form that the kernels take."""
+        # Data in one of these dtypes keep it; all others are converted to the first.
         dtypes = [np.float64, np.float32]
         if self.dtype == "float32":
             dtypes.reverse()
@@ -172,9 +173,9 @@ class PredictingMixin(_HiddenLayers, ClassNamePrefixFeaturesOutMixin, Transforme
         )
 
     def _may_skip_validation(self, X: Any) -> bool:
-        """Tell whether X is a small array that validation would let through as it is.
+        """Return whether X is a small array that validation would return unchanged.
 
-        For one row it takes longer than the prediction.
+        For one row, validation takes longer than the prediction.
         """
         return (
             type(X) is np.ndarray

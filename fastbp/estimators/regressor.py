@@ -1,4 +1,4 @@
-"""BPRegressor, in place of scikit-learn's MLPRegressor."""
+"""BPRegressor, a replacement for scikit-learn's MLPRegressor."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -20,38 +20,38 @@ from fastbp.estimators.scoring import as_columns, r2
 from fastbp.kernels import losses
 from fastbp.samples import Samples
 
-# The outputs for which the losses with a logarithm of the output are defined.
+# Values of `out_activation` that suit the losses with a logarithm of the output.
 _POSITIVE = ("auto", "exp", "softplus", "logistic")
 
 
 @documented
 class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
-    """Multilayer perceptron regressor, in place of scikit-learn's MLPRegressor.
+    """Multilayer perceptron regressor, a replacement for scikit-learn's MLPRegressor.
 
     The same parameters and the same seed give the same model.
 
     Parameters
     ----------
     loss : str, default='squared_error'
-        What training lowers; formulas and sources are in `fastbp.kernels.losses`.
+        The loss to minimise; formulas and sources are in `fastbp.kernels.losses`.
 
-        - 'squared_error': half of it
+        - 'squared_error': half the squared error
         - 'absolute_error': the prediction is a median
         - 'huber': squared up to `delta`, absolute beyond
-        - 'quantile': the pinball loss, the prediction is the `quantile`
+        - 'quantile': the pinball loss; the prediction is the quantile `quantile`
         - 'log_cosh': the logarithm of the hyperbolic cosine
         - 'poisson': half the Poisson deviance, for ``y >= 0``
         - 'gamma': half the gamma deviance, for ``y > 0``
 
     {parameters}
     out_activation : str, default='auto'
-        The function of the outputs: 'auto' is 'identity', and 'exp' for 'poisson' and 'gamma'. Any
-        of the hidden units' and 'exp'; for these two one that is positive: 'exp', 'softplus' or
-        'logistic'.
+        The activation of the outputs: any of the hidden units', or 'exp'. The losses 'poisson' and
+        'gamma' need a positive one: 'exp', 'softplus' or 'logistic'. 'auto' is 'exp' for these two
+        losses, else 'identity'.
     quantile : float, default=0.5
-        The quantile that 'quantile' predicts, between 0 and 1.
+        The quantile that the loss 'quantile' predicts, between 0 and 1.
     delta : float, default=1.0
-        The residual from which 'huber' is no longer squared, in the unit of y.
+        The residual beyond which 'huber' is no longer squared, in the units of y.
     {scoring}
     {steering}
 
@@ -65,9 +65,9 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
 
     Notes
     -----
-    Of several outputs `loss_` shows the mean of their squared errors, while a step follows the
-    gradient of their sum; both are scikit-learn's. Where 'lbfgs' there minimises the one along
-    the gradient of the other, here it minimises the sum.
+    With several outputs, `loss_` is the mean of their squared errors, while a step follows the
+    gradient of their sum, both as in scikit-learn. scikit-learn's 'lbfgs' minimises the mean along
+    the gradient of the sum; here it minimises the sum.
 
     Examples
     --------
@@ -199,15 +199,15 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         intercept_init : sequence of array-like, default=None
             Biases of each layer to start from, of shapes (n_out,).
         X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
-            What `early_stopping` judges by, in place of a part of X.
+            Validation data for `early_stopping`, in place of a part of X.
         y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
             The targets of X_val.
         sample_weight_val : array-like of shape (n_val,), default=None
             Weights of the samples of X_val.
         resume_from : str or path-like, default=None
-            A file that `fastbp.callbacks.Checkpoint` wrote in a fit of the same parameters to the
-            same data: training goes on from there, and ends with the model that the fit would
-            have ended with. That the data are the same is seen by a part of their rows: see there.
+            A file that `fastbp.callbacks.Checkpoint` wrote in a fit with the same parameters and
+            data: training resumes there, and ends with the model of the uninterrupted fit. Only a
+            part of the rows is compared; see `Checkpoint`.
 
         Returns
         -------
@@ -216,17 +216,17 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            Where data or parameters are unfit, or others than those of `resume_from`, or weights
+            If data or parameters are invalid, or differ from those of `resume_from`, or weights
             have become infinite or NaN.
         TypeError
-            Where a parameter, or y, is of a wrong kind.
+            If a parameter or y has the wrong type.
         OSError
-            Where the file of `resume_from` cannot be read.
+            If the file of `resume_from` cannot be read.
 
         Warns
         -----
         ConvergenceWarning
-            Where training ends at `max_iter` or `max_time`.
+            If training ends at `max_iter` or `max_time`.
         """
         return self._fit(
             X,
@@ -250,11 +250,11 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         y_val: ArrayLike | None = None,
         sample_weight_val: ArrayLike | None = None,
     ) -> Self:
-        """Go on for one epoch over these samples.
+        """Train for one more epoch, on these samples.
 
-        With `early_stopping` each call is judged by X_val. Once the score has not improved for more
-        than `n_iter_no_change` calls, the weights of the best are restored, `stopped_` is True, and
-        further calls change nothing.
+        With `early_stopping`, each call is scored on X_val. Once the score has not improved for
+        more than `n_iter_no_change` calls, the weights of the best call are restored, `stopped_` is
+        True, and further calls change nothing.
 
         Parameters
         ----------
@@ -265,7 +265,7 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples, 0 or more.
         X_val : {array-like, sparse matrix} of shape (n_val, n_features), default=None
-            What `early_stopping` judges by; it cannot do without.
+            Validation data, which `early_stopping` requires.
         y_val : array-like of shape (n_val,) or (n_val, n_outputs), default=None
             The targets of X_val.
         sample_weight_val : array-like of shape (n_val,), default=None
@@ -280,7 +280,13 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         ValueError
             As in `fit`.
         AttributeError
-            Where the solver is 'lbfgs'.
+            If the solver is 'lbfgs'.
+
+        Warns
+        -----
+        UserWarning
+            If `early_stopping` has ended training, or the solver's state was not kept with the
+            model.
         """
         validation = X_val, y_val, sample_weight_val
         return self._fit(X, y, sample_weight, validation=validation, incremental=True)
@@ -295,18 +301,19 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         Returns
         -------
         ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            In the dtype of the weights, float32 or float64.
 
         Raises
         ------
         NotFittedError
             Before `fit`.
         ValueError
-            Where X is unfit, or has another number of features than in `fit`.
+            If X is invalid, or has another number of features than in `fit`.
         """
         return _drop_single_column(self._predict_outputs(X))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return R², the mean over the targets.
+        """Return R², averaged over the targets.
 
         Parameters
         ----------
@@ -323,7 +330,7 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         NotFittedError
             Before `fit`.
         ValueError
-            Where X, y or the weights are unfit.
+            If X, y or the weights are invalid.
         """
         predicted, share = self.predict(X), None
         is_plain = type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iuf"

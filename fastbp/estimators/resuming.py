@@ -1,4 +1,4 @@
-"""Trainings as contents and arrays of a file, from where they go on: `fit(resume_from=)`."""
+"""Trainings as contents and arrays of a file, from which `fit(resume_from=)` continues."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ __all__ = ["describe_training", "digest_data", "restore_training"]
 
 Array = NDArray[Any]
 
-# Plain values with their types, and row numbers.
+# Fields of `State`: plain values with their types, and row numbers.
 _STATE = {
     "n_iter": (int,),
     "seconds": (float,),
@@ -48,16 +48,16 @@ _STATE_ROWS = ("order", "held_out")
 _MEMORY = "lbfgs."
 _CALLBACKS = "callbacks."
 _WEIGHTS = ("coefs.", "intercepts.")
-_MAY_CHANGE = ("max_iter", "max_fun", "max_time", "n_jobs", "verbose")  # while it goes on
+_MAY_CHANGE = ("max_iter", "max_fun", "max_time", "n_jobs", "verbose")  # on resuming
 
 
 def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return `describe`'s with the state of the training that the estimator is in."""
+    """Return the result of `describe`, with the state of the estimator's current training."""
     contents, arrays = describe(model, with_state=True, with_functions=True)
     state, weights = model._state, model._weights
     if state.best is not None and not (state.one_epoch and state.goes_on):
-        arrays |= name_weights(*weights.split(state.best))  # who loads the model gets the best
-    if state.one_epoch:  # partial_fit goes on from the model itself
+        arrays |= name_weights(*weights.split(state.best))  # a loaded model has the best
+    if state.one_epoch:  # partial_fit continues from the model itself
         return contents, arrays
     if state.best is not None:
         arrays["training.latest"] = weights.without_padding(weights.flat)
@@ -82,7 +82,7 @@ def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
 def digest_data(
     samples: Samples, sample_weight: Any, validation: Samples | None, sample_weight_val: Any
 ) -> dict[str, str | None]:
-    """Return digests of the data of a fit, by the names of its arguments; None where not given."""
+    """Return digests of a fit's data by argument name; None for arguments not given."""
     data = {}
     for end, part, weight in (
         ("", samples, sample_weight),
@@ -97,7 +97,7 @@ def digest_data(
 
 
 def _callbacks_with_state(model: Any) -> Iterator[tuple[str, Any]]:
-    """Yield those whose state a checkpoint holds, by class and number among its class."""
+    """Yield callbacks whose state a checkpoint holds, named by class and number in the class."""
     numbers: Counter[str] = Counter()
     for callback in getattr(model, "_skl_callbacks", ()):
         if hasattr(callback, "describe_run"):
@@ -107,7 +107,7 @@ def _callbacks_with_state(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _restore_callbacks(model: Any, kept: dict[str, Any], arrays: dict[str, Array]) -> bool:
-    """Let callbacks go on from what was described of them; true where one had asked to stop."""
+    """Restore the described states of callbacks; return whether one had asked to stop."""
     weights, stop = model._weights, False
     for name, callback in _callbacks_with_state(model):
         if name in kept:
@@ -131,14 +131,14 @@ def restore_training(
     validation: Samples | None,
     data: dict[str, str | None],
 ) -> State:
-    """Make of an estimator what was described, and return the state to go on from.
+    """Restore the described estimator in place, and return the state to continue from.
 
-    `data` are the digests of what it is to learn from, by `digest_data`.
+    `data` holds the digests of the data of this fit, from `digest_data`.
 
     Raises
     ------
     ValueError
-        Where the file holds no training, or one of other parameters or other data.
+        If the file holds no training, or one with other parameters or other data.
     """
     with _refuse(*MALFORMED):
         training = contents.get("training")
@@ -177,7 +177,7 @@ def restore_training(
 
 @contextmanager
 def _refuse(*errors: type[Exception]) -> Iterator[None]:
-    """Tell of these errors as of contents that resume_from cannot have."""
+    """Raise ValueError about the contents of resume_from in place of these errors."""
     try:
         yield
     except errors as error:
@@ -187,7 +187,7 @@ def _refuse(*errors: type[Exception]) -> Iterator[None]:
 
 
 def _check_record(model: Any) -> None:
-    """Refuse a training by a stochastic solver that lacks something, or with another optimizer."""
+    """Refuse a stochastic solver's training that lacks attributes or has another optimizer."""
     if model.solver == "lbfgs":
         return
     fresh, kept = model._make_optimizer(), model._optimizer
@@ -212,7 +212,7 @@ def _units_of(model: Any, samples: Samples) -> tuple[int, ...]:
 
 
 def _check_data(before: dict[str, Any], now: dict[str, str | None]) -> None:
-    """Refuse data that are others than a checkpoint was made with; see `digest_data`."""
+    """Refuse data that differ from those of the checkpoint; see `digest_data`."""
     for name, digest in now.items():
         if before[name] != digest:
             how = (
@@ -228,7 +228,7 @@ def _check_training(
     samples: Samples,
     validation: Samples | None,
 ) -> None:
-    """Refuse what is no training of this model on these samples."""
+    """Refuse contents that are not a training of this model on these samples."""
     if contents["estimator"] != type(model).__name__:
         raise ValueError(f"resume_from holds a training of a {contents['estimator']}.")
     _check_parameters(model, contents["parameters"])
@@ -250,7 +250,7 @@ def _check_training(
 
 
 def _check_parameters(model: Any, described: dict[str, Any]) -> None:
-    """Refuse others than the model's, where they decide how training goes on."""
+    """Refuse parameters that differ from the model's and affect how training continues."""
     follows_max_iter = model.solver != "lbfgs" and needs_length(model.learning_rate)
     for name, value in model.get_params(deep=False).items():
         before: Any = described.get(name)
@@ -264,7 +264,7 @@ def _check_parameters(model: Any, described: dict[str, Any]) -> None:
 
 
 def _check_arrays(model: Any, arrays: dict[str, Array], samples: Samples) -> None:
-    """Refuse weights of another dtype or shape, and what are no rows of the samples."""
+    """Refuse weights of another dtype or shape, and row numbers outside the samples."""
     dtypes = arrays["coefs.0"].dtype, model._choose_dtype(samples.X, True)
     if dtypes[0] != dtypes[1]:
         raise ValueError(f"resume_from holds a training in {dtypes[0]}, not in {dtypes[1]}.")

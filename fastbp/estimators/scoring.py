@@ -1,7 +1,7 @@
-"""The estimators' own scores, where y is plain: scikit-learn's bits, without its looks at y.
+"""The estimators' default scores of a plain y: scikit-learn's bits, without its checks of y.
 
-Those take ten times as long as to predict for some dozens of samples. What would be an error, or is
-warned of, is left to it: then there is no score.
+Those checks take ten times as long as predicting for some dozens of samples. If scikit-learn would
+raise or warn, the functions return None, and the caller leaves the score to scikit-learn.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ Array = NDArray[Any]
 
 
 def accuracy(y: Any, predicted: Array) -> float | None:
-    """Return the share of the samples whose class is predicted."""
+    """Return the fraction of samples whose class is predicted correctly."""
     if find_classes(y) is None:
         return None
     if y.shape != predicted.shape or y.dtype.kind != predicted.dtype.kind:
@@ -26,15 +26,15 @@ def accuracy(y: Any, predicted: Array) -> float | None:
 
 
 def as_columns(y: Array, predicted: Array) -> tuple[Array, Array]:
-    """Return numbers and what is predicted of them as scikit-learn's metrics compare them."""
+    """Return y and its predictions as the columns that scikit-learn's metrics compare."""
     dtype = np.result_type(predicted, y) if y.dtype.kind == "f" else predicted.dtype
     return y.astype(dtype).reshape(-1, 1), predicted.astype(dtype).reshape(-1, 1)
 
 
 def r2(y: Array, predicted: Array) -> float | None:
-    """Return 1 less the share of the squared deviations from the mean that is left, of columns.
+    """Return R² of columns: 1 minus the squared errors over the squared deviations from the mean.
 
-    Where nothing deviates it is 0, and 1 where nothing is left.
+    It is 1 if all errors are 0, else 0 if all deviations are 0.
     """
     if len(y) < 2:
         return None

@@ -1,4 +1,4 @@
-"""Models as contents and arrays of a file, and back."""
+"""Conversion of models to contents and arrays of a file, and back."""
 
 import warnings
 from dataclasses import fields
@@ -31,16 +31,16 @@ __all__ = [
 
 Array = NDArray[Any]
 
-# What malformed contents of a file give, beside ValueError.
+# The exceptions that malformed contents of a file cause, besides ValueError.
 MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError)
-# What is kept beside the weights, with its types; a model has some of them.
+# The attributes that are saved besides the weights, with their types; a model has some of them.
 _ATTRIBUTES = (
     dict.fromkeys(("n_features_in_", "n_outputs_", "n_layers_", "n_iter_", "t_"), (int,))
     | {"out_activation_": (str,), "_no_improvement_count": (int,), "stopped_": (bool,)}
     | {"loss_": (float,), "loss_curve_": (list,), "validation_scores_": (list, NoneType)}
     | dict.fromkeys(("best_loss_", "best_validation_score_"), (float, NoneType))
 )
-_CURVES = ("loss_curve_", "validation_scores_")  # arrays too, where there are any: they grow
+_CURVES = ("loss_curve_", "validation_scores_")  # as arrays if not empty, because they grow
 _ARRAYS = ("classes_", "feature_names_in_")  # of numbers, or of text
 _MOMENTS = ("first", "second")
 _HISTORY = "history."
@@ -49,9 +49,9 @@ _HISTORY = "history."
 def describe(
     model: Any, with_state: bool, with_functions: bool = False
 ) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Return what is to be written of a fitted estimator, with or without the training's state.
+    """Return the contents and arrays of a fitted estimator, with or without the training's state.
 
-    Of parameters that are functions there is at most the name.
+    A parameter that is a function is described by its name, or refused without `with_functions`.
     """
     weights = model._current_weights()
     arrays = name_weights(weights.coefs, weights.intercepts)
@@ -110,19 +110,19 @@ def name_weights(coefs: Any, intercepts: Any) -> dict[str, Array]:
 
 
 def describe_parameter(name: str, value: Any, with_functions: bool) -> Any:
-    """Return a parameter as JSON has it, of a function at most the name."""
+    """Return a parameter in the form of JSON; `with_functions`, a function by its name."""
     if with_functions and callable(value):
         return {"function": getattr(value, "__qualname__", type(value).__qualname__)}
     return to_json(f"the parameter {name}", value)
 
 
 def is_function(value: Any) -> bool:
-    """Tell whether a described parameter is a function."""
+    """Return whether a described parameter is a function."""
     return isinstance(value, dict) and "function" in value
 
 
 def read_parameters(contents: dict[str, Any]) -> dict[str, Any]:
-    """Return an estimator's parameters, without those that are functions."""
+    """Return an estimator's parameters; omit, with a warning, those that are functions."""
     kept = {}
     for name, value in contents["parameters"].items():
         if is_function(value):
@@ -145,14 +145,14 @@ def read_array(name: str, contents: dict[str, Any], arrays: dict[str, Array]) ->
 
 
 def restore(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> None:
-    """Make of an estimator what was described; its parameters stay.
+    """Restore the described estimator in place; its parameters do not change.
 
     Raises
     ------
     ValueError
-        Where it cannot be: shapes or names do not fit each other.
+        If shapes or names do not fit each other.
     AttributeError, LookupError, TypeError
-        Where something is missing, or of another type.
+        If something is missing, or of another type.
     """
     _restore_attributes(model, contents, arrays)
     weights = _read_weights(model, arrays)
@@ -170,7 +170,7 @@ def restore(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> N
 
 
 def _restore_attributes(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> None:
-    """Give it those that are numbers, texts and plain arrays."""
+    """Set the attributes that are numbers, text or plain arrays."""
     attributes = {name: from_json(value) for name, value in contents["attributes"].items()}
     attributes |= {name: arrays[name].tolist() for name in _CURVES if name in arrays}
     unknown = set(attributes) - set(_ATTRIBUTES)
@@ -191,7 +191,7 @@ def _restore_attributes(model: Any, contents: dict[str, Any], arrays: dict[str, 
 
 
 def _read_weights(model: Any, arrays: dict[str, Array]) -> Weights:
-    """Return weights that fit the attributes."""
+    """Return the weights; refuse those that do not fit the attributes."""
     n_layers = sum(name.startswith("coefs.") for name in arrays)
     coefs = [arrays[f"coefs.{i}"] for i in range(n_layers)]
     intercepts = [arrays[f"intercepts.{i}"] for i in range(n_layers)]
@@ -216,7 +216,7 @@ def _read_history(contents: dict[str, Any], arrays: dict[str, Array]) -> History
 
 
 def _make_binarizer(model: Any, kind: str, is_sparse: bool) -> LabelBinarizer:
-    """Return what a classifier of these classes and outputs decodes targets of a kind by."""
+    """Return the binarizer of a classifier with these classes and outputs for a kind of targets."""
     if kind not in ("binary", "multiclass", "multilabel-indicator"):
         raise ValueError(f"there are no targets of type {kind!r}.")
     n_classes = (1, 2) if kind == "binary" else (model.n_outputs_,)
@@ -229,7 +229,7 @@ def _make_binarizer(model: Any, kind: str, is_sparse: bool) -> LabelBinarizer:
 
 
 def _read_optimizer(model: Any, contents: dict[str, Any], arrays: dict[str, Array]) -> Optimizer:
-    """Return one that goes on with the model's weights."""
+    """Return the optimizer, ready to continue with the model's weights."""
     optimizer: Any = Optimizer.__new__(Optimizer)
     moments: dict[str, Weights | None] = dict.fromkeys(_MOMENTS)
     for name in _MOMENTS:
@@ -246,7 +246,7 @@ def _read_optimizer(model: Any, contents: dict[str, Any], arrays: dict[str, Arra
 
 
 def check_types(values: dict[str, Any], types: dict[str, tuple[type, ...]]) -> None:
-    """Refuse values of other types than these, and integers that count nothing."""
+    """Refuse values of other types than these, and integers outside [0, 2**63)."""
     for name, value in values.items():
         if type(value) not in types[name]:
             wanted = " or ".join(kind.__name__ for kind in types[name])
@@ -256,14 +256,14 @@ def check_types(values: dict[str, Any], types: dict[str, tuple[type, ...]]) -> N
 
 
 def check_elements(what: str, elements: Array, weights: Weights) -> None:
-    """Refuse what is not one number for each weight."""
+    """Refuse elements that are not one number for each weight, in the dtype of the weights."""
     n = weights.without_padding(weights.flat).size
     if (elements.shape, elements.dtype) != ((n,), weights.dtype):
         raise ValueError(f"{what} of shape {(n,)} and {weights.dtype}.")
 
 
 def _take_elements(what: str, elements: Array, weights: Weights) -> Weights:
-    """Return a number for each weight, in its own dtype: users may have changed the weights'."""
+    """Return one number for each weight, in their own dtype; the weights' may have changed."""
     dtype = elements.dtype if elements.dtype in (np.float32, np.float64) else weights.dtype
     taken = Weights(weights.units, dtype)
     check_elements(what, elements, taken)

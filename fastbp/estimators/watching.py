@@ -1,4 +1,4 @@
-"""scikit-learn's callbacks, called as a network is trained."""
+"""Calls of scikit-learn's callbacks during training."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,26 +7,26 @@ __all__ = ["Watch"]
 
 
 class Watch:
-    """Tells the callbacks of an estimator of its fit and of each epoch in it.
+    """Notifies the callbacks of an estimator of its fit and of each epoch.
 
     Parameters
     ----------
     estimator : BaseBP
-        With callbacks.
+        An estimator with callbacks.
     method : {'fit', 'partial_fit'}
         The name of the task.
     n_epochs : int
-        The most.
+        Maximum number of epochs.
     data : dict
         X, y and metadata, as scikit-learn's hooks take them.
 
     Attributes
     ----------
     publish : callable
-        Brings the estimator's attributes up to date, and returns those that a copy of it needs to
-        be as if training had ended there.
+        Updates the estimator's attributes, and returns those that a copy needs to be as if training
+        had ended there.
     keeps_state : bool
-        Whether a callback writes down where the training stands.
+        Whether a callback saves the state of the training.
     """
 
     publish: Callable[[], dict[str, Any]]
@@ -41,12 +41,12 @@ class Watch:
         self._epoch: Any = None
 
     def begin_epoch(self) -> None:
-        """Tell that an epoch begins."""
+        """Notify the callbacks that an epoch begins."""
         self._epoch = self._context.subcontext(task_name="epoch")
         self._epoch.call_on_fit_task_begin(**self._told)
 
     def end_epoch(self) -> bool:
-        """Tell that it has ended, and return whether a callback asks to stop."""
+        """Notify the callbacks that the epoch has ended; return whether one asks to stop."""
         attributes = self.publish()
         stop: bool = self._epoch.call_on_fit_task_end(
             **self._told, reconstruction_attributes=attributes
@@ -54,5 +54,5 @@ class Watch:
         return stop
 
     def end(self) -> None:
-        """Tell that the fit has ended."""
+        """Notify the callbacks that the fit has ended."""
         self._context.call_on_fit_task_end(**self._told, reconstruction_attributes={})

@@ -1,7 +1,7 @@
-"""The engine: prepared arrays on one side, compiled kernels on the other.
+"""The engine, which hands prepared arrays to compiled kernels.
 
-It holds the bundles the kernels work on, decides threads and chunks, and cuts training into calls
-short enough that Ctrl-C is heard between them.
+It holds the bundles the kernels work on, decides threads and chunks, and divides training into
+calls short enough that Ctrl-C is handled between them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -52,37 +52,37 @@ __all__ = ["SLOWEST", "Engine", "Epochs", "count_chunks", "make_halt", "sum_squa
 
 Array = NDArray[Any]
 
-CHUNK_ROWS = 512  # rows of activations kept: more would leave the cache and use memory
-OWN_PATIENCE = 0.2  # seconds on one thread before others are started, where n_jobs is None
-ASKED_PATIENCE = 0.01  # ... and where it asks for them
-COMPILE_PATIENCE = 10.0  # ... and before the kernels for them are compiled, if they are in no cache
-SLOWEST = 2e9  # multiply-adds a second: below what is reached anywhere
+CHUNK_ROWS = 512  # rows of activations kept: more would not fit the cache and use more memory
+OWN_PATIENCE = 0.2  # seconds on one thread before others are started, if n_jobs is None
+ASKED_PATIENCE = 0.01  # ... and if n_jobs asks for them
+COMPILE_PATIENCE = 10.0  # ... and before the code that starts them is compiled, if not cached
+SLOWEST = 2e9  # multiply-adds per second: every machine is faster
 
 _pool: Pool[tuple[Plan, int, Pace]] = Pool(most=256)
 
 
 class Epochs(NamedTuple):
-    """Some epochs of training that have ended.
+    """Some completed epochs of training.
 
-    An epoch's loss is the mean of its batches', each before its step.
+    The loss of an epoch is the mean over its mini-batches, each taken before its step.
     """
 
     losses: list[float]
     gradient_norms: list[float]  # of the last mini-batch of each, before it is clipped
     last_steps: range  # the number of the last step of each
-    seconds: float  # that each took, on an average
+    seconds: float  # the mean time of each
 
 
 class Rule(Protocol):
-    """What moves the weights: an `Optimizer`, or the `LimitedMemory` of L-BFGS."""
+    """The update rule: an `Optimizer`, or the `LimitedMemory` of L-BFGS."""
 
     steps_taken: int
 
     def rule(self) -> dict[str, Any]:
-        """Return what the kernels need for all steps, of `Solver`."""
+        """Return the fields of `Solver` that serve all steps."""
 
     def next_steps(self, n_steps: int) -> dict[str, Any]:
-        """Return what they need for the next ones."""
+        """Return the fields of `Solver` for the next steps."""
 
 
 class Engine:
@@ -99,15 +99,15 @@ class Engine:
     batch_size : int
     n_jobs : int or None
     keep_gradient : bool, default=False
-        Make room for a gradient even where a mini-batch fits one chunk.
+        Allocate a gradient even if a mini-batch fits one chunk.
     loss_parameter : float, default=0
-        Of a loss that has one.
+        The parameter of a loss that has one.
     dropout : sequence of float, of length n_layers - 1, default=()
-        The part of each hidden layer's units that is dropped; none where it is empty.
+        The fraction of each hidden layer's units that is dropped; empty for no dropout.
     seed : int, default=0
-        Decides, with the number of the step, which units.
+        Determines, with the number of the step, which units are dropped.
     by_lbfgs : bool, default=False
-        Whether the optimizer is to be a `LimitedMemory`, with all samples in a mini-batch.
+        Whether the optimizer will be a `LimitedMemory`, with all samples in one mini-batch.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class Engine:
         self._uses_blas = any(weights.large)
         kept = keep_gradient or by_lbfgs or self.chunks_per_batch > 1
         code = LBFGS if by_lbfgs else SGD
-        self._kind: Any = None  # of what is made anew each time: room depends on more than shapes
+        self._kind: Any = None  # None for sparse X, whose memory depends on more than shapes
         if not scipy.sparse.issparse(samples.X):
             shape = weights.units, weights.dtype, weights.large, tuple(names), self.dropout, loss
             kind = samples.kind(), samples.labels is None
@@ -160,7 +160,7 @@ class Engine:
     def _prepare(
         self, rows: int, n_threads: int, kept: bool, code: int, patience: float
     ) -> tuple[Plan, int, Pace]:
-        """Make a plan for networks of this shape and data of this kind, and compile for it."""
+        """Make a plan for networks of this shape and data of this kind; compile its functions."""
         weights, samples = self.weights, self.samples
         sparse = samples.X if scipy.sparse.issparse(samples.X) else None
         network = make_network(
@@ -180,7 +180,7 @@ class Engine:
         return plan, epoch.compile_training(plan), pace
 
     def close(self) -> None:
-        """Leave plan and memory to the next network of this shape; nothing can be trained then."""
+        """Give the plan and its memory back for the next network; the engine cannot train then."""
         weights_are_finite = isfinite(self.sum_squares)
         if self._kind and weights_are_finite:
             self.plan.forget_arrays()
@@ -196,30 +196,30 @@ class Engine:
         deadline: float = np.inf,
         before_epoch: Callable[[], None] | None = None,
     ) -> Iterator[Epochs]:
-        """Train for some epochs; tell of each.
+        """Train for some epochs; yield those that are complete.
 
         Parameters
         ----------
         order : ndarray of the type of `number_rows`
             The samples to train on, in their order; shuffled in place before each epoch.
         n_epochs : int
-            The most.
+            Maximum number of epochs.
         optimizer : Optimizer or LimitedMemory
-            With the latter an epoch is an evaluation.
+            With the latter an epoch is one evaluation of the loss and its gradient.
         generator : RandomState, default=None
-            What the shuffles are drawn from; None for no shuffling.
+            The source of the shuffles; None for no shuffling.
         halt : ndarray of shape (N_WATCH,), default=None
-            When to halt, from `make_halt`; it is kept up to date.
+            The stopping criterion, from `make_halt`; updated in place.
         deadline : float, default=inf
             The time of `perf_counter` after which no call is made.
         before_epoch : callable, default=None
-            Called before each epoch; they are then told of one by one.
+            Called before each epoch; epochs are then yielded one by one.
 
         Yields
         ------
         Epochs
-            Those that have ended, after each compiled call that ends some. KeyboardInterrupt comes
-            through between two calls, after it has been told what the last has done.
+            The epochs that a compiled call has completed, after each call that completes any.
+            KeyboardInterrupt is raised between two calls, after the last call's epochs are yielded.
         """
         addresses = generator_addresses(generator) if generator else NO_ADDRESSES
         losses, norms = (aligned_zeros(n_epochs, np.float64) for _ in range(2))
@@ -253,7 +253,7 @@ class Engine:
             try:
                 with drawing:
                     self._run(first, first + n_units, n_threads, optimizer.steps_taken)
-            except KeyboardInterrupt as error:  # most often at the end of the compiled call
+            except KeyboardInterrupt as error:  # mostly raised at the end of the compiled call
                 interrupt = error
             first = int(totals[REACHED])
             optimizer.steps_taken += first // self.chunks_per_batch - first_batch
@@ -270,7 +270,7 @@ class Engine:
                 raise interrupt
 
     def leave_iterate(self, memory: Rule) -> None:
-        """Go on from an iterate of L-BFGS that `train` has halted at."""
+        """Continue from the iterate of L-BFGS at which `train` has halted."""
         self.plan.set("solver", **memory.rule())
         run(plan_function(advance, self.plan), self.plan)
 
@@ -289,7 +289,7 @@ class Engine:
         self.workspace.totals[SQUARES] = total
 
     def _run(self, first: int, last: int, n_threads: int, first_step: int) -> None:
-        """Train on chunks first..last, or to a halt, in one call, which notes where it ended."""
+        """Train on chunks first..last, or until a halt, in one call; it stores where it ended."""
         self.workspace.totals[REACHED] = first
         raise_if_cancelled()
         self.plan.set("run", first=first, last=last, first_step=first_step)
@@ -306,7 +306,7 @@ class Engine:
 
 
 def count_chunks(batch_size: int) -> int:
-    """Return into how many chunks a mini-batch is divided, which are trained on in turn."""
+    """Return the number of chunks of a mini-batch, which are trained on in turn."""
     return -(-batch_size // CHUNK_ROWS)
 
 
@@ -318,7 +318,7 @@ def sum_squares(weights: Weights) -> float:
 def make_halt(
     best_loss: float = np.inf, waited: int = 0, tolerance: float = 0.0, patience: float = np.inf
 ) -> Array:
-    """Return what says when the loss brings a halt: never, by default."""
+    """Return the stopping criterion for `Engine.train`: by default, only a non-finite loss."""
     halt = aligned_zeros(N_WATCH, np.float64)
     halt[BEST_LOSS], halt[WAITED] = best_loss, waited
     halt[TOLERANCE], halt[PATIENCE] = tolerance, patience

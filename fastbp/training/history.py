@@ -1,4 +1,4 @@
-"""What has been noted of each epoch."""
+"""The record of each epoch."""
 
 from typing import Any, Self
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 __all__ = ["History"]
 
-MOST_KEPT = 10_000  # the last so many are kept
+MOST_KEPT = 10_000  # the most recent epochs
 
 COLUMNS = (
     "loss", "validation_loss", "validation_score", "learning_rate", "gradient_norm", "seconds",
@@ -15,7 +15,7 @@ COLUMNS = (
 
 
 class History:
-    """A few numbers of each epoch, of the last 10,000."""
+    """A few numbers for each of the last 10,000 epochs."""
 
     def __init__(self) -> None:
         self.n_epochs = 0  # in all
@@ -23,14 +23,14 @@ class History:
 
     @classmethod
     def of(cls, n_epochs: int, columns: dict[str, list[float]]) -> Self:
-        """Return the history of so many epochs, of which `as_arrays` gave these columns."""
+        """Return the history of `n_epochs` epochs, for which `as_arrays` gave these columns."""
         history = cls()
         history.n_epochs = n_epochs
         history._columns = {name: columns[name] for name in COLUMNS}
         return history
 
     def add(self, n_epochs: int, columns: dict[str, list[float]]) -> None:
-        """Note some epochs; what is not given is NaN."""
+        """Append some epochs; columns that are not given are NaN."""
         self.n_epochs += n_epochs
         for name, kept in self._columns.items():
             kept += columns.get(name) or [np.nan] * n_epochs

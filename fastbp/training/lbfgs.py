@@ -12,7 +12,7 @@ from fastbp.training.stochastic import EpochListener, State, limit_of_time, warn
 
 __all__ = ["minimize"]
 
-EVALUATIONS_AT_A_TIME = 1000  # asked of the engine
+EVALUATIONS_AT_A_TIME = 1000  # requested from the engine
 
 
 def minimize(
@@ -32,11 +32,11 @@ def minimize(
     Parameters
     ----------
     engine : Engine
-        Of float64, made for L-BFGS.
+        Made for L-BFGS, in float64.
     state : State
-        Goes on from here; afterwards with the iterations taken and the loss.
+        The state to continue from; updated with the iterations taken and the loss.
     listener : EpochListener or None
-        Is told of each iteration.
+        Notified of each iteration.
     alpha : float
         Strength of the L2 penalty.
     max_iter, max_fun, tol, max_time, verbose
@@ -57,7 +57,7 @@ def minimize(
     began = perf_counter() - state.seconds
 
     def tell() -> bool:
-        """Tell of an iteration; return whether to go on."""
+        """Report an iteration; return whether to continue."""
         state.n_iter, state.loss = memory.n_iter, memory.loss
         if reporter:
             reporter.epochs(state.n_iter - 1, [state.loss])

@@ -1,4 +1,4 @@
-"""The state of L-BFGS, from which it goes on, in this process or in another one."""
+"""The state of L-BFGS, from which it can resume in this process or in another one."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -19,7 +19,7 @@ __all__ = ["LimitedMemory", "ask_for", "describe_end", "make_settings", "reopen"
 
 Array = NDArray[Any]
 
-# How it ends, by stage: scipy's status and words.
+# scipy's status and message for each stage at which a minimisation ends.
 _ENDS = {
     kernel.SMALL_GRADIENT: (0, "CONVERGENCE: NORM OF PROJECTED GRADIENT <= PGTOL"),
     kernel.SMALL_REDUCTION: (0, "CONVERGENCE: RELATIVE REDUCTION OF F <= FACTR*EPSMCH"),
@@ -39,7 +39,7 @@ def ask_for(
     max_iter: int,
     max_fun: int,
 ) -> None:
-    """Write down what is to be minimised, and when to end; numbers as in `kernels/lbfgs.py`."""
+    """Set what to minimise and when to end; `numbers` is laid out as in `kernels/lbfgs.py`."""
     numbers[kernel.N_ERRORS] = n_outputs if loss in OF_RESIDUALS else 1
     numbers[kernel.TOTAL_WEIGHT] = total_weight
     numbers[kernel.TOLERANCE] = tol
@@ -47,20 +47,20 @@ def ask_for(
 
 
 def make_settings(alpha: float) -> dict[str, Any]:
-    """Return what the kernels need for an evaluation, of `Solver`."""
+    """Return the fields of `Solver` for an evaluation."""
     settings = np.zeros(N_SETTINGS)
     settings[PENALTY] = alpha
     return {"settings": settings, "steps": np.zeros((1, OF_STEP)), "steps_from": 0}
 
 
 def reopen(numbers: Array) -> None:
-    """Let what has come to a limit go on from there, under other limits."""
+    """Let a minimisation that reached a limit continue from there, under other limits."""
     if numbers[kernel.STAGE] in (kernel.MOST_ITERATIONS, kernel.MOST_EVALUATIONS):
         numbers[kernel.STAGE] = kernel.AT_ITERATE
 
 
 def describe_end(numbers: Array) -> OptimizeResult:
-    """Return status, message and nit as scipy does; the numbers are those of `kernels/lbfgs.py`."""
+    """Return scipy's status, message and nit; `numbers` is laid out as in `kernels/lbfgs.py`."""
     status, message = _ENDS[int(numbers[kernel.STAGE])]
     is_limited = (
         numbers[kernel.N_ITER] >= numbers[kernel.MAX_ITER]
@@ -71,42 +71,42 @@ def describe_end(numbers: Array) -> OptimizeResult:
 
 
 class LimitedMemory:
-    """What L-BFGS has, beside the weights and their gradient; to an engine, its optimizer.
+    """The state of L-BFGS besides the weights and their gradient; an optimizer for an engine.
 
     Parameters
     ----------
     weights : Weights
-        Where it begins; of float64.
+        The starting point, in float64.
 
     Attributes
     ----------
     weights : Weights
-        Where it is, before it is rounded to the dtype of the model.
+        The current point, before it is rounded to the dtype of the model.
     """
 
     def __init__(self, weights: Weights) -> None:
         self.weights, self._settings = weights, make_settings(0.0)
         self.vectors = aligned_zeros(kernel.N_VECTORS * weights.flat.size, np.float64)
         self.numbers = aligned_zeros(kernel.N_NUMBERS, np.float64)
-        self.steps_taken = 0  # which nothing depends on
+        self.steps_taken = 0  # required by `Rule`; nothing depends on it
 
     def begin(
         self, engine: Engine, order: Array, *, alpha: float, halts: bool, **limits: Any
     ) -> None:
-        """Begin, or go on, by an engine.
+        """Begin or resume a minimisation with an engine.
 
         Parameters
         ----------
         engine : Engine
             Made for L-BFGS.
         order : ndarray
-            The samples whose loss is to be least.
+            The samples whose loss is minimised.
         alpha : float
             Strength of the L2 penalty.
         halts : bool
             Whether to halt at each iterate.
         **limits
-            As of `ask_for`.
+            The limits that `ask_for` takes.
         """
         weights, numbers = engine.weights, self.numbers
         total_weight = engine.samples.total_weight(order)
@@ -122,28 +122,28 @@ class LimitedMemory:
         self.weights = weights
 
     def rule(self) -> dict[str, Any]:
-        """Return what the kernels need for all evaluations, of `Solver`."""
+        """Return the fields of `Solver` that serve all evaluations."""
         return {"code": LBFGS, "first": self.vectors, "second": self.numbers}
 
     def next_steps(self, n_steps: int) -> dict[str, Any]:
-        """Return what they need for the next ones."""
+        """Return the fields of `Solver` for the next evaluations."""
         return self._settings
 
-    # Where it stands ---------------------------------------------------------------------------
+    # Progress ----------------------------------------------------------------------------------
 
     @property
     def is_at_iterate(self) -> bool:
-        """Whether the weights are at an iterate, to go on from."""
+        """Whether the weights are at an iterate, from which to continue."""
         return bool(self.numbers[kernel.STAGE] == kernel.AT_ITERATE)
 
     @property
     def has_ended(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Whether the minimisation has ended."""
         return self.numbers[kernel.STAGE] in _ENDS
 
     @property
     def end(self) -> OptimizeResult:
-        """How it has ended."""
+        """scipy's result of the ended minimisation."""
         return describe_end(self.numbers)
 
     @property
@@ -153,19 +153,19 @@ class LimitedMemory:
 
     @property
     def loss(self) -> float:
-        """The loss of the weights."""
+        """The loss at the current weights."""
         return float(self.numbers[kernel.LOSS])
 
     def go_back(self) -> None:
-        """Put the last iterate back, if the weights are at a trial."""
+        """Restore the last iterate, if the weights are at a trial point of a line search."""
         if self.numbers[kernel.STAGE] == kernel.SEARCHING:
             self.weights.flat[...] = self.vectors[: self.weights.flat.size]
             self.numbers[kernel.LOSS] = self.numbers[kernel.LOSS_BEFORE]
 
-    # Elsewhere ---------------------------------------------------------------------------------
+    # Files and pickles -------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Array]:
-        """Return arrays from which `of` makes it again, once it is at an iterate."""
+        """Return arrays from which `of` restores the state; it must be at an iterate."""
         rows = self._all_rows()
         return {
             "numbers": self.numbers.copy(),
@@ -174,12 +174,12 @@ class LimitedMemory:
 
     @classmethod
     def of(cls, units: Sequence[int], arrays: dict[str, Array]) -> Self:
-        """Return what was described, of a network of these units.
+        """Return the described state, for a network of these units.
 
         Raises
         ------
         ValueError
-            Where that is no such state.
+            If the arrays are not such a state.
         """
         n = sum(n_in * n_out + n_out for n_in, n_out in pairwise(units))
         shapes = {"numbers": (kernel.N_NUMBERS,), "vectors": (1 + kernel.N_VECTORS, n)}
@@ -214,5 +214,5 @@ class LimitedMemory:
         return memory
 
     def _all_rows(self) -> list[Array]:
-        """The weights, then the vectors."""
+        """The vector of weights, then the other vectors."""
         return [self.weights.flat, *self.vectors.reshape(kernel.N_VECTORS, -1)]

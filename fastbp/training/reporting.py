@@ -1,4 +1,4 @@
-"""What a fit says while it runs: a bar in a terminal, or a line for each epoch."""
+"""Progress reports of a fit: a bar in a terminal, or a line for each epoch."""
 
 import sys
 from typing import Any
@@ -7,9 +7,9 @@ __all__ = ["is_terminal", "make_bar", "make_reporter"]
 
 
 def make_reporter(verbose: bool | int, n_epochs: int) -> "Lines | None":
-    """Return what reports on a fit of so many epochs at the most, None where nothing is said.
+    """Return the reporter for a fit of at most `n_epochs` epochs; None if it is not verbose.
 
-    1 is a bar if the output is a terminal, 2 and more are lines.
+    1 is a bar if the output is a terminal, else lines; 2 and more are lines.
     """
     if not verbose:
         return None
@@ -17,12 +17,12 @@ def make_reporter(verbose: bool | int, n_epochs: int) -> "Lines | None":
 
 
 def is_terminal() -> bool:
-    """Tell whether the output is one; there may be none, or not a file."""
+    """Return whether the output is a terminal; sys.stdout may be None, or not a file."""
     return bool(getattr(sys.stdout, "isatty", bool)())
 
 
 def make_bar(words: str, *columns: str, **options: Any) -> Any:
-    """Return rich's bar of so many of these, with the time that is left, before further columns."""
+    """Return rich's bar that counts `words` and shows the time left, before further columns."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     shown = words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
@@ -30,19 +30,19 @@ def make_bar(words: str, *columns: str, **options: Any) -> Any:
 
 
 class Lines:
-    """A line for each epoch, with scikit-learn's words."""
+    """A line for each epoch, worded as in scikit-learn."""
 
     def epochs(self, n_before: int, losses: list[float]) -> None:
-        """Tell of epochs that have ended."""
+        """Report epochs that have ended."""
         for n_iter, loss in enumerate(losses, n_before + 1):
             print(f"Iteration {n_iter}, loss = {loss:.8f}")
 
     def score(self, score: float) -> None:
-        """Tell of the validation score of the epoch that has ended."""
+        """Report the validation score of the epoch that has ended."""
         print(f"Validation score: {score:f}")
 
     def halt(self, message: str) -> None:
-        """Tell that training has come to a halt, and what is done about it."""
+        """Report that training has halted, and what happens next."""
         print(message)
 
     def close(self) -> None:
@@ -58,7 +58,7 @@ class Bar(Lines):
         self._bar.start()
 
     def epochs(self, n_before: int, losses: list[float]) -> None:
-        """Move the bar on."""
+        """Advance the bar."""
         completed = n_before + len(losses)
         self._bar.update(self._task, completed=completed, loss=f"loss {losses[-1]:.5g}")
 
@@ -71,5 +71,5 @@ class Bar(Lines):
         self._bar.console.print(message, highlight=False)
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Stop updating the bar."""
         self._bar.stop()

@@ -1,4 +1,4 @@
-"""Schedules of the learning rate: what it is multiplied by, step by step.
+"""Schedules of the learning rate: the factor that multiplies it at each step.
 
 With t the number of the step from 0 on, n the number of all steps, and e the epoch as a fraction:
 
@@ -10,11 +10,11 @@ exponential ``decay_rate ** (e / decay_epochs)``
 step        ``decay_rate ** floor(e / decay_epochs)``
 =========== =======================================================================================
 
-A warm-up comes before: the rate rises evenly, step by step, to where the schedule begins (Goyal et
-al. 2017, arXiv:1706.02677). The schedules 'constant', 'invscaling', 'adaptive' and 'plateau' change
-nothing from step to step; see `end_epoch` and `react_to_halt` of
-`fastbp.training.solvers.Optimizer`. The last is PyTorch's ReduceLROnPlateau, as He et al. (2016,
-arXiv:1512.03385) divided by hand.
+A warm-up may precede the schedule: the rate rises evenly, step by step, to the schedule's first
+value (Goyal et al. 2017, arXiv:1706.02677). The schedules 'constant', 'invscaling', 'adaptive' and
+'plateau' do not change the rate from step to step; see `end_epoch` and `react_to_halt` of
+`fastbp.training.solvers.Optimizer`. 'plateau' is PyTorch's ReduceLROnPlateau; He et al. (2016,
+arXiv:1512.03385) divided the rate by hand.
 """
 
 from collections.abc import Callable
@@ -35,11 +35,11 @@ ONE_CYCLE_RISE = 0.3
 ONE_CYCLE_FIRST = 1 / 25
 ONE_CYCLE_LAST = ONE_CYCLE_FIRST / 1e4
 
-MOST_STEPS = 2**53  # of a warm-up: there are no more
+MOST_STEPS = 2**53  # of a warm-up: training never reaches more
 
 
 def needs_length(name: str | Callable[[int, int], float]) -> bool:
-    """Tell whether a schedule depends on the number of epochs."""
+    """Return whether a schedule depends on the number of epochs."""
     return callable(name) or name in ("cosine", "one_cycle")
 
 
@@ -50,12 +50,12 @@ class Schedule:
     Parameters
     ----------
     name : str or callable
-        One of those above, or a function of t and n that returns the factor.
+        A schedule by its name above, or a function of t and n that returns the factor.
     decay_rate, decay_epochs : float
     warmup_epochs : float
     steps_per_epoch : int
     n_epochs : int
-        After as many, the factor stays what it was at the end.
+        The length of the training; after it, the factor keeps its last value.
     """
 
     name: str | Callable[[int, int], float]
@@ -71,7 +71,7 @@ class Schedule:
         return self.name in BY_EPOCHS and self.warmup_epochs == 0
 
     def of_steps(self, steps: Array) -> Array:
-        """Return the factors, (n,), of steps of these numbers."""
+        """Return the factors, (n,), of the steps with these numbers."""
         if self.is_constant:
             return np.ones(len(steps))
         warmup = round(min(float(self.warmup_epochs) * self.steps_per_epoch, MOST_STEPS))
@@ -95,7 +95,7 @@ class Schedule:
             return np.where(steps <= top, up, _between(1.0, ONE_CYCLE_LAST, fall))
         if self.name in ("exponential", "step"):
             drops = steps / (float(self.decay_epochs) * self.steps_per_epoch)
-            # 1.1 epochs of 50 steps are 55, and not a bit more
+            # 1.1 epochs of 50 steps are 55 steps, but slightly more in floating point
             return self.decay_rate ** (np.floor(drops + 1e-9) if self.name == "step" else drops)
         return np.ones_like(steps)
 
@@ -117,5 +117,5 @@ def _ask(function: Callable[[int, int], float], t: int, n: int) -> float:
 
 
 def _between(first: float, last: float, part: Array) -> Array:
-    """Return the points of half a cosine that goes from one value to the other."""
+    """Return points on half a cosine from `first` to `last`, where `part` runs from 0 to 1."""
     return last + (first - last) * (1 + np.cos(np.pi * part)) / 2

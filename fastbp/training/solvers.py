@@ -1,4 +1,4 @@
-"""The update rules: what varies from step to step, and the state that outlives a call.
+"""The update rules: the settings of each step, and the state that is kept between calls.
 
 With g the gradient of the mini-batch's mean loss plus its L2 penalty, r the learning rate and t the
 number of the step:
@@ -33,10 +33,11 @@ __all__ = ["LEAST_RATE", "STOCHASTIC_SOLVERS", "Optimizer"]
 
 STOCHASTIC_SOLVERS = ("sgd", "adam", "adamw", "adagrad", "rmsprop")
 
-# What steps go by is made ahead, for so many at first, then of twice as many each time.
+# The settings of steps are computed in advance: first for this many steps, then for twice as many
+# each time, up to the maximum.
 FEWEST_MADE, MOST_MADE = 256, 1024
-LEAST_RATE = 1e-6  # to which 'adaptive' and 'plateau' go down
-NOT_ADAMS = ("invscaling", "adaptive")  # MLPClassifier's 'adam' takes no notice of them
+LEAST_RATE = 1e-6  # at this rate or less, 'adaptive' and 'plateau' stop
+NOT_ADAMS = ("invscaling", "adaptive")  # MLPClassifier's 'adam' ignores them
 
 _CODES = {
     "sgd": update.SGD,
@@ -101,9 +102,9 @@ class Optimizer:
         n_epochs: int = 1,
         make: Callable[..., Weights] = Weights,
     ) -> None:
-        """Make vectors for the state, of zeros, unless the state of these weights is there.
+        """Allocate the state as zeros, unless there is a state that fits these weights.
 
-        The schedule of the learning rate goes by the length of the training.
+        The length of the training is for the schedule of the learning rate.
         """
         self._make_schedule(steps_per_epoch, int(n_epochs))
         self._forget_steps()
@@ -118,7 +119,7 @@ class Optimizer:
                 setattr(self, name, make(weights.units, weights.dtype))
 
     def rule(self) -> dict[str, Any]:
-        """Return what the kernels need for all steps, of `Solver`; `begin` comes before."""
+        """Return the fields of `Solver` that serve all steps; call `begin` before."""
         empty = np.empty(0, (self.first or self.second).dtype)  # type: ignore[union-attr]
         first = self.first.flat if self.first else empty
         second = self.second.flat if self.second else empty
@@ -127,9 +128,9 @@ class Optimizer:
         return {"code": code, "first": first, "second": second}
 
     def next_steps(self, n_steps: int) -> dict[str, Any]:
-        """Return what the kernels need for the next steps, of `Solver`.
+        """Return the fields of `Solver` for the next steps.
 
-        There may be others before and after; where all are alike there is one row, for all.
+        They may include steps before and after; if all steps are alike, one row serves all.
         """
         made_for = (self.learning_rate, self.alpha)
         are_alike = self.steps_are_alike
@@ -146,9 +147,9 @@ class Optimizer:
     def steps_ahead(
         self, n_epochs: int, steps_per_epoch: int, samples_per_epoch: int
     ) -> dict[str, Any]:
-        """Return what the kernels need for the steps of the next so many epochs, of `Solver`.
+        """Return the fields of `Solver` for the steps of the next `n_epochs` epochs.
 
-        No halt must change the learning rate on the way.
+        No halt may change the learning rate during these epochs.
         """
         if self.keeps_its_rate:
             return self.next_steps(n_epochs * steps_per_epoch)
@@ -165,12 +166,12 @@ class Optimizer:
 
     @property
     def steps_are_alike(self) -> bool:
-        """Whether they go by the same numbers while the learning rate stays as it is."""
+        """Whether all steps have the same settings while the learning rate does not change."""
         return self.solver not in ("adam", "adamw") and self._factors.is_constant
 
     @property
     def after_halt(self) -> tuple[float, float] | None:
-        """What the learning rate is multiplied by, and divided by, after a halt, to go on."""
+        """Factor and divisor of the learning rate after a halt; None if training ends there."""
         return {"adaptive": (1.0, 5.0), "plateau": (self.decay_rate, 1.0)}.get(str(self.schedule))
 
     def _make_settings(self) -> NDArray[Any]:
@@ -203,18 +204,18 @@ class Optimizer:
 
     @property
     def keeps_its_rate(self) -> bool:
-        """Whether the learning rate stays as it is until training comes to a halt."""
+        """Whether the learning rate does not change until training halts."""
         return self.schedule != "invscaling"
 
     def rates(self, steps: range) -> list[float]:
-        """Return the learning rates of steps of these numbers from 0 on."""
+        """Return the learning rates of the steps with these numbers, counted from 0."""
         if self._factors.is_constant:
             return [self.learning_rate] * len(steps)
         rates: list[float] = (self.learning_rate * self._factors.of_steps(np.array(steps))).tolist()
         return rates
 
     def end_epoch(self, samples_seen: int) -> None:
-        """Set the learning rate of the next epoch, after so many samples in all."""
+        """Set the learning rate of the next epoch, after `samples_seen` samples in all."""
         if not self.keeps_its_rate:
             self.learning_rate = self._rate_after(samples_seen)
 
@@ -224,10 +225,10 @@ class Optimizer:
         return rate
 
     def react_to_halt(self) -> tuple[bool, str]:
-        """Lower the learning rate where that is so; say whether to go on, and what was done.
+        """Lower the learning rate if the schedule does; return whether to go on, and a message.
 
-        'adaptive' goes on with a fifth of the rate, 'plateau' with `decay_rate` of it, down to
-        1e-6.
+        'adaptive' continues with a fifth of the rate, 'plateau' with `decay_rate` times the rate,
+        until it is 1e-6 or less.
         """
         if self.after_halt is None:
             return False, "Stopping."
@@ -242,6 +243,6 @@ class Optimizer:
 def _correct_bias(
     beta_1: float, beta_2: float, steps_taken: int, n_steps: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return ``sqrt(1 - beta_2**t)`` and ``1 - beta_1**t`` of steps t, alike in many fits."""
+    """Return ``sqrt(1 - beta_2**t)`` and ``1 - beta_1**t`` for steps t, the same in many fits."""
     t = np.arange(steps_taken + 1, steps_taken + n_steps + 1)
     return np.sqrt(1 - beta_2**t), 1 - beta_1**t

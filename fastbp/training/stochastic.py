@@ -33,15 +33,15 @@ __all__ = [
 
 Array = NDArray[Any]
 
-EPOCHS_AT_A_TIME = 1000  # asked of the engine at a time
+EPOCHS_AT_A_TIME = 1000  # requested from the engine
 
 
 @dataclass
 class Record:
-    """What training leaves behind beside the weights, and takes up again on a warm start."""
+    """The results of training besides the weights, which a warm start continues."""
 
     loss_curve: list[float] = field(default_factory=list)
-    best_loss: float | None = np.inf  # None where a validation set decides
+    best_loss: float | None = np.inf  # None if a validation set decides
     validation_scores: list[float] | None = None
     best_validation_score: float | None = None
     epochs_without_improvement: int = 0
@@ -50,38 +50,38 @@ class Record:
 
     @classmethod
     def for_validation(cls) -> "Record":
-        """Return the start of a training that a validation set will decide on."""
+        """Return the empty record of a training that a validation set decides."""
         return cls(best_loss=None, validation_scores=[], best_validation_score=-np.inf)
 
 
 @dataclass
 class State:
-    """Where a training stands, beside its weights, solver and record; it can go on from here."""
+    """The state of a training besides weights, solver and record, from which it can resume."""
 
-    order: Array  # the samples it trains on, as they were shuffled last: its own, of `number_rows`
+    order: Array  # the training samples as shuffled last: its own array, as from `number_rows`
     random_state: np.random.RandomState
-    held_out: Array | None = None  # those it validates with
-    n_val: int | None = None  # samples of the user's own validation set, in their place
+    held_out: Array | None = None  # the validation samples
+    n_val: int | None = None  # the number of samples in the user's validation set, if there is one
     dropout_seed: int = 0
     n_iter: int = 0  # epochs so far
     seconds: float = 0.0  # ... and how long they took
-    goes_on: bool = True  # it has not come to a halt of its own
-    one_epoch: bool = False  # as partial_fit does, which warns of no limit
+    goes_on: bool = True  # it has not halted by itself
+    one_epoch: bool = False  # for partial_fit, which does not warn of limits
     sum_squares: float | None = None  # of the weights
-    best: Array | None = None  # the best weights, where a score decides, and the latest
-    latest: Array | None = None
-    loss: float | None = None  # of 'lbfgs', and where that stands, if that is to be kept
-    memory: LimitedMemory | None = None
-    data: dict[str, str | None] = field(default_factory=dict)  # digests of what it learns from
+    best: Array | None = None  # if a score decides: the best weights
+    latest: Array | None = None  # ... and the latest
+    loss: float | None = None  # of 'lbfgs'
+    memory: LimitedMemory | None = None  # of 'lbfgs'
+    data: dict[str, str | None] = field(default_factory=dict)  # digests of the training data
 
     @property
     def n_samples(self) -> int:
-        """How many it was given, to train on and to validate with."""
+        """The number of samples given, to train on and to hold out."""
         return len(self.order) + (0 if self.held_out is None else len(self.held_out))
 
 
 def draw_dropout_seed(random_state: np.random.RandomState) -> int:
-    """Return what decides, with the number of the step, which units are dropped."""
+    """Return a seed that determines, with the number of the step, which units are dropped."""
     return int(random_state.randint(2**63 - 1, dtype=np.int64))
 
 
@@ -93,7 +93,7 @@ def take_note(
     halt: Array | None,
     judged: dict[str, list[float]],
 ) -> None:
-    """Take note of epochs that have ended, and of what has been found on the validation set."""
+    """Record completed epochs, and their results on the validation set."""
     n = len(epochs.losses)
     state.n_iter += n
     record.loss_curve += epochs.losses
@@ -112,17 +112,17 @@ def take_note(
 
 
 def limit_of_epochs(max_iter: int) -> str:
-    """Return what the warning calls `max_iter`."""
+    """Return the name of `max_iter` in the warning."""
     return f"Maximum iterations ({max_iter})"
 
 
 def limit_of_time(max_time: float | None) -> str:
-    """Return what the warning calls `max_time`."""
+    """Return the name of `max_time` in the warning."""
     return f"Maximum time ({max_time} s)"
 
 
 def warn_of_limit(name: str, stacklevel: int, of: str = "Stochastic Optimizer") -> None:
-    """Warn that training has come to a limit before it came to a halt."""
+    """Warn that training has reached a limit before it halted."""
     warnings.warn(
         f"{of}: {name} reached and the optimization hasn't converged yet.",
         ConvergenceWarning,
@@ -131,15 +131,15 @@ def warn_of_limit(name: str, stacklevel: int, of: str = "Stochastic Optimizer") 
 
 
 class EpochListener(Protocol):
-    """Hears of epochs; `keeps_state` tells that it writes down where the training stands."""
+    """Notified of each epoch; `keeps_state` is whether it saves the state of the training."""
 
     keeps_state: bool
 
     def begin_epoch(self) -> None:
-        """Hear that one begins."""
+        """Handle the beginning of an epoch."""
 
     def end_epoch(self) -> bool:
-        """Hear that it has ended; true to stop."""
+        """Handle the end of an epoch; return whether to stop."""
 
 
 @dataclass(frozen=True)
@@ -170,21 +170,21 @@ def train(
     Parameters
     ----------
     engine : Engine
-        Its weights, `state.latest` if there is that, are trained in place.
+        Its weights, which are `state.latest` if that is set, are trained in place.
     optimizer : Optimizer
     record : Record
-        Goes on from here.
+        The record to continue, in place.
     limits : Limits
     state : State
-        Goes on from here, too; its `random_state` draws one permutation an epoch.
+        The state to continue from, in place; its `random_state` draws one permutation per epoch.
     judge : callable, default=None
-        Score and loss on the validation set. With it the weights of the best epoch are kept in the
-        end.
+        Returns score and loss on the validation set. With it, the weights of the best epoch are
+        kept at the end.
     listener : EpochListener, default=None
-        Is told of each epoch.
+        Notified of each epoch.
     """
     optimizer.begin(engine.weights, -(-len(state.order) // engine.batch_size), limits.max_iter)
-    if state.sum_squares is not None:  # whose last digits depend on how it was summed
+    if state.sum_squares is not None:  # its last digits depend on the order of summation
         engine.sum_squares = state.sum_squares
     if judge and state.best is None:
         state.best = engine.weights.flat.copy()
@@ -201,7 +201,7 @@ def train(
 
 
 class _Training:
-    """One that is under way; see `train`."""
+    """A training in progress; see `train`."""
 
     def __init__(
         self,
@@ -219,12 +219,12 @@ class _Training:
         self._reporter = make_reporter(limits.verbose, 1 if state.one_epoch else limits.max_iter)
 
     def close(self) -> None:
-        """End what reports."""
+        """Close the reporter."""
         if self._reporter:
             self._reporter.close()
 
     def run(self) -> None:
-        """Train to a halt, or to a limit."""
+        """Train until a halt, or up to a limit."""
         limits, state, optimizer = self._limits, self._state, self._optimizer
         limit = state.n_iter + 1 if state.one_epoch else limits.max_iter
         generator = state.random_state if limits.shuffle else None
@@ -260,7 +260,7 @@ class _Training:
             return
 
     def _make_halt(self) -> Array | None:
-        """Return what tells the engine when to halt by the loss."""
+        """Return the engine's stopping criterion by the loss; None if a score decides."""
         if self._judge:
             return None
         record, limits = self._record, self._limits
@@ -269,7 +269,7 @@ class _Training:
         return make_halt(record.best_loss, waited, limits.tol, limits.n_iter_no_change)
 
     def _note(self, epochs: Epochs, halt: Array | None) -> None:
-        """Take note of epochs that have ended, and judge."""
+        """Record completed epochs, and evaluate the validation set."""
         record, state, reporter = self._record, self._state, self._reporter
         if reporter:
             reporter.epochs(state.n_iter, epochs.losses)
@@ -284,7 +284,7 @@ class _Training:
         take_note(self._optimizer, record, state, epochs, halt, judged)
 
     def _end_epochs(self) -> bool:
-        """Judge whether training has come to a halt, tell of it, and say whether it ends here."""
+        """Detect and report a halt, notify the listener, and return whether training ends here."""
         record, limits, state = self._record, self._limits, self._state
         hopeless = (
             self._judge is None
@@ -301,16 +301,16 @@ class _Training:
         if self._listener:
             state.sum_squares = self._engine.sum_squares
             stops = self._listener.end_epoch()
-        if stops or hopeless:  # of what is hopeless the caller tells
+        if stops or hopeless:  # the caller raises on non-finite weights
             return True
         if not state.goes_on:
             self._check_scores()
         return not state.goes_on
 
     def _check_scores(self) -> None:
-        """Do not end in silence where no epoch has a score to go by.
+        """Raise or warn if no epoch has a finite score.
 
-        The best weights are those from before the first epoch then.
+        The best weights are then those from before the first epoch.
         """
         if self._judge is None or np.isfinite(self._record.validation_scores or []).any():
             return
@@ -325,11 +325,11 @@ class _Training:
 
 
 def _pause() -> None:
-    """Nothing is to be done before an epoch, but after each."""
+    """Do nothing; as `before_epoch` it makes the engine yield epochs one by one."""
 
 
 def _take_score(record: Record, limits: Limits, score: float) -> bool:
-    """Return whether this epoch's weights are the best so far."""
+    """Record a score; return whether this epoch's weights are the best so far."""
     assert record.validation_scores is not None
     assert record.best_validation_score is not None
     record.validation_scores.append(score)

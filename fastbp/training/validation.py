@@ -1,4 +1,4 @@
-"""The loss of outputs that are there, as a validation set needs it."""
+"""The loss of given outputs, for a validation set."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,30 +15,30 @@ Array = NDArray[Any]
 
 
 def loss_on(loss: str, samples: Samples, rows: Array, parameter: float) -> Callable[[Array], float]:
-    """Return what gives the weighted mean loss of a network's outputs.
+    """Return a function that computes the weighted mean loss of a network's outputs.
 
     Parameters
     ----------
     loss : str
-        The estimator's.
+        The estimator's `loss`.
     samples : Samples
     rows : ndarray of int
-        Those that the outputs are of.
+        The rows of the samples that the outputs belong to.
     parameter : float
-        Of a loss that has one; see `fastbp.kernels.losses`.
+        The parameter of a loss that has one; see `fastbp.kernels.losses`.
 
     Returns
     -------
     callable
-        Of outputs, (n_rows, n_outputs): the mean that training lowers, without penalty and
-        smoothing.
+        Takes outputs, (n_rows, n_outputs), and returns the mean loss that training minimises,
+        without penalty and label smoothing.
     """
     weight = None if samples.sample_weight is None else samples.sample_weight[rows]
     labels = None if samples.labels is None else samples.labels[rows]
     targets = None if samples.targets is None else samples.targets[rows].astype(np.float64)
     places = np.arange(len(rows))
 
-    @np.errstate(over="ignore")  # of outputs that have run off
+    @np.errstate(over="ignore")  # in case the outputs have diverged
     def mean_loss(outputs: Array) -> float:
         if loss in OF_RESIDUALS:
             r = outputs.astype(np.float64)
@@ -65,7 +65,7 @@ def loss_on(loss: str, samples: Samples, rows: Array, parameter: float) -> Calla
 
 
 def _clip(probabilities: Array) -> Array:
-    """Return them in float64, an epsilon of their precision away from 0 and 1."""
+    """Return them in float64, at least an epsilon of their precision away from 0 and 1."""
     epsilon = np.finfo(probabilities.dtype).eps
     clipped: Array = probabilities.astype(np.float64).clip(epsilon, 1 - epsilon)
     return clipped
