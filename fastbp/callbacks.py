@@ -184,7 +184,7 @@ class EarlyStopping(_HistoryCallback):
             return run.waited > self.patience
         run.seen = int(last["epoch"])
         value = last[self.monitor]
-        if math.isnan(value) and self.monitor.startswith("validation"):
+        if self.monitor.startswith("validation") and not estimator.early_stopping:
             raise ValueError(f"EarlyStopping: {self.monitor} needs early_stopping=True.")
         value = value if _MONITORED[self.monitor] else -value
         run.waited = 0 if value < run.value - self.tol else run.waited + 1

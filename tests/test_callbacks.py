@@ -200,6 +200,13 @@ def test_early_stopping_by_the_validation_loss():
         fit(BPClassifier(max_iter=5), EarlyStopping("validation_score"))
 
 
+def test_a_validation_score_of_nan_is_no_improvement():
+    scores = iter([0.5, np.nan, 0.4, np.nan, 0.6, 0.7])
+    model = BPClassifier(early_stopping=True, scoring=lambda *_: next(scores), max_iter=9)
+    fit(model, EarlyStopping("validation_score", patience=2))
+    assert model.n_iter_ == 4
+
+
 def test_time_limit(monkeypatch):
     clock = iter([100.0, 100.5, 101.0, 101.5, 102.0, 103.0])  # a second passes, but not more
     monkeypatch.setattr(callbacks, "perf_counter", lambda: next(clock))

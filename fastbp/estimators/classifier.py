@@ -219,6 +219,8 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         -----
         ConvergenceWarning
             If training ends at `max_iter` or `max_time`.
+        UserWarning
+            If Ctrl-C ends it, or `batch_size` exceeds the number of samples.
         """
         return self._fit(
             X,

@@ -131,14 +131,14 @@ def nonzeros_address(dtype: str, compile_it: bool = True) -> int:
 
 
 @intrinsic
-def _find(typing_context: Any, a: Any, left: Any, words: Any, number: Any) -> Any:
+def _find(typing_context, a, left, words, number):
     """Store a mask of the nonzero elements among the next `left`, lowest bit first.
 
     It covers at most WORD elements, and is stored as word `number` of those at `words`.
     """
     element, i = a.dtype, types.int64
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         a, left, words, number = arguments
         word = _emit_word(builder, element, a, left)
         builder.store(word, builder.gep(builder.bitcast(words, _i64.as_pointer()), [number]))
@@ -148,11 +148,11 @@ def _find(typing_context: Any, a: Any, left: Any, words: Any, number: Any) -> An
 
 
 @intrinsic
-def count_nonzeros(typing_context: Any, vector: Any, at: Any, n: Any) -> Any:
+def count_nonzeros(typing_context, vector, at, n):
     """Number of nonzeros among n elements of a contiguous array from `at` on, at most WORD."""
     i = types.int64
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         array, at, n = arguments
         data = context.make_array(vector)(context, builder, array).data
         return builder.ctpop(_emit_word(builder, vector.dtype, builder.gep(data, [at]), n))
@@ -178,13 +178,11 @@ def _emit_word(builder: Any, element: Any, a: Any, left: Any) -> Any:
 
 
 @intrinsic
-def _find_by_columns(
-    typing_context: Any, a: Any, a_row: Any, left: Any, words: Any, number: Any
-) -> Any:
+def _find_by_columns(typing_context, a, a_row, left, words, number):
     """Store the masks of a vector of columns over the next rows, of which `left` remain."""
     element, i = a.dtype, types.int64
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         a, a_row, left, words, number = arguments
         length = lanes_of(element)
         kind = ir.VectorType(scalar_type(element), length)
@@ -196,7 +194,7 @@ def _find_by_columns(
             rows = builder.select(few, rows, _i64(WORD // 2))
             base = builder.gep(a, [builder.mul(a_row, _i64(first))])
 
-            def find(offsets: Any, sums: Any, base: Any = base) -> Any:
+            def find(offsets, sums, base=base):
                 row = load_at(builder, kind, element, base, offsets[0])
                 found = builder.fcmp_unordered("!=", row, zero_of(kind))
                 bit = builder.shl(_i32(1), builder.trunc(offsets[1], _i32))
@@ -216,27 +214,27 @@ def _find_by_columns(
 
 @intrinsic
 def _add_rows(
-    typing_context: Any,
-    width: Any,
-    rows: Any,
-    words: Any,
-    a: Any,
-    a_row: Any,
-    a_column: Any,
-    b: Any,
-    b_row: Any,
-    waiting: Any,
-    waiting_row: Any,
-    begins: Any,
-    ends: Any,
-    start: Any,
-    start_row: Any,
-    c: Any,
-    c_row: Any,
-    epilogue: Any,
-    factor: Any,
-    factor_row: Any,
-) -> Any:
+    typing_context,
+    width,
+    rows,
+    words,
+    a,
+    a_row,
+    a_column,
+    b,
+    b_row,
+    waiting,
+    waiting_row,
+    begins,
+    ends,
+    start,
+    start_row,
+    c,
+    c_row,
+    epilogue,
+    factor,
+    factor_row,
+):
     """``sums[r] += a[r, p] * B[p]`` for each bit p of each row's word, for `width` columns.
 
     The sums begin at 0 if `begins`, else with those at `waiting`. They are stored there, unless
@@ -244,7 +242,7 @@ def _add_rows(
     """
     element, i = c.dtype, types.int64
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         width, rows, words, a, a_row, a_column, b, b_row, waiting, waiting_row, *rest = arguments
         begins, ends, start, start_row, c, c_row, epilogue, factor, factor_row = rest
         length = lanes_of(element)
@@ -257,14 +255,14 @@ def _add_rows(
             places = [_i64(at) for at, _ in vectors]
             kind = vectors[0][1]
 
-            def row_of(matrix: Any, stride: Any, row: Any) -> Any:
+            def row_of(matrix, stride, row):
                 return builder.gep(matrix, [builder.mul(row, stride)])
 
-            def add_row(row: Any) -> None:
+            def add_row(row) -> None:
                 shift = partial(row_of, row=row)
                 left, so_far, out = shift(a, a_row), shift(waiting, waiting_row), shift(c, c_row)
 
-                def add(bit: Any, sums: Any) -> Any:
+                def add(bit, sums):
                     value = load(kind.element, element, left, builder.mul(bit, a_column))
                     x = broadcast(builder, value, kind)
                     of_b = kept_in_register(builder, row_of(b, b_row, bit))

@@ -71,31 +71,31 @@ def add_to_rows(values, numbers, size, first, last, source, source_at, matrix, a
 
 @intrinsic
 def _sum_strip(
-    typing_context: Any,
-    width: Any,
-    values: Any,
-    numbers: Any,
-    size: Any,
-    first: Any,
-    last: Any,
-    matrix: Any,
-    at: Any,
-    row: Any,
-    start: Any,
-    start_at: Any,
-    out: Any,
-    out_at: Any,
-) -> Any:
+    typing_context,
+    width,
+    values,
+    numbers,
+    size,
+    first,
+    last,
+    matrix,
+    at,
+    row,
+    start,
+    start_at,
+    out,
+    out_at,
+):
     """`sum_rows` for a strip of `width` columns, one of the widths of `choose_width`."""
     i = types.int64
     signature = types.void(i, values, i, i, i, i, matrix, i, i, start, i, out, i)
 
-    def emit(builder: Any, columns: int, operands: Any) -> None:
+    def emit(builder, columns: int, operands) -> None:
         *entries, matrix, at, row, start, start_at, place, place_at = operands
         vectors = vectors_of(out.dtype, columns)
         load, store = partial(_load, builder, out.dtype), partial(store_at, builder, out.dtype)
 
-        def add_row(x: Any, begin: Any, sums: Any) -> Any:
+        def add_row(x, begin, sums):
             rows = [load(kind, matrix, begin, offset) for offset, kind in vectors]
             return [multiply_add(builder, *product) for product in zip(x, rows, sums, strict=True)]
 
@@ -109,30 +109,19 @@ def _sum_strip(
 
 @intrinsic
 def _add_strip(
-    typing_context: Any,
-    width: Any,
-    values: Any,
-    numbers: Any,
-    size: Any,
-    first: Any,
-    last: Any,
-    source: Any,
-    source_at: Any,
-    matrix: Any,
-    at: Any,
-    row: Any,
-) -> Any:
+    typing_context, width, values, numbers, size, first, last, source, source_at, matrix, at, row
+):
     """`add_to_rows` for a strip of `width` columns, one of the widths of `choose_width`."""
     i, element = types.int64, matrix.dtype
     signature = types.void(i, values, i, i, i, i, source, i, matrix, i, i)
 
-    def emit(builder: Any, columns: int, operands: Any) -> None:
+    def emit(builder, columns: int, operands) -> None:
         *entries, source, source_at, matrix, at, row = operands
         vectors = vectors_of(element, columns)
         load, store = partial(_load, builder, element), partial(store_at, builder, element)
         added = [load(kind, source, source_at, offset) for offset, kind in vectors]
 
-        def add(x: Any, begin: Any, sums: Any) -> Any:
+        def add(x, begin, sums):
             for (offset, kind), factor, vector in zip(vectors, x, added, strict=True):
                 total = multiply_add(builder, factor, vector, load(kind, matrix, begin, offset))
                 store(total, matrix, builder.add(begin, _i64(offset)))
@@ -206,10 +195,10 @@ def _load_number(builder: Any, numbers: Any, size: Any, entry: Any) -> Any:
 
 
 @intrinsic
-def number_at(typing_context: Any, numbers: Any, size: Any, entry: Any) -> Any:
+def number_at(typing_context, numbers, size, entry):
     """The number of an entry: `numbers` and `size` are as in `sum_rows`."""
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         numbers, size, entry = arguments
         pointer = builder.inttoptr(numbers, ir.IntType(8).as_pointer())
         return _load_number(builder, pointer, size, entry)

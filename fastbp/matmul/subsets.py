@@ -137,11 +137,11 @@ def _widths(element: Any) -> tuple[int, ...]:
 
 
 @intrinsic
-def _encode_group(typing_context: Any, a: Any, a_row: Any, left: Any, codes: Any) -> Any:
+def _encode_group(typing_context, a, a_row, left, codes):
     """Store the codes of one group for a vector of columns; `left` of its rows remain."""
     element, i = a.dtype, types.int64
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         a, a_row, left, codes = arguments
         ((_, kind),) = vectors_of(element, lanes_of(element))
         bytes_ = ir.VectorType(_i8, kind.count)
@@ -163,25 +163,14 @@ def _encode_group(typing_context: Any, a: Any, a_row: Any, left: Any, codes: Any
 
 
 @intrinsic
-def _fill_table(
-    typing_context: Any,
-    width: Any,
-    x: Any,
-    x_row: Any,
-    d: Any,
-    d_row: Any,
-    left: Any,
-    slope: Any,
-    groups: Any,
-    table: Any,
-) -> Any:
+def _fill_table(typing_context, width, x, x_row, d, d_row, left, slope, groups, table):
     """Store the sums over the subsets of groups of rows of ``d * X``, for `width` columns.
 
     Of the rows, `left` remain; those that are not in a subset count `slope` times.
     """
     element, i = x.dtype, types.int64
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         width, x, x_row, d, d_row, left, slope, groups, table = arguments
         load = partial(load_at, builder)
 
@@ -190,7 +179,7 @@ def _fill_table(
             outside = load(kind.element, element, slope, _i64(0))
             inside = broadcast(builder, builder.fsub(kind.element(1), outside), kind)
 
-            def fill(offsets: Any, sums: Any) -> Any:
+            def fill(offsets, sums):
                 at_x, at_d, at_table, first = offsets
                 rows = []
                 for r in range(GROUP):
@@ -226,22 +215,22 @@ def _fill_table(
 
 @intrinsic
 def _look_up(
-    typing_context: Any,
-    width: Any,
-    units: Any,
-    table: Any,
-    codes: Any,
-    codes_row: Any,
-    groups: Any,
-    sums: Any,
-    begins: Any,
-    ends: Any,
-    w: Any,
-    c: Any,
-    c_row: Any,
-    left: Any,
-    afresh: Any,
-) -> Any:
+    typing_context,
+    width,
+    units,
+    table,
+    codes,
+    codes_row,
+    groups,
+    sums,
+    begins,
+    ends,
+    w,
+    c,
+    c_row,
+    left,
+    afresh,
+):
     """Rows of C, one for each column of the table, at most `left`, for a vector of C's columns.
 
     Only the first `units` of these columns count: all or a quarter. The sums over groups begin at
@@ -250,7 +239,7 @@ def _look_up(
     element, i = table.dtype, types.int64
     itemsize = element.bitwidth // 8
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         width, units, table, codes, codes_row, groups, *rest = arguments
         sums, begins, ends, w, c, c_row, left, afresh = rest
         vector = lanes_of(element)
@@ -259,7 +248,7 @@ def _look_up(
         def emit(n_units: int, columns: int) -> None:
             ((_, kind),) = vectors_of(element, columns)
 
-            def add(offsets: Any, sums: Any) -> Any:
+            def add(offsets, sums):
                 at_codes, at_table = offsets
                 group = kept_in_register(builder, builder.gep(in_bytes, [at_table]))
                 at_a_time = 1 if IS_INTEL_512 else min(n_units, 8)  # codes per load
@@ -317,23 +306,11 @@ def _look_up(
 
 
 @intrinsic
-def _sum_active(
-    typing_context: Any,
-    width: Any,
-    a: Any,
-    a_row: Any,
-    d: Any,
-    d_row: Any,
-    slope: Any,
-    k: Any,
-    w: Any,
-    sums: Any,
-    afresh: Any,
-) -> Any:
+def _sum_active(typing_context, width, a, a_row, d, d_row, slope, k, w, sums, afresh):
     """``sums := (d.T @ S) * w``, or that added, for a strip of `width` columns."""
     element, i = a.dtype, types.int64
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         width, a, a_row, d, d_row, slope, k, w, sums, afresh = arguments
         load = partial(load_at, builder)
 
@@ -342,7 +319,7 @@ def _sum_active(
             zero = zero_of(vectors[0][1])
             outside = load(zero.type.element, element, slope, _i64(0))
 
-            def add(offsets: Any, totals: Any) -> Any:
+            def add(offsets, totals):
                 factor = broadcast(
                     builder, load(zero.type.element, element, d, offsets[1]), zero.type
                 )

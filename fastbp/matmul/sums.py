@@ -32,9 +32,7 @@ _i64 = ir.IntType(64)
 
 
 @intrinsic
-def sum_strip(
-    typing_context: Any, width: Any, b: Any, b_row: Any, k: Any, afresh: Any, sums: Any
-) -> Any:
+def sum_strip(typing_context, width, b, b_row, k, afresh, sums):
     """``sums := the sums over k rows``, or these added to it, for a strip of `width` columns.
 
     `b` and `sums` are pointers to the first elements; `width` is 128 bits times a power of two, up
@@ -42,7 +40,7 @@ def sum_strip(
     """
     element, i = b.dtype, types.int64
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         width, *operands = arguments
 
         def emit(_: int, n_columns: int) -> None:
@@ -56,14 +54,12 @@ def sum_strip(
 
 
 @intrinsic
-def sum_strip_in_order(
-    typing_context: Any, width: Any, b: Any, b_row: Any, k: Any, afresh: Any, sums: Any
-) -> Any:
+def sum_strip_in_order(typing_context, width, b, b_row, k, afresh, sums):
     """`sum_strip` one row after the other, for a width of up to MOST_IN_ORDER vectors."""
     element, i = b.dtype, types.int64
     length = lanes_of(element)
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         width, *operands = arguments
         b, b_row, k, afresh, sums = operands
         shapes = [(1, n * length) for n in range(1, MOST_IN_ORDER + 1)]
@@ -71,7 +67,7 @@ def sum_strip_in_order(
         def emit(_: int, n_columns: int) -> None:
             vectors = vectors_of(element, n_columns)
 
-            def add(offsets: Any, totals: Any) -> Any:
+            def add(offsets, totals):
                 return [
                     builder.fadd(
                         total, load_at(builder, kind, element, b, builder.add(offsets[0], _i64(at)))

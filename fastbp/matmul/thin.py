@@ -34,22 +34,22 @@ _i64 = ir.IntType(64)
 
 @intrinsic
 def multiply_strip(
-    typing_context: Any,
-    k: Any,
-    width: Any,
-    a: Any,
-    a_row: Any,
-    a_column: Any,
-    b: Any,
-    b_row: Any,
-    start: Any,
-    c: Any,
-    c_row: Any,
-    m: Any,
-    epilogue: Any,
-    factor: Any,
-    factor_row: Any,
-) -> Any:
+    typing_context,
+    k,
+    width,
+    a,
+    a_row,
+    a_column,
+    b,
+    b_row,
+    start,
+    c,
+    c_row,
+    m,
+    epilogue,
+    factor,
+    factor_row,
+):
     """``C := epilogue(start + A @ B)`` for m rows and a strip of `width` columns, summed over k.
 
     Arguments and bits are those of `fastbp.matmul.tile.multiply_tiles`, but `start` is a single row
@@ -58,7 +58,7 @@ def multiply_strip(
     element, i = a.dtype, types.int64
     signature = types.void(i, i, a, i, i, a, i, a, a, i, i, i, a, i)
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         k, width, *operands = arguments
         up_to_one = widths(element, 1)
         columns = [*up_to_one, *(n * up_to_one[0] for n in range(2, MOST_IN_STRIP + 1))]

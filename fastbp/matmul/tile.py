@@ -71,20 +71,20 @@ def padded(n: int, dtype: Any) -> int:
 
 
 @intrinsic
-def length_of_vector(typing_context: Any, pointer: Any) -> Any:
+def length_of_vector(typing_context, pointer):
     """`vector_length` for the element type of a pointer, in a kernel."""
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         return _i64(lanes_of(pointer.dtype))
 
     return types.int64(pointer), codegen
 
 
 @intrinsic(prefer_literal=True)
-def stack_memory(typing_context: Any, pointer: Any, vectors: Any) -> Any:
+def stack_memory(typing_context, pointer, vectors):
     """Pointer, like the one given, to stack memory for a constant number of vectors."""
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         element = scalar_type(pointer.dtype)
         size = vectors.literal_value * VECTOR_BYTES // (pointer.dtype.bitwidth // 8)
         with builder.goto_entry_block():
@@ -115,24 +115,24 @@ def shapes_of(element: Any, n_choices: int = len(ROW_CHOICES)) -> list[tuple[int
 
 @intrinsic
 def multiply_tiles(
-    typing_context: Any,
-    count: Any,
-    rows: Any,
-    width: Any,
-    a: Any,
-    a_row: Any,
-    a_column: Any,
-    b: Any,
-    b_row: Any,
-    start: Any,
-    start_row: Any,
-    c: Any,
-    c_row: Any,
-    k: Any,
-    epilogue: Any,
-    factor: Any,
-    factor_row: Any,
-) -> Any:
+    typing_context,
+    count,
+    rows,
+    width,
+    a,
+    a_row,
+    a_column,
+    b,
+    b_row,
+    start,
+    start_row,
+    c,
+    c_row,
+    k,
+    epilogue,
+    factor,
+    factor_row,
+):
     """``C := epilogue(start + A @ B)`` for `count` tiles of `rows` x `width`, summed over k.
 
     The tiles lie one below the other, and share the setup of the first. There is at least one, and
@@ -147,7 +147,7 @@ def multiply_tiles(
     i = types.int64
     signature = types.void(i, i, i, a, i, i, a, i, a, i, a, i, i, i, a, i)
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         count, rows, width, *operands = arguments
         # One loop for each tile size, reached through a switch on rows and width.
         shapes = shapes_of(element)
@@ -161,7 +161,7 @@ def multiply_tiles(
                 _emit_tile(builder, element, n_rows, n_columns, operands)
                 return
 
-            def emit_one(offsets: Any, sums: Any) -> Any:
+            def emit_one(offsets, sums):
                 a, start, c, factor = (
                     builder.gep(pointer, [offset])
                     for pointer, offset in zip(moved, offsets, strict=True)
@@ -184,22 +184,22 @@ def multiply_tiles(
 
 @intrinsic
 def multiply_and_sum_tile(
-    typing_context: Any,
-    rows: Any,
-    width: Any,
-    a: Any,
-    a_row: Any,
-    a_column: Any,
-    b: Any,
-    b_row: Any,
-    start: Any,
-    start_row: Any,
-    c: Any,
-    c_row: Any,
-    k: Any,
-    sums: Any,
-    afresh: Any,
-) -> Any:
+    typing_context,
+    rows,
+    width,
+    a,
+    a_row,
+    a_column,
+    b,
+    b_row,
+    start,
+    start_row,
+    c,
+    c_row,
+    k,
+    sums,
+    afresh,
+):
     """``C := start + A @ B`` for one tile, and ``sums := the column sums of B``, or these added.
 
     The sums need no more loads of B. `rows` is SUM_ROWS or the second of ROW_CHOICES; `sums` is a
@@ -209,7 +209,7 @@ def multiply_and_sum_tile(
     i = types.int64
     signature = types.void(i, i, a, i, i, a, i, a, i, a, i, i, a, i)
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         rows, width, *operands, k, sums, afresh = arguments
         shapes = [shape for shape in shapes_of(element, 2) if shape[0] <= SUM_ROWS]
 
@@ -224,20 +224,8 @@ def multiply_and_sum_tile(
 
 @intrinsic
 def multiply_dot_tile(
-    typing_context: Any,
-    rows: Any,
-    columns: Any,
-    a: Any,
-    a_row: Any,
-    b: Any,
-    b_column: Any,
-    start: Any,
-    start_row: Any,
-    c: Any,
-    c_row: Any,
-    k: Any,
-    epilogue: Any,
-) -> Any:
+    typing_context, rows, columns, a, a_row, b, b_column, start, start_row, c, c_row, k, epilogue
+):
     """``C := epilogue(start + A @ B)`` for one tile of `rows` x `columns`, one of DOT_SHAPES.
 
     The epilogue is STORE or RELU. The columns of B are contiguous, ``b_column`` elements apart; the
@@ -247,7 +235,7 @@ def multiply_dot_tile(
     i = types.int64
     signature = types.void(i, i, a, i, a, i, a, i, a, i, i, i)
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         rows, columns, *operands = arguments
 
         def emit(n_rows: int, n_columns: int) -> None:

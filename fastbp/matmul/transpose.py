@@ -33,20 +33,13 @@ def transpose(source, source_at, source_row, rows, columns, target, target_at, t
 
 @intrinsic
 def _transpose_block(
-    typing_context: Any,
-    size: Any,
-    source: Any,
-    source_at: Any,
-    source_row: Any,
-    target: Any,
-    target_at: Any,
-    target_row: Any,
-) -> Any:
+    typing_context, size, source, source_at, source_row, target, target_at, target_row
+):
     """Transpose a square block, with one of BLOCKS bytes in a row or of a single element."""
     element = source.dtype
     i = types.int64
 
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    def codegen(context, builder, signature, arguments):
         size, a, a_at, a_row, b, b_at, b_row = arguments
         a = context.make_array(source)(context, builder, a).data
         b = context.make_array(target)(context, builder, b).data
@@ -58,7 +51,7 @@ def _transpose_block(
             builder.position_at_end(block)
             kind = ir.VectorType(scalar_type(element), n)
 
-            def row(at: Any, stride: Any, r: int) -> Any:
+            def row(at, stride, r: int):
                 return builder.add(at, builder.mul(stride, ir.IntType(64)(r)))
 
             rows = [load_at(builder, kind, element, a, row(a_at, a_row, r)) for r in range(n)]

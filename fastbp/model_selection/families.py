@@ -11,7 +11,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from math import ceil
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from time import monotonic
 from typing import Any
 
@@ -22,17 +22,16 @@ from fastbp.compiler.jit import DISABLED
 from fastbp.model_selection.evaluation import Evaluator
 from fastbp.model_selection.family import Family
 from fastbp.model_selection.fits import Fit
-from fastbp.model_selection.interrupts import Listening
+from fastbp.model_selection.interrupts import GRACE, Listening, wait_for
 from fastbp.model_selection.members import Member, recruit
 
-__all__ = ["GRACE", "do_in_families", "is_there"]
+__all__ = ["do_in_families"]
 
 MOST_BYTES = 1 << 24  # of all arrays of a family
 FEWEST = 4  # no families if fewer networks than this fit into MOST_BYTES
 MOST_AHEAD = 2 * MOST_BYTES  # bytes of prepared families whose networks are not all taken
 EARLY = 4  # most threads while families are still being prepared: joining one needs Python, too
 TELLING_SECONDS = 0.02  # between two reports of results
-GRACE = 0.7  # seconds that Ctrl-C waits for fits to end
 
 
 def do_in_families(
@@ -108,8 +107,7 @@ class _Crew:
 
     While they train the first families, the thread that created the crew prepares the next ones and
     reports results. Ctrl-C may reach that thread at any time, also while it waits. So it takes none
-    of the threads' locks and waits on a SimpleQueue only, which an interrupt leaves intact; other
-    means of `threading` would leave a lock held.
+    of the threads' locks, and waits by `wait_for` only.
 
     Attributes
     ----------
@@ -157,7 +155,7 @@ class _Crew:
         until = monotonic() + GRACE
         with suppress(KeyboardInterrupt), Listening():
             while self._n_running and (left := until - monotonic()) > 0:
-                self._n_running -= is_there(self._ended, left)
+                self._n_running -= wait_for(self._ended, left)
         self._tell(in_time=False)
 
     def give_up(self) -> None:
@@ -183,7 +181,7 @@ class _Crew:
         """Wait at most `seconds` for a thread to end, then report results."""
         raise_if_cancelled()
         with Listening():
-            has_ended = is_there(self._ended, seconds)
+            has_ended = wait_for(self._ended, seconds)
         self._n_running -= has_ended
         self._tell()
 
@@ -204,7 +202,7 @@ class _Crew:
             begun = SimpleQueue[None]()
             threading.Thread(target=copy_context().run, args=(self._work, begun)).start()
             self._n_running += 1
-            is_there(begun, TELLING_SECONDS)  # from then on the thread needs no Python
+            wait_for(begun, TELLING_SECONDS)  # from then on the thread needs no Python
 
     def _work(self, begun: SimpleQueue[None]) -> None:
         try:
@@ -233,13 +231,5 @@ class _Crew:
                     return family
             if are_all_there:
                 break
-            is_there(self._news, TELLING_SECONDS)
+            wait_for(self._news, TELLING_SECONDS)
         return None
-
-
-def is_there(queue: SimpleQueue[None], seconds: float) -> bool:
-    """Take an item from a queue; return False if none arrives within `seconds`."""
-    with suppress(Empty):
-        queue.get(timeout=seconds)
-        return True
-    return False

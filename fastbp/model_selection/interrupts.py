@@ -11,11 +11,15 @@ Nothing is deferred in threads other than the main one, or if the program handle
 
 import signal
 import threading
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any, Self
 
 from fastbp.forks import call_in_child
 
-__all__ = ["Deferring", "Listening", "defer", "has_come"]
+__all__ = ["GRACE", "Deferring", "Listening", "defer", "has_come", "wait_for"]
+
+GRACE = 0.7  # seconds that Ctrl-C waits for fits to end
 
 _of_thread = threading.local()
 
@@ -80,6 +84,18 @@ def has_come() -> bool:
     """Return whether Ctrl-C has been noted and not been raised yet."""
     deferring = _innermost()
     return deferring is not None and deferring.has_come
+
+
+def wait_for(queue: SimpleQueue[None], seconds: float) -> bool:
+    """Take an element from a queue; return False if none comes within so many seconds.
+
+    Of the means of waiting for a thread only a SimpleQueue stays intact where Ctrl-C interrupts it:
+    an Event or `Thread.join` may leave a lock held.
+    """
+    with suppress(Empty):
+        queue.get(timeout=seconds)
+        return True
+    return False
 
 
 def _innermost() -> Deferring | None:

@@ -11,10 +11,9 @@ from sklearn import config_context, get_config
 from fastbp.baton import ENOUGH, Baton, others_suffice
 from fastbp.cancellation import Cancelled, cancelled_by
 from fastbp.model_selection.evaluation import Evaluator
-from fastbp.model_selection.families import GRACE, is_there
 from fastbp.model_selection.fits import Fit, group_by_data
 from fastbp.model_selection.folds import FoldData
-from fastbp.model_selection.interrupts import Listening
+from fastbp.model_selection.interrupts import GRACE, Listening, wait_for
 
 __all__ = ["run_on_workers"]
 
@@ -105,12 +104,11 @@ def run_on_workers(
     try:
         for _ in range(n_workers):
             threading.Thread(target=copy_context().run, args=(work,)).start()
-        # Ctrl-C leaves a SimpleQueue intact, unlike an Event or `Thread.join`. A Ctrl-C that comes
-        # just before a wait is noticed after it.
+        # A Ctrl-C that comes just before a wait is noticed after it.
         have_ended = False
         while not have_ended:
             with Listening():
-                have_ended = is_there(all_ended, HEARING_SECONDS)
+                have_ended = wait_for(all_ended, HEARING_SECONDS)
     except KeyboardInterrupt:
         stop.set()
         with lock:
@@ -118,7 +116,7 @@ def run_on_workers(
                 all_ended.put(None)
         # A step or a scorer of the user's does not notice it, and may end after the wait.
         with suppress(KeyboardInterrupt), Listening():
-            is_there(all_ended, GRACE)
+            wait_for(all_ended, GRACE)
         with lock:
             is_heard = False
         return True
