@@ -10,13 +10,8 @@ from numpy.typing import NDArray
 
 from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
-from fastbp.kernels.activations import (
-    LEAKY_SLOPE,
-    SELU_ALPHA,
-    SELU_SCALE,
-    TAIL_END,
-    tail_parts_float64,
-)
+from fastbp.kernels.activations import LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
+from fastbp.kernels.elementary import TAIL_END, tail_parts_float64
 
 __all__ = ["Graph", "Value", "output_shapes", "write_network"]
 

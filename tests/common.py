@@ -17,6 +17,7 @@ import rich
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from fastbp import BPClassifier, BPRegressor
+from fastbp.compiler.jit import DISABLED
 from fastbp.matmul.product import has_blas
 
 CLASSIFIED = ("binary", "multiclass", "multilabel")
@@ -179,6 +180,14 @@ def need_blas():
         built = importlib.util.find_spec("fastbp.matmul.blas")
         assert built is None, f"{built} does not load"
         pytest.skip("the extension was not built: there was no C compiler")
+
+
+def grid(dtype, low, high, n=200_001):
+    """Numbers at equal distances."""
+    return np.linspace(low, high, n).astype(dtype)
+
+
+compiled = pytest.mark.skipif(DISABLED, reason="as plain Python the functions are NumPy's")
 
 
 class Interrupted:

@@ -1,41 +1,18 @@
 """Activations and slopes against SciPy, and against decimals in units in the last place."""
 
 from decimal import Decimal, localcontext
-from fractions import Fraction
 
 import naive
-import numba
 import numpy as np
 import pytest
+from common import compiled, grid
 from scipy.special import expit
 
-from fastbp.compiler.jit import DISABLED, EXACT_ORDER, kernel
+from fastbp.compiler.jit import kernel
 from fastbp.kernels import activations
-from fastbp.kernels.activations import (
-    CODES,
-    NOT_ZERO_AT_ZERO,
-    activate,
-    activation_address,
-    exp,
-    expm1,
-    log,
-)
+from fastbp.kernels.activations import CODES, NOT_ZERO_AT_ZERO, activate, activation_address
 
 DTYPES = ["float32", "float64"]
-
-compiled = pytest.mark.skipif(DISABLED, reason="as plain Python the functions are NumPy's")
-
-
-@kernel
-def map_exp(x, out):
-    for i in range(x.size):
-        out[i] = exp(x[i])
-
-
-@kernel
-def map_expm1(x, out):
-    for i in range(x.size):
-        out[i] = expm1(x[i])
 
 
 @kernel
@@ -50,74 +27,6 @@ def apply(name, z, n=None, row=None):
     function = activation_address(name, z.dtype.name)
     run_activate(function, z, slope, n or z.size, row or z.size)
     return z, slope
-
-
-def ulp_error(values, exact):
-    """The largest error in units in the last place of the values' dtype."""
-    spacing = np.spacing(np.abs(exact).astype(values.dtype)).astype(np.longdouble)
-    return float(np.max(np.abs(values.astype(np.longdouble) - exact) / spacing))
-
-
-def grid(dtype, low, high, n=200_001):
-    return np.linspace(low, high, n).astype(dtype)
-
-
-@compiled
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_exp_is_within_an_ulp(dtype):
-    top = 88.0 if dtype == "float32" else 709.0
-    x = grid(dtype, -top + 1, top)
-    out = np.empty_like(x)
-    map_exp(x, out)
-    assert ulp_error(out, np.exp(x.astype(np.longdouble))) <= 1.5
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_exp_at_its_ends(dtype):
-    x = np.array([0, -0.0, 1000, -1000, np.inf, -np.inf, np.nan, -100, 89, 710], dtype)
-    out = np.empty_like(x)
-    map_exp(x, out)
-    with np.errstate(over="ignore", under="ignore"):
-        expected = np.exp(x)
-    np.testing.assert_allclose(out, expected, rtol=1e-6, atol=np.finfo(dtype).tiny)
-    assert out[0] == out[1] == 1
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_expm1(dtype):
-    x = np.concatenate([grid(dtype, -30, 0), -np.logspace(-30, 0, 999).astype(dtype)])
-    out = np.empty_like(x)
-    map_expm1(x, out)
-    assert ulp_error(out, np.expm1(x.astype(np.longdouble))) <= BOUNDS["elu"][dtype == "float64"]
-
-
-@compiled
-@pytest.mark.parametrize("has_fma", [True, False])
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_square_has_twice_the_digits(dtype, has_fma, monkeypatch):
-    monkeypatch.setattr(activations, "HAS_FMA", has_fma)
-    square = numba.njit(activations._square_overload(dtype), fastmath=EXACT_ORDER)
-    epsilon = np.finfo(dtype).eps
-    for y in grid(dtype, 0.1, 30, 999):
-        w, rest, rounded = square(y)
-        error = Fraction(float(w)) - Fraction(float(rest)) - Fraction(float(y)) ** 2
-        assert abs(error) <= (0 if has_fma else epsilon * abs(rest))
-        assert abs(rounded - y * y) <= epsilon * rounded
-
-
-@kernel
-def map_log(x, out):
-    for i in range(x.size):
-        out[i] = log(x[i])
-
-
-def test_log():
-    x = np.concatenate([grid("float64", 1e-6, 4), np.logspace(-300, 300, 9999), [np.nan]])
-    out = np.empty_like(x)
-    map_log(x, out)
-    assert np.isnan(out[-1])
-    exact = np.log(x[:-1].astype(np.longdouble))
-    np.testing.assert_allclose(out[:-1], exact.astype(float), rtol=1e-15, atol=3e-16)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -33,8 +33,9 @@ import numpy as np
 
 from fastbp.compiler.jit import inner_kernel, part
 from fastbp.compiler.memory import matrix_view
-from fastbp.kernels.activations import EXP, IDENTITY, SOFTMAX, log
+from fastbp.kernels.activations import EXP, IDENTITY, SOFTMAX
 from fastbp.kernels.arrays import LOSS_PARAMETER
+from fastbp.kernels.elementary import log
 from fastbp.kernels.plan import bundles
 
 SQUARED_ERROR, LOG_LOSS, POISSON, GAMMA, ABSOLUTE_ERROR, HUBER, QUANTILE, LOG_COSH = range(8)
