@@ -11,7 +11,7 @@ from fastbp.estimators.base import BaseBP
 from fastbp.estimators.classifier import BPClassifier
 from fastbp.estimators.regressor import BPRegressor
 from fastbp.estimators.resuming import describe_training
-from fastbp.estimators.stored import MALFORMED, describe, read_parameters, restore
+from fastbp.estimators.serialization import MALFORMED, describe, read_parameters, restore
 
 __all__ = ["load", "save", "save_training"]
 

@@ -9,7 +9,7 @@ from sklearn.datasets import load_iris
 from sklearn.metrics import check_scoring, f1_score, get_scorer, make_scorer
 
 from fastbp import BPClassifier, BPRegressor
-from fastbp.model_selection import judging, metrics
+from fastbp.model_selection import metrics, scoring
 
 
 class Known:
@@ -94,14 +94,14 @@ def test_what_is_not_known_is_scikit_learns():
 @pytest.mark.parametrize(("max_iter", "most"), [(1, 100), (60, 100), (60, 2)])
 def test_several_in_a_search(labels, max_iter, most, monkeypatch):
     """If one has no score, or there are too many classes to count, scikit-learn computes all."""
-    monkeypatch.setattr(judging, "MOST_CLASSES", most)
+    monkeypatch.setattr(scoring, "MOST_CLASSES", most)
     counted = []
 
     def count(*of):
         counted.append(of)
         return metrics.count_classes(*of)
 
-    monkeypatch.setattr(judging, "count_classes", count)
+    monkeypatch.setattr(scoring, "count_classes", count)
     X, y = load_iris(return_X_y=True)
     search = OURS.GridSearchCV(
         CLASSIFIER,

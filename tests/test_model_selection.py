@@ -60,7 +60,7 @@ from sklearn.random_projection import GaussianRandomProjection
 from fastbp import BPClassifier, BPRegressor, baton, threads
 from fastbp.callbacks import EarlyStopping, TimeLimit
 from fastbp.cancellation import Cancelled, cancelled_by
-from fastbp.model_selection import backend, evaluation, family, judging, workers
+from fastbp.model_selection import backend, evaluation, family, workers
 from fastbp.model_selection.folds import transform_fold
 from fastbp.model_selection.interrupts import Deferring, defer
 from fastbp.samples import Rows
@@ -1454,7 +1454,7 @@ def test_accuracy_asked_for_by_name_is_counted_without_scikit_learns_checks(monk
     X, y = small_iris()
     arguments = clone(CLASSIFIER), {"alpha": [0.1, 0.01]}
     expected = STOCK.GridSearchCV(*arguments, scoring="accuracy").fit(X, y)
-    monkeypatch.setattr(judging, "_score", fail)
+    monkeypatch.setattr("fastbp.model_selection.scoring._score", fail)
     search = OURS.GridSearchCV(*arguments, scoring="accuracy").fit(X, y)
     np.testing.assert_array_equal(
         search.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"]

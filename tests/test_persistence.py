@@ -16,7 +16,7 @@ from sklearn.datasets import load_iris, make_multilabel_classification
 
 import fastbp
 from fastbp import BPClassifier, BPRegressor, files
-from fastbp.estimators import stored
+from fastbp.estimators import serialization
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -45,9 +45,9 @@ def test_a_model_comes_back(number, state, tmp_path):
     np.testing.assert_array_equal(loaded.predict(data), model.predict(data))
     assert type(loaded) is type(model)
     assert str(loaded).split(" at 0x")[0] == str(model).split(" at 0x")[0]
-    for name in stored._ATTRIBUTES:
+    for name in serialization._ATTRIBUTES:
         assert getattr(loaded, name, "none") == getattr(model, name, "none")
-    for name in stored._ARRAYS:
+    for name in serialization._ARRAYS:
         if hasattr(model, name):
             np.testing.assert_array_equal(getattr(loaded, name), getattr(model, name))
             assert getattr(loaded, name).dtype.kind == getattr(model, name).dtype.kind

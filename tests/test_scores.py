@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, r2_score
 
 from fastbp import BPClassifier, BPRegressor
-from fastbp.estimators.judging import Judge
+from fastbp.estimators.early_stopping import Judge
 from fastbp.samples import Samples
 
 N = 40

@@ -29,7 +29,7 @@ from fastbp.estimators.checks import (
     plain_number,
 )
 from fastbp.estimators.cloning import are_constant
-from fastbp.estimators.judging import Judge
+from fastbp.estimators.early_stopping import Judge
 from fastbp.estimators.pickling import OF_TRAINING, keep_training_state, keeps_training_state
 from fastbp.estimators.predicting import PredictingMixin
 from fastbp.estimators.resuming import digest_data, restore_training

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastbp.estimators.checks import check_weights
-from fastbp.estimators.stored import (
+from fastbp.estimators.serialization import (
     MALFORMED,
     check_elements,
     check_types,

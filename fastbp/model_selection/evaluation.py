@@ -20,7 +20,7 @@ from fastbp.estimators.base import BaseBP
 from fastbp.estimators.cloning import clone_parameters, is_constant
 from fastbp.model_selection.fits import Fit, find_network
 from fastbp.model_selection.folds import CheckedData, Fold, FoldData, retarget, transform_fold
-from fastbp.model_selection.judging import accuracies, asks_for_accuracy, judge, judged_parts
+from fastbp.model_selection.scoring import accuracies, asks_for_accuracy, judge, judged_parts
 from fastbp.model_selection.standing import Kept
 from fastbp.randomness import borrowed_random_state, make_random_state
 from fastbp.training.stochastic import State

@@ -14,13 +14,13 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.optimize import _check_optimize_result
 
-from fastbp.estimators.judging import score_function
+from fastbp.estimators.early_stopping import score_function
 from fastbp.kernels import family as kernel
 from fastbp.kernels.arrays import HALTED
 from fastbp.kernels.plan import address_of
 from fastbp.model_selection.evaluation import describe
-from fastbp.model_selection.judging import judge_outputs, judged_parts
 from fastbp.model_selection.members import Member
+from fastbp.model_selection.scoring import judge_outputs, judged_parts
 from fastbp.model_selection.survivors import Survivor
 from fastbp.model_selection.tables import Tables
 from fastbp.prediction import Prediction, Predictor

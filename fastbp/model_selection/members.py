@@ -22,8 +22,8 @@ from fastbp.kernels.lbfgs import N_VECTORS
 from fastbp.model_selection.evaluation import Evaluator, reason_against_fit, set_parameters
 from fastbp.model_selection.fits import Fit, find_network
 from fastbp.model_selection.folds import Fold
-from fastbp.model_selection.judging import asks_for_accuracy, judged_parts, number_labels
 from fastbp.model_selection.metrics import asks_for_metrics
+from fastbp.model_selection.scoring import asks_for_accuracy, judged_parts, number_labels
 from fastbp.model_selection.standing import Kept
 from fastbp.network import Weights
 from fastbp.randomness import make_random_state

@@ -13,7 +13,7 @@ from numpy.random import RandomState
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult
 
-from fastbp.estimators.judging import compared_with
+from fastbp.estimators.early_stopping import compared_with
 from fastbp.kernels import family as kernel
 from fastbp.kernels import lbfgs
 from fastbp.kernels.arrays import (
