@@ -73,10 +73,11 @@ def train(
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
-def test_a_fit_after_one_that_was_interrupted_on_threads(monkeypatch):
+@pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
+def test_a_fit_after_one_that_was_interrupted_on_threads(solver, monkeypatch):
     monkeypatch.setattr(Pace, "plan", lambda pace, remaining: (2, min(20, remaining)))
     X, y = np.random.default_rng(0).normal(size=(2000, 50)), np.arange(2000) % 2
-    model = BPClassifier((100,), n_jobs=2, max_iter=8, random_state=0)
+    model = BPClassifier((100,), solver=solver, n_jobs=2, max_iter=8, random_state=0)
     with pytest.warns(ConvergenceWarning):
         expected = model.fit(X, y).coefs_
     interrupted = Interrupted(threads.run_team, 1)
