@@ -66,7 +66,7 @@ def describe_training(model: Any) -> tuple[dict[str, Any], dict[str, Array]]:
     contents["training"]["data"] = state.data
     for name in _STATE_ROWS:
         if model.solver != "lbfgs" and getattr(state, name) is not None:
-            arrays[f"training.{name}"] = getattr(state, name).copy()
+            arrays[f"training.{name}"] = getattr(state, name)
     if state.memory is not None:
         described = state.memory.describe()
         arrays |= {_MEMORY + name: array for name, array in described.items()}
