@@ -69,39 +69,47 @@ def _run(name: str, options: Options, folder: Path) -> list[str]:
 def _parse(arguments: Sequence[str] | None) -> tuple[list[str], Options, Path]:
     """Return the sections to run, the user's choices, and the folder to write to."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Measure, print Markdown, draw."
+        prog="python -m benchmarks", description="Measure; print tables as Markdown; draw figures."
     )
     parser.add_argument(
         "section",
         nargs="?",
         default="ladder",
         choices=[*SECTIONS, "all"],
-        help="what to measure (ladder)",
+        help="what to measure (default: ladder)",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="see that it runs; figures mean little"
+        "--quick", action="store_true", help="only check that it runs; the figures mean little"
     )
     parser.add_argument(
-        "--output", type=Path, default=RESULTS, metavar="DIR", help="for samples and figures"
+        "--output",
+        type=Path,
+        default=RESULTS,
+        metavar="DIR",
+        help="folder for the samples and figures",
     )
     choices = parser.add_argument_group(
-        "choices", "Lists are separated by commas; each section has its own usual choice."
+        "choices", "Lists are comma-separated; each section has its own defaults."
     )
-    choices.add_argument("--rows", type=_list, help="of one section, by their names in its table")
+    choices.add_argument(
+        "--rows", type=_list, help="rows of one section, by their names in its table"
+    )
     choices.add_argument("--dtypes", type=_list_of(DTYPES))
-    choices.add_argument("--threads", type=_threads, help="numbers, or all")
+    choices.add_argument("--threads", type=_threads, help="numbers of threads, or all")
     choices.add_argument(
         "--contenders",
         type=_list_of(ENTRIES),
-        help=f"among {', '.join(ENTRIES)}; those installed by default",
+        help=f"from {', '.join(ENTRIES)}; default: those installed",
     )
-    choices.add_argument("--budget", type=float, metavar="SECONDS", help="for each row of a table")
+    choices.add_argument(
+        "--budget", type=float, metavar="SECONDS", help="time for each row of a table"
+    )
     given = vars(parser.parse_args(arguments))
     section, folder = given.pop("section"), given.pop("output")
     rows = getattr(SECTIONS.get(section), "ROWS", ())
     unknown = set(given["rows"] or ()) - set(rows)
     if unknown:
-        parser.error(f"--rows: {', '.join(sorted(unknown))} not among {', '.join(rows)}")
+        parser.error(f"--rows: {', '.join(sorted(unknown))} not in {', '.join(rows)}")
     return (list(SECTIONS) if section == "all" else [section]), Options(**given), folder
 
 
@@ -116,7 +124,7 @@ def _list_of(choices: Iterable[str]) -> Callable[[str], list[str]]:
         given = _list(text)
         unknown = set(given) - set(choices)
         if unknown:
-            raise argparse.ArgumentTypeError(f"{', '.join(unknown)} not among {', '.join(choices)}")
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)} not in {', '.join(choices)}")
         return [name for name in choices if name in given]
 
     return parse
@@ -126,7 +134,7 @@ def _threads(text: str) -> list[int]:
     most = children.count_processors()
     chosen = {most if word == "all" else int(word) for word in _list(text)}
     if min(chosen) < 1 or max(chosen) > most:
-        raise argparse.ArgumentTypeError(f"from 1 to {most} threads")
+        raise argparse.ArgumentTypeError(f"must be from 1 to {most}, or all")
     return sorted(chosen)
 
 

@@ -13,9 +13,10 @@ Column = tuple[str, Callable[[Result], str]]  # its heading, and its text for a 
 
 _OTHERS = [name for name in ENTRIES if name not in (BASELINE, "fastbp")]
 _FITS = (
-    "A time is a fit of 1 + k epochs less a fit of 1 epoch, over the mini-batches between them "
-    "(medians); a ratio is scikit-learn's time over fastbp's (median of pairs taken in turn); the "
-    "floor is the multiply-adds at the rate of a large product in the same turn."
+    "A time is that of a fit of 1 + k epochs minus that of a fit of 1 epoch, divided by the "
+    "mini-batches of k epochs (medians); a ratio is scikit-learn's time over fastbp's (median of "
+    "pairs from the same turn); the floor is the time of the multiply-adds at the rate of a large "
+    "product in the same turn."
 )
 
 
@@ -59,10 +60,11 @@ def shapes(results: Result) -> str:
     tables = _one_for_each_group(results, columns)
     note = (
         "Each row is `medium` (20,000 samples, 50-100-1, mini-batches of 200, ReLU, Adam) with one "
-        'thing changed. fastbp trains `medium` beside it in each turn: "over `medium`" is the '
-        "ratio of the mini-batches' times. Where scikit-learn has no such setting it is not timed. "
-        "An iteration of L-BFGS counts as an epoch, its mini-batch as 200 samples, or as all of "
-        "the smaller data; it computes in float64 whatever X is, as scikit-learn's does. "
+        'thing changed. In each turn fastbp also trains `medium` itself: "over `medium`" is the '
+        "ratio of the two times per mini-batch. scikit-learn is not timed with settings that it "
+        "lacks. An iteration of L-BFGS counts as an epoch, and its mini-batch as 200 samples, or "
+        "as all samples of the smaller data; L-BFGS computes in float64 whatever the dtype of X, "
+        "as scikit-learn's does. "
     )
     return _page("Shapes: microseconds per mini-batch", results, tables, note + _FITS)
 
@@ -91,8 +93,8 @@ def predict(results: Result) -> str:
     for (dtype, threads), cells in groupby(results["cells"], key=_dtype_and_threads):
         tables += _titled(f"{dtype}, {count_threads(threads)}", _tabulate(columns, list(cells)))
     note = (
-        "The network of `medium`, 50-100-1. The floor is the forward multiply-adds at the rate of "
-        "a large product in the same turn."
+        "The network is that of `medium`, 50-100-1. The floor is the time of the forward "
+        "multiply-adds at the rate of a large product in the same turn."
     )
     return _page("Prediction: microseconds per call", results, tables, note)
 
@@ -110,11 +112,11 @@ def threads(results: Result) -> str:
         title = f"{ENTRIES[name].label}, {dtype}"
         tables += _titled(title, _tabulate(columns, cells))
     note = (
-        "In brackets, how many times faster than with the fewest threads (median of pairs taken in "
-        "turn). Each number of threads has a process of its own, confined to as many processors."
+        "In brackets, the speed-up over the fewest threads (median of pairs from the same turn). "
+        "Each number of threads has a process of its own, confined to as many processors."
     )
     same = all(len(set(cell["digests"].values())) <= 1 for cell in results["cells"])
-    bits = "the same bits" if same else "NOT the same bits"
+    bits = "bitwise identical" if same else "NOT bitwise identical"
     note += f" fastbp's weights are {bits} on every number of threads."
     return _page("Threads: microseconds per mini-batch", results, tables, note)
 
@@ -128,8 +130,8 @@ def scale(results: Result) -> str:
     ]
     tables = _one_for_each_group(results, columns)
     note = (
-        "More than a million samples are mapped from a file and trained on by fastbp alone. A "
-        "sample's time is that of a mini-batch over its size. "
+        "X of more than a million samples is mapped from a file, and only fastbp trains on it. A "
+        "sample's time is that of a mini-batch divided by its size. "
     )
     return _page("Scale: microseconds per sample", results, tables, note + _FITS)
 
@@ -156,19 +158,20 @@ def sweeps(results: Result) -> str:
         table += _titled("By threads", _tabulate(by_threads, results["cells"]))
     same = all(cell["same_scores"] for cell in results["cells"])
     note = (
-        "Candidates x folds. The first two columns are scikit-learn's own searches over "
-        "MLPClassifier and over BPClassifier, the third is fastbp's over BPClassifier, of "
-        "diabetes over the regressors, all with n_jobs of all processors and pools that are warm; "
-        "ratios are to the first. Without the "
-        "last fit. The copies, of X or of what a Pipeline makes of it, are all the memory that "
-        "Python and NumPy hold during fastbp's search beyond what was there: the median over "
-        "time, and the peak, which is in a Pipeline's steps. Not given for X of less than a "
-        "megabyte. How many times as fast as on one processor fastbp's search is, and how many "
-        "searches on one the machine does in the time of one, each in a process of its own: what "
-        "all processors give at best. By threads, on as many processors, it is fastbp's search, "
-        "and in brackets how many times as fast as on one. "
-        f"fastbp's scores are {'the same bits as' if same else 'NOT the same bits as'} the stock "
-        "search's over the same networks."
+        "Candidates x folds. The stock searches are scikit-learn's own, over MLPClassifier and "
+        "over BPClassifier; fastbp's search is over BPClassifier; for diabetes all are over the "
+        "regressors. All use as many n_jobs as there are processors, warm pools, and no final "
+        "refit; ratios are to the stock search over MLP. The copies are all the memory that Python "
+        "and NumPy hold during fastbp's search beyond what they held before, in units of X, or of "
+        "what a Pipeline makes of X: the median over time, and the peak, which occurs in a "
+        "Pipeline's steps. They are not given for X of less than a megabyte. "
+        '"over its time on one processor" is how many times as fast as on one processor fastbp\'s '
+        'search is; "as processes" is how many one-thread searches, each in a process of its own, '
+        "the machine completes in the time of one: the best that all processors can give. The "
+        "times by threads, if shown, are those of fastbp's search on as many processors, and in "
+        "brackets the speed-up over one. "
+        f"fastbp's scores are {'bitwise' if same else 'NOT bitwise'} identical to those of the "
+        "stock search over the same networks."
     )
     return _page("Sweeps: seconds per search, float32", results, table, note)
 
@@ -201,9 +204,9 @@ def features(results: Result) -> str:
     ]
     table = [*_tabulate(columns, results["cells"]), ""]
     note = (
-        "`medium` with one thing more, and without it, in turn in one process (median of pairs). "
-        "The callback hears of each epoch and says nothing; the checkpoint is written after each; "
-        "early stopping predicts 1,000 samples after each."
+        "`medium` with one thing added, and without it, in turn in one process (median of pairs). "
+        "The callback is called after each epoch and logs nothing; the checkpoint is written after "
+        "each epoch; early stopping predicts 1,000 samples after each."
     )
     return _page("Features: microseconds per mini-batch, 1 thread", results, table, note)
 
@@ -216,8 +219,9 @@ def startup(results: Result) -> str:
     ]
     lines = [*table(["once in a process", "seconds", "processes"], rows), ""]
     note = (
-        "A first fit is given beyond what later fits of the same process take. With nothing cached "
-        "as many processes compile as there are processors, up to four: on one, none but the fit's."
+        "The time of a first fit is what it takes beyond later fits of the same process. With "
+        "nothing cached, as many processes compile as there are processors, up to four; on one "
+        "processor only the fit's own process compiles."
     )
     return _page("Start-up", results, lines, note)
 
@@ -248,13 +252,13 @@ def _page(title: str, results: Result, lines: list[str], note: str) -> str:
         f"{machine['date']}. {machine['versions']}."
     )
     if results["settings"]["quick"]:
-        about += " **A quick run, of smaller problems: these figures mean little.**"
+        about += " **A quick run on smaller problems: these figures mean little.**"
     given = results.get("given", {})
     if given:
         lines = [
             *lines,
-            "Each contender has a process of its own, confined to as many processors as it has "
-            "threads before it imports anything; they are asked in turn. What each was given:",
+            "Each contender runs in a process of its own, confined to as many processors as it has "
+            "threads before it imports anything; they are timed in turn. How each is used:",
             "",
             *(f"- {ENTRIES[name].label}: {text}" for name, text in given.items()),
             "",

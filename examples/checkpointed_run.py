@@ -102,10 +102,10 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:  # nothing to draw
     print(f"Without a break: {whole_seconds:.1f} s, so {whole_seconds - seconds:.1f} s were saved")
     right, whole_right = (model.score(X_test, y_test) for model in (resumed, whole))
     print(f"Accuracy on the test set: {right:.2%}, without a break {whole_right:.2%}")
-    print(f"The same weights as without a break: {count_same(resumed, whole)}")
+    print(f"Weights equal to those without a break: {count_same(resumed, whole)}")
     same = sum(a == b for a, b in zip(resumed.loss_curve_, whole.loss_curve_, strict=True))
-    print(f"The same losses: {same} of {n_epochs} epochs")
-    print(f"From the file's weights alone, the same weights: {count_same(warm, whole)}")
+    print(f"Losses equal to those without a break: {same} of {n_epochs} epochs")
+    print(f"Weights equal if only the weights are read from the file: {count_same(warm, whole)}")
 
 
 if __name__ == "__main__":

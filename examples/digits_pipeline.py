@@ -45,7 +45,7 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:
         print(f"  {type(scaler).__name__:15} {scores.mean():.4f} ± {scores.std():.4f}")
 
     predicted = cross_val_predict(pipeline, X, y, cv=folds)
-    print("Confusion matrix: a row for each digit, a column for what it was taken for")
+    print("Confusion matrix: a row for each digit, a column for each prediction")
     print(confusion_matrix(y, predicted))
 
     # The other estimator, with nothing else changed.
@@ -55,8 +55,10 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:
         swapped.fit(X[train], y[train]).predict(X[test])
     )
     furthest = np.abs(pipeline.predict_proba(X[test]) - swapped.predict_proba(X[test])).max()
-    print(f"MLPClassifier with the same seed: {same.sum()} of {len(same)} predictions the same,")
-    print(f"probabilities differ by {furthest:.0e} at most.")
+    print(
+        f"MLPClassifier with the same seed: {same.sum()} of {len(same)} predictions are the same,"
+    )
+    print(f"probabilities differ by at most {furthest:.0e}.")
 
     wrong = predicted != y
     save_figure(

@@ -71,7 +71,7 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:
         sizes, alpha, rate = (results["params"][i][name] for name in grid)
         print(f"  {results['mean_test_score'][i]:8.4f}   {sizes!s:13} {alpha:9g} {rate:15g}")
     print(
-        f"The best, fitted to all of them: {search.score(X[16000:], y[16000:]):.4f} on the test set"
+        f"The best, refitted on them all: {search.score(X[16000:], y[16000:]):.4f} on the test set"
     )
 
     # GridSearchCV orders the keys of the grid alphabetically, and varies the last one fastest.

@@ -13,7 +13,9 @@ def run(main: Callable[..., None], description: str | None) -> None:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="a shorter run, of a few seconds")
+    parser.add_argument(
+        "--quick", action="store_true", help="a shorter run that takes a few seconds"
+    )
     parser.add_argument("--output", type=Path, default=OUTPUT, help="the folder for figures")
     main(**vars(parser.parse_args()))
 

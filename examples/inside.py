@@ -32,7 +32,7 @@ def learn_new_digits(network, X, y, X_test, y_test, n_draws):
         "first layer": lambda X: network.transform(X, layer=0),
         "last layer": lambda X: network.transform(X),
     }
-    print("Digits 5 to 9 by a linear model, accuracy on the test images:")
+    print("Linear model, digits 5 to 9, accuracy on the test images:")
     print("  images " + "".join(f"{name:>18}" for name in features))
     for n in (20, 100, 500):
         draws = [np.random.default_rng(i).choice(len(y), n, False) for i in range(n_draws)]
@@ -83,7 +83,7 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:
     network = BPClassifier((256, 64), max_iter=10, dropout=0.2, random_state=0)
     network.fit(X[old], y[old])
     X_old, y_old = X_test[y_test < 5], y_test[y_test < 5]
-    print(f"Digits 0 to 4, {len(old)} images, by the network: {network.score(X_old, y_old):.3f}")
+    print(f"Network, digits 0 to 4, {len(old)} images, accuracy: {network.score(X_old, y_old):.3f}")
     X_new, y_new = X_test[y_test >= 5], y_test[y_test >= 5]
     learn_new_digits(network, X[new], y[new], X_new, y_new, 5 if quick else 20)
 
@@ -103,12 +103,12 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:
     else:
         answer = run_graph(graph, X_old)
         if answer is None:
-            print("No answers of the graph: onnxruntime is not installed.")
+            print("The graph was not run: onnxruntime is not installed.")
         else:
             same = (answer[0] == network.predict(X_old)).sum()
             difference = abs(answer[1] - network.predict_proba(X_old)).max()
-            print(f"The graph of ONNX gives the same digit for {same} of {len(X_old)} images,")
-            print(f"probabilities differ by {difference:.1e} at the most.")
+            print(f"The ONNX graph gives the same digit for {same} of {len(X_old)} images,")
+            print(f"probabilities differ by at most {difference:.1e}.")
     save_figure(output / "inside.png", (8, 2.6), draw_importance, X_old[:8], importance[:8])
 
 

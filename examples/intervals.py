@@ -59,7 +59,7 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:
     width = high - low
     for part, houses in (("cheapest", median < np.quantile(median, 0.1)),
                          ("dearest", median > np.quantile(median, 0.9))):  # fmt: skip
-        print(f"Of the {part} tenth it is ${1e5 * np.median(width[houses]):,.0f} wide")
+        print(f"For the {part} tenth it is ${1e5 * np.median(width[houses]):,.0f} wide")
     save_figure(output / "intervals.png", (7, 4.2), draw_intervals, y_test, low, median, high)
 
 

@@ -66,7 +66,7 @@ def compare_on_prices(quick):
     scaler = StandardScaler().fit(X)
     X, X_test = scaler.transform(X), scaler.transform(X_test)
     n_epochs = 10 if quick else 30
-    print(f"Prices of houses, SGD, {n_epochs} epochs: R², not clipped and clipped")
+    print(f"House prices, SGD, {n_epochs} epochs: R² without and with clipping")
     for rate in (0.01, 0.03, 0.1, 0.3):
         print(f"  rate {rate:4}", end="")
         for clip_norm in (None, 1.0):
@@ -97,7 +97,7 @@ def compare_on_words(quick):
         "alpha": {"alpha": 0.1},
         "l1": {"alpha": 0.0, "l1": 0.01},
     }
-    print("Reviews of clothes: ROC AUC, words with more than a twentieth of the largest weight")
+    print("Reviews of clothes: ROC AUC; words with more than a twentieth of the largest weight")
     for name, parameters in settings.items():
         model = BPClassifier(32, max_iter=15, random_state=0, **FIXED, **parameters).fit(X, y)
         weights = np.linalg.norm(model.coefs_[0], axis=1)

@@ -61,8 +61,10 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:
     X_train = vectorizer.fit_transform(texts_train)
     X_test = vectorizer.transform(texts_test)
     rows, columns = X_train.shape
-    print(f"{rows} reviews, {columns} columns, a word or a pair of words each; of these a review")
-    print(f"has {X_train.nnz / rows:.0f} on average. {X_train.format.upper()}, {X_train.dtype}.")
+    print(f"{rows} reviews, {columns} columns, one for each word or pair of words. On average")
+    print(
+        f"a review has {X_train.nnz / rows:.0f} of them. {X_train.format.upper()}, {X_train.dtype}."
+    )
 
     model = BPClassifier((32,), early_stopping=True, n_iter_no_change=3, alpha=1e-2, random_state=0)
     baseline = DummyClassifier()  # the majority: every item is recommended

@@ -60,8 +60,8 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:
     vectorizer = TfidfVectorizer(max_features=3000, sublinear_tf=True, dtype=np.float32)
     X = vectorizer.fit_transform(texts)
     X_val, X_test = vectorizer.transform(texts_val), vectorizer.transform(texts_test)
-    print(f"{len(y)} reviews to train on, of one star {y.sum()}; to test {len(y_test)},", end=" ")
-    print(f"of one star {y_test.sum()}")
+    print(f"{len(y)} reviews to train on, {y.sum()} of them with one star;", end=" ")
+    print(f"{len(y_test)} to test on, {y_test.sum()} of them with one star")
     print("                         best  balanced                             average     sum of")
     print("  stopped               epoch  accuracy  recall  precision     F1  precision  probabil.")
 

@@ -48,7 +48,7 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:  # neither option 
     show("a2", a2, 7)
     show("J = (a2-y)²/2", loss, 7)
 
-    print("Backward: the derivative of the loss J by each z; of a logistic unit, f' = a (1 - a)")
+    print("Backward: delta = dJ/dz, for each z; for a logistic unit, f' = a (1 - a)")
     delta2 = (a2 - y) * a2 * (1 - a2)
     delta1 = (delta2 @ W2.T) * a1 * (1 - a1)
     show("delta2", delta2, 7)
@@ -71,7 +71,7 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:  # neither option 
         warnings.simplefilter("ignore", ConvergenceWarning)  # one step is intended
         model.fit(x, y, coef_init=[W1, W2], intercept_init=[b1, b2])
 
-    print(f"Step: from each weight, {RATE} times its derivative is subtracted")
+    print(f"Step: subtract {RATE} times its derivative from each weight")
     steps = [
         ("W1", W1 - RATE * x.T @ delta1, model.coefs_[0]),
         ("b1", b1 - RATE * delta1.sum(axis=0), model.intercepts_[0]),
@@ -82,9 +82,9 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:  # neither option 
         show(f"{name}, NumPy", by_hand.T, 7)
         show(f"{name}, fastbp", by_fastbp.T, 7)
     furthest = max(abs(by_hand - by_fastbp).max() for _, by_hand, by_fastbp in steps)
-    print(f"The loss fastbp reports is {model.loss_:.7f}, after the step it is", end=" ")
+    print(f"The loss that fastbp reports is {model.loss_:.7f}; after the step it is", end=" ")
     print(f"{0.5 * (model.predict(x)[0] - y[0]) ** 2:.7f}.")
-    print(f"The weights of NumPy and fastbp differ by {furthest:.1e} at most.")
+    print(f"The weights of NumPy and fastbp differ by at most {furthest:.1e}.")
 
 
 if __name__ == "__main__":

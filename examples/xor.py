@@ -72,7 +72,7 @@ def main(quick: bool = False, output: Path = OUTPUT) -> None:
     solved = tried = 0
     for activation in ("tanh",) if quick else ("tanh", "logistic"):
         parameters = {"activation": activation, "max_iter": 500 if quick else 800}
-        print(f"Solved from how many of {n_seeds} seeds, two hidden units, {activation}:")
+        print(f"How many of {n_seeds} seeds solve XOR, with two hidden units, {activation}:")
         print("  solver   batch" + "".join(f"{loss:>16} {data}" for data, loss in columns))
         for batch_size, rates in LEARNING_RATES.items():
             for solver in rates:

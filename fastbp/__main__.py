@@ -26,19 +26,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code, 2 for an error that the user can correct."""
     parser = argparse.ArgumentParser(
         prog="python -m fastbp",
-        description="Without a command: train on letter recognition, beside scikit-learn.",
+        description="Without a command: compare fastbp and scikit-learn on letter recognition.",
     )
     commands = parser.add_subparsers(title="commands", dest="command")
     fit = commands.add_parser("fit", help="train on a table")
-    fit.add_argument("table", help="a CSV file with a header, or .csv.gz")
+    fit.add_argument("table", help="a CSV file with a header, gzipped if it ends in .gz")
     fit.add_argument("--target", required=True, help="the column to predict")
     fit.add_argument("--task", choices=["auto", "classification", "regression"], default="auto")
     fit.add_argument("--model", help="the file to write the model to")
-    fit.add_argument("--max-iter", type=int, default=200, help="the most epochs (200)")
+    fit.add_argument(
+        "--max-iter", type=int, default=200, help="maximum number of epochs (default: 200)"
+    )
     predict = commands.add_parser("predict", help="predict the target of each row of a table")
-    predict.add_argument("table", help="a CSV file with the columns of the one fitted")
-    predict.add_argument("--model", required=True, help="a file that fit wrote; trust its source")
-    predict.add_argument("--output", help="the CSV file to write to, instead of printing")
+    predict.add_argument("table", help="a CSV file with the columns of the table given to fit")
+    predict.add_argument(
+        "--model", required=True, help="a file written by fit, from a source you trust"
+    )
+    predict.add_argument("--output", help="the CSV file to write to instead of printing")
     chosen = parser.parse_args(arguments)
     try:
         if chosen.command == "fit":
@@ -70,24 +74,26 @@ def _fit(chosen: argparse.Namespace) -> None:
         model = fit_table(table, chosen.target, chosen.task, verbose=True, max_iter=chosen.max_iter)
     seconds = perf_counter() - began
     if model.n_left_out:
-        print(f"rows without a value of {chosen.target!r}, left out: {model.n_left_out}")
+        print(f"rows left out for lack of a value of {chosen.target!r}: {model.n_left_out}")
     print(
-        f"{model.score_name} {model.test_score:.4f} on the fifth of the rows held back, "
+        f"{model.score_name} {model.test_score:.4f} on the fifth of the rows held out, "
         f"after {seconds:.1f} s"
     )
     if model.network.n_iter_ == chosen.max_iter:
-        print(f"training ended at its limit of {chosen.max_iter} epochs: --max-iter allows more")
+        print(
+            f"training stopped at its limit of {chosen.max_iter} epochs; raise it with --max-iter"
+        )
     if chosen.model:
         model.save(chosen.model)
         print(f"model written to {chosen.model}")
     else:
-        print("the model is not kept: --model says where to")
+        print("the model was not saved; save it with --model")
 
 
 def _refuse_to_overwrite(option: str, output: str | None, *inputs: str) -> None:
     for path in inputs:
         if output and Path(output).exists() and Path(output).samefile(path):
-            raise TableError(f"{option} would overwrite {path}: name another file")
+            raise TableError(f"{option} would overwrite {path}: choose another file")
 
 
 def _predict(chosen: argparse.Namespace) -> None:
@@ -119,8 +125,8 @@ def demonstrate(epochs: int) -> None:
     X_train, X_test = scaler.transform(X_train), scaler.transform(X_test)
     parameters: dict[str, Any] = {"max_iter": epochs, "random_state": 0}
     print(
-        f"Letter recognition: {len(X_train):,} images of 26 letters in {X.shape[1]} numbers each, "
-        f"{len(X_test):,} held back.\nOne hidden layer of 100 units, Adam, {epochs} epochs."
+        f"Letter recognition: {len(X_train):,} images of 26 letters, {X.shape[1]} numbers each, "
+        f"{len(X_test):,} held out.\nOne hidden layer of 100 units, Adam, {epochs} epochs."
     )
     seconds, predictions = {}, {}
     with warnings.catch_warnings():
@@ -140,7 +146,7 @@ def demonstrate(epochs: int) -> None:
         print(f"{name:12}  accuracy {accuracy:.4f}  {seconds[name]:6.2f} s")
     same = np.mean(predictions["fastbp"] == predictions["scikit-learn"])
     print(
-        f"\nFrom the same seed the two agree on {same:.2%} of the test set; "
+        f"\nFrom the same seed, the two agree on {same:.2%} of the test set; "
         f"fastbp took 1/{seconds['scikit-learn'] / seconds['fastbp']:.1f} of the time."
     )
 

@@ -56,8 +56,8 @@ class _Callback:
         if not isinstance(estimator, BaseBP):
             raise ValueError(
                 f"{type(self).__name__} is for the network itself, not for a "
-                f"{type(estimator).__name__}: set it there, as by pipeline[-1].set_callbacks or "
-                "search.estimator.set_callbacks."
+                f"{type(estimator).__name__}: set it on the network, for example by "
+                "pipeline[-1].set_callbacks or search.estimator.set_callbacks."
             )
         self._runs[id(estimator)] = self._begin(estimator)
 
@@ -173,8 +173,8 @@ class EarlyStopping(_HistoryCallback):
         """Prepare for a fit."""
         if context.task_name == "partial_fit":
             raise ValueError(
-                "EarlyStopping is for fit: early_stopping=True, with X_val and y_val, is what "
-                "stops partial_fit."
+                "EarlyStopping is for fit: to stop partial_fit, use early_stopping=True with "
+                "X_val and y_val."
             )
         super().setup(estimator, context)
 

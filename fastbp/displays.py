@@ -183,7 +183,7 @@ class TrainingDisplay:
             raise ValueError(f"x must be 'epoch' or 'seconds', got {x!r}.")
         epochs, scores = self.history["epoch"], self.history["validation_score"]
         if len(epochs) == 0:
-            raise ValueError("history is of no epoch: there is nothing to draw.")
+            raise ValueError("history has no epochs: there is nothing to draw.")
         places = epochs if x == "epoch" else np.nancumsum(self.history["seconds"])
         if ax is None:
             _, ax = plt.subplots(layout="constrained")
@@ -381,7 +381,7 @@ class WeightsDisplay:
         most: dict[str, Any] = {"max_units": max_units, "max_features": max_features}
         for parameter, value in most.items():
             if not isinstance(value, Integral) or value < 1:
-                raise ValueError(f"{parameter} must be an integer from 1 on, got {value!r}.")
+                raise ValueError(f"{parameter} must be an integer, 1 or more, got {value!r}.")
         n_features = len(self.coefs[0])
         names = [f"x{i}" for i in range(n_features)]
         if self.feature_names is not None:
@@ -412,7 +412,9 @@ class WeightsDisplay:
             side = isqrt(n_features)
             square = side**2 == n_features
             if kind == "images" and not square:
-                raise ValueError(f"kind='images' needs image_shape: {n_features} is no square.")
+                raise ValueError(
+                    f"kind='images' needs image_shape: {n_features} is not a perfect square."
+                )
             looks_like_one = square and side >= SMALLEST_SIDE and self.feature_names is None
             return (side, side) if kind == "images" or (kind == "auto" and looks_like_one) else None
         sides = np.asarray(shape)
@@ -487,7 +489,7 @@ def _find_network(model: Any) -> Any:
     network = model
     while isinstance(network, Pipeline):
         network = network[-1]
-    message = "model has no coefs_: this %(name)s is no network, or is not fitted yet."
+    message = "model has no coefs_: this %(name)s is not a network, or is not fitted yet."
     check_is_fitted(network, "coefs_", msg=message)
     return network
 

@@ -184,7 +184,7 @@ def _last_step(model: Any) -> Any:
             if any(isinstance(part, BaseBP) for part in (step, *parts)):
                 raise ValueError(
                     f"model has a network in its step {name!r}, before the last: skl2onnx would "
-                    "take its predictions, not its transform."
+                    "use its predictions, not its transform."
                 )
         model = last
     _check_model(model, "a BPClassifier, a BPRegressor, or a Pipeline that ends in one")
@@ -248,7 +248,7 @@ def _convert_pipeline(pipeline: Any, network: BaseBP, X: Any) -> Any:
     except (AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(
             f"skl2onnx cannot convert the Pipeline for this X ({error}): X must be rows as in fit, "
-            "in columns of NumPy's numbers or of text."
+            "with columns of NumPy numbers or of text."
         ) from error
     _keep_float64(proto)
     return proto

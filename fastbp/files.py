@@ -111,7 +111,9 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Array]
         raise ValueError(f"{path} cannot be read as a model: {error}.") from error
     version = metadata.get("fastbp")
     if version != FORMAT:
-        raise ValueError(f"{path} is no model of fastbp's format {FORMAT}, but {version!r}.")
+        raise ValueError(
+            f"{path} is not a model in fastbp's format {FORMAT}: its format is {version!r}."
+        )
     text = metadata.get("contents", "")
     if metadata.get("digest") != _digest(text, arrays):
         raise ValueError(f"{path} was altered: its contents are not what was saved.")
@@ -144,7 +146,7 @@ def to_json(name: str, value: Any) -> Any:
         return {"dict": [[to_json(name, k), to_json(name, v)] for k, v in value.items()]}
     if isinstance(value, np.random.RandomState):
         return {"RandomState": to_json(name, value.get_state(legacy=False))}
-    raise ValueError(f"{name} cannot be saved: {value!r} is neither number nor text.")
+    raise ValueError(f"{name} cannot be saved: {value!r} is neither a number nor text.")
 
 
 def from_json(value: Any) -> Any:
@@ -154,7 +156,7 @@ def from_json(value: Any) -> Any:
     if "array" in value:
         kind = np.dtype(value["dtype"]).kind
         if kind not in "fiubUO":
-            raise ValueError(f"{value['dtype']!r} is no dtype of numbers or text.")
+            raise ValueError(f"{value['dtype']!r} is not a dtype of numbers or text.")
         # the width of a text array follows from the texts, whatever the dtype says
         return np.array(from_json(value["array"]), dtype="U" if kind == "U" else value["dtype"])
     ((kind, contents),) = value.items()

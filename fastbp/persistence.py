@@ -92,5 +92,5 @@ def load(path: str | os.PathLike[str]) -> Any:
         model: Any = _ESTIMATORS[contents["estimator"]](**read_parameters(contents))
         restore(model, contents, arrays)
     except (*MALFORMED, ValueError) as error:
-        raise ValueError(f"{path} holds no model that this fastbp knows: {error!r}.") from error
+        raise ValueError(f"{path} holds no model that this fastbp can read: {error!r}.") from error
     return model

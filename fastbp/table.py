@@ -87,17 +87,17 @@ def read_table(path: str | Path) -> Table:
     except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"{path} cannot be read as CSV: {error}") from None
     if len(rows) < 2:
-        raise TableError(f"{path} has no rows below a header")
+        raise TableError(f"{path} has no rows below the header")
     names = [name.strip() for name in rows[0][1]]
     if len(names) == 1 and any(character in OTHER_DELIMITERS for character in names[0]):
-        raise TableError(f"{path} has one column, {names[0]!r}: cells are told apart by commas")
+        raise TableError(f"{path} has one column, {names[0]!r}: cells must be separated by commas")
     for line, row in rows[1:]:
         if len(row) != len(names):
             raise TableError(
                 f"{path}: line {line} has {len(row)} cells where the header has {len(names)}"
             )
     if len(set(names)) != len(names):
-        raise TableError(f"{path}: two columns have one name: {', '.join(names)}")
+        raise TableError(f"{path}: two columns have the same name: {', '.join(names)}")
     columns = zip(*(row for _, row in rows[1:]), strict=True)
     return Table(names, [list(column) for column in columns])
 
@@ -128,7 +128,7 @@ def _features(table: Table, names: Sequence[str], numeric: Sequence[bool]) -> ND
         cells = table.column(name)
         values: Any = table.numbers(name) if is_number else [cell.strip() for cell in cells]
         if values is None:
-            raise TableError(f"column {name!r} has words where the model was fitted on numbers")
+            raise TableError(f"column {name!r} has words, but the model was fitted on numbers")
         X[:, j] = values
     return X
 
@@ -172,9 +172,9 @@ class TableModel:
         except FileNotFoundError:
             raise TableError(f"there is no file {path}") from None
         except Exception as error:
-            raise TableError(f"{path} holds no model of a table: {error}") from None
+            raise TableError(f"{path} is not a saved model of a table: {error}") from None
         if not isinstance(model, TableModel):
-            raise TableError(f"{path} holds no model of a table")
+            raise TableError(f"{path} is not a saved model of a table")
         return model
 
 
@@ -218,7 +218,7 @@ def fit_table(
         task = "regression" if many else "classification"
     if task == "regression":
         if numbers is None:
-            raise TableError(f"column {target!r} has words, and a regression needs numbers")
+            raise TableError(f"column {target!r} has words, but regression needs numbers")
         y = numbers[present]
     elif numbers is not None:  # equal numbers are one class, however spelled
         _, first, which = np.unique(numbers[present], return_index=True, return_inverse=True)
@@ -226,10 +226,10 @@ def fit_table(
     if len(y) < 10:
         raise TableError(f"{len(y)} rows have a value of {target!r}; at least 10 are needed")
     if len(np.unique(y)) < 2:
-        raise TableError(f"column {target!r} has one value only: there is nothing to predict")
+        raise TableError(f"column {target!r} has only one value: there is nothing to predict")
     names = [name for name in table.names if name != target]
     if not names:
-        raise TableError(f"the table has no column beside {target!r}")
+        raise TableError(f"the table has no column besides {target!r}")
     columns = [table.numbers(name) for name in names]
     numeric = [column is not None and not np.isnan(column).all() for column in columns]
     X = _features(table, names, numeric)[present]

@@ -58,7 +58,7 @@ def warmup(dtypes: str | Sequence[str] = ("float32", "float64")) -> None:
     dtypes = [dtypes] if isinstance(dtypes, str) else list(dtypes)
     for dtype in dtypes:
         if dtype not in ("float32", "float64"):
-            raise ValueError(f"dtypes must be of 'float32' and 'float64', got {dtype!r}.")
+            raise ValueError(f"dtypes must be 'float32' or 'float64', got {dtype!r}.")
     tasks: list[Callable[[], Any]] = [partial(largest_function, dtype) for dtype in dtypes]
     for kept in sorted({*dtypes, "float64"}):  # L-BFGS computes in float64, whatever X is
         tasks += [

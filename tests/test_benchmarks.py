@@ -129,7 +129,7 @@ def test_predict(tmp_path):
 @needs_compiled
 def test_threads(tmp_path):
     printed, results = run_section("threads", tmp_path, rows="digits", contenders="fastbp")
-    assert "the same bits on every number of threads" in printed
+    assert "are bitwise identical on every number of threads" in printed
     (cell,) = results["cells"]
     assert len(cell["barriers"]) == (len(cell["product_rates"]) if cell["threads"] > 1 else 0)
     assert all(0 < seconds < 1 for seconds in cell["barriers"])
@@ -169,7 +169,7 @@ def test_features(tmp_path):
 def test_sweeps(tmp_path):
     printed, results = run_section("sweeps", tmp_path, rows="iris")
     assert "| iris, 60 x 5 |" in printed
-    assert "the same bits as the stock search's" in printed
+    assert "are bitwise identical to those of the stock search" in printed
     (cell,) = results["cells"]
     assert cell["same_scores"]
     assert set(cell["samples"]) > {"MLP", "BP", "fastbp"}
@@ -220,7 +220,7 @@ def test_unknown_rows_are_refused(capsys):
 
     with pytest.raises(SystemExit, match="2"):
         main(["sparse", "--rows", "iris"])
-    assert "--rows: iris not among reviews, " in capsys.readouterr().err
+    assert "--rows: iris not in reviews, " in capsys.readouterr().err
 
 
 def test_the_floor_counts_each_multiply_add_as_two():

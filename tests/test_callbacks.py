@@ -422,7 +422,7 @@ def test_a_checkpoint_of_partial_fit(solver, tmp_path):
         assert loaded.stopped_
         same_model(loaded, model)
         assert loaded.history_["epoch"][-1] == n_epochs
-    with pytest.raises(ValueError, match="no training that could go on"):
+    with pytest.raises(ValueError, match="no training run that can be resumed"):
         clone(model).fit(X, Y, resume_from=tmp_path / "run")
 
 
@@ -440,7 +440,9 @@ def test_the_last_checkpoint_of_partial_fit_is_the_model_that_stopped(tmp_path):
 
 def test_early_stopping_by_a_callback_is_not_for_partial_fit():
     model = BPClassifier().set_callbacks(EarlyStopping())
-    with pytest.raises(ValueError, match="EarlyStopping is for fit: early_stopping=True"):
+    with pytest.raises(
+        ValueError, match="EarlyStopping is for fit: to stop partial_fit, use early_stopping=True"
+    ):
         model.partial_fit(X, Y, classes=np.unique(Y))
 
 
@@ -492,17 +494,17 @@ def test_what_is_wrong_with_a_checkpoint(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             other.fit(*data, resume_from=path)
-    with pytest.raises(ValueError, match=r"no training of units \(6, 100, 2\)"):
+    with pytest.raises(ValueError, match=r"no training run of a network with units \(6, 100, 2\)"):
         regressor.fit(X, np.column_stack([Y, Y]), resume_from=tmp_path / "regression")
     for given in ({"coef_init": "rubbish"}, {"intercept_init": []}):
         with pytest.raises(
-            ValueError, match="coef_init and intercept_init are not for resume_from"
+            ValueError, match="coef_init and intercept_init cannot be used with resume_from"
         ):
             BPClassifier(random_state=0).fit(X, Y, **given, resume_from=path)
-    with pytest.raises(ValueError, match="of 3 epochs: max_iter is less"):
+    with pytest.raises(ValueError, match="of 3 epochs, but max_iter is less"):
         BPClassifier(random_state=0, max_iter=2).fit(X, Y, resume_from=path)
     fastbp.save(model, path)
-    with pytest.raises(ValueError, match="no training that could go on"):
+    with pytest.raises(ValueError, match="no training run that can be resumed"):
         BPClassifier(random_state=0).fit(X, Y, resume_from=path)
     with pytest.raises(FileNotFoundError):
         BPClassifier(random_state=0).fit(X, Y, resume_from=tmp_path / "nothing")
@@ -518,7 +520,7 @@ def test_rows_that_are_none_of_x(rows, name, tmp_path):
     model.set_callbacks(Checkpoint(tmp_path / "run")).fit(X, Y)
     contents, arrays = files.read(tmp_path / "run")
     files.write(tmp_path / "run", contents, {**arrays, f"training.{name}": rows})
-    with pytest.raises(ValueError, match=f"must hold rows of X as training.{name}"):
+    with pytest.raises(ValueError, match=f"must hold row numbers of X as training.{name}"):
         clone(model).set_callbacks().fit(X, Y, resume_from=tmp_path / "run")
 
 
@@ -648,20 +650,24 @@ def test_going_on_is_refused_on_other_data(kind, container, tmp_path):
     for name, values in DATA.items():
         other = changed(values)
         other = container(other) if name.startswith("X") else other
-        with pytest.raises(ValueError, match=f"^resume_from holds a training on another {name}.$"):
+        with pytest.raises(
+            ValueError, match=f"^resume_from holds a training run on another {name}.$"
+        ):
             model.fit(**{**data, name: other}, resume_from=tmp_path / "run")
         if name.startswith("sample_weight"):
-            with pytest.raises(ValueError, match=f"^resume_from holds a training with a {name}.$"):
+            with pytest.raises(
+                ValueError, match=f"^resume_from holds a training run with a {name}.$"
+            ):
                 model.fit(**{**data, name: None}, resume_from=tmp_path / "run")
     for name in ("X", "X_val"):
         other = np.asarray if container is csr_array else csr_array
-        with pytest.raises(ValueError, match=f"training on another {name}.$"):
+        with pytest.raises(ValueError, match=f"training run on another {name}.$"):
             model.fit(**{**data, name: other(DATA[name])}, resume_from=tmp_path / "run")
     model.fit(**data, resume_from=tmp_path / "run")
     without = {**data, "sample_weight": None, "sample_weight_val": None}
     kind(**settings).set_callbacks(Checkpoint(tmp_path / "run")).fit(**without)
     for name in ("sample_weight", "sample_weight_val"):
-        with pytest.raises(ValueError, match=f"^resume_from holds a training without {name}.$"):
+        with pytest.raises(ValueError, match=f"^resume_from holds a training run without {name}.$"):
             model.fit(**{**without, name: DATA[name]}, resume_from=tmp_path / "run")
 
 
@@ -737,7 +743,9 @@ def test_functions_are_kept_by_name(wrap, name, tmp_path):
     path = tmp_path / "run"
     model = BPClassifier(learning_rate=wrap(falling), max_iter=3, random_state=0)
     model.set_callbacks(Checkpoint(path)).fit(X, Y)
-    with pytest.warns(UserWarning, match=f"only the name, {name}: it is left at its default"):
+    with pytest.warns(
+        UserWarning, match=f"only the name of a function, {name}: the parameter is left at"
+    ):
         loaded = fastbp.load(path)
     np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
     with pytest.raises(ValueError, match=f"with learning_rate={name}, not cosine"):

@@ -141,5 +141,5 @@ def test_parameters_are_checked_once(monkeypatch):
 
 
 def test_a_layer_of_no_units():
-    with pytest.raises(ValueError, match="must be of layers"):
+    with pytest.raises(ValueError, match="must have the shapes of layers"):
         check_layers([np.ones((3, 0)), np.ones((0, 1))], [np.ones(0), np.ones(1)], 3, 1)

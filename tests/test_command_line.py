@@ -96,7 +96,7 @@ def broken(tmp_path, name):
         "a folder": (["fit", str(tmp_path), "--target", "y"], "cannot be read"),
         "no column": (["fit", path, "--target", "z"], "'z' is not in the table, which has: a, b"),
         "no model": (["predict", path, "--model", str(tmp_path / "none")], "none"),
-        "not a model": (["predict", path, "--model", path], "holds no model"),
+        "not a model": (["predict", path, "--model", path], "is not a saved model"),
         "no epochs": (["fit", path, "--target", "y", "--max-iter", "0"], "--max-iter"),
         "no folder": (["fit", path, "--target", "y", "--max-iter", "1", "--model",
                        str(tmp_path / "no" / "m")], "cannot be written"),
@@ -104,8 +104,8 @@ def broken(tmp_path, name):
                                    f"{tmp_path} is a folder"),
     }  # fmt: skip
     tables = {
-        "no features": ([["y"], *([i % 2] for i in range(30))], "no column beside 'y'"),
-        "semicolons": ([["a;y"], *([f"{i};1"] for i in range(30))], "told apart by commas"),
+        "no features": ([["y"], *([i % 2] for i in range(30))], "no column besides 'y'"),
+        "semicolons": ([["a;y"], *([f"{i};1"] for i in range(30))], "separated by commas"),
         "a header only": ([["a", "y"]], "no rows"),
         "ragged": ([["a", "y"], [1, 2], [1]], "line 3 has 1 cells"),
         "ragged after a long cell": ([["a", "y"], ["1\n1", 2], [1]], "line 4 has 1 cells"),
@@ -119,7 +119,7 @@ def broken(tmp_path, name):
             "'a' has '1e+308', which is too large",
         ),
         "one name twice": ([["a", "a", "y"], [1, 2, 3]], "two columns"),
-        "one value": ([["a", "y"], *([i, 1] for i in range(30))], "'y' has one value"),
+        "one value": ([["a", "y"], *([i, 1] for i in range(30))], "'y' has only one value"),
         "few values": ([["a", "y"], *([i, i] for i in range(5))], "5 rows have a value of 'y'"),
     }
     if name in tables:
@@ -186,7 +186,7 @@ def test_a_class_may_be_called_none(tmp_path, capsys):
     path = write(tmp_path / "t.csv", [["a", "y"], *([i, words[i % 4]] for i in range(100))])
     assert set(fit_table(read_table(path), "y", max_iter=2).pipeline.classes_) == {"none", "mild"}
     out = run(capsys, "fit", path, "--target", "y", "--max-iter", "2")[1]
-    assert "rows without a value of 'y', left out: 50\n" in out
+    assert "rows left out for lack of a value of 'y': 50\n" in out
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -273,8 +273,8 @@ def test_quantities_of_any_size(scale, tmp_path):
 def test_what_fit_says_in_the_end(table, capsys):
     out = run(capsys, "fit", table, "--target", "kind", "--max-iter", "3")[1]
     assert out.splitlines()[-2:] == [
-        "training ended at its limit of 3 epochs: --max-iter allows more",
-        "the model is not kept: --model says where to",
+        "training stopped at its limit of 3 epochs; raise it with --max-iter",
+        "the model was not saved; save it with --model",
     ]
 
 

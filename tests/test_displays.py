@@ -206,7 +206,7 @@ def test_what_has_no_history():
         TrainingDisplay.from_estimator(pickle.loads(pickle.dumps(fit())))
     with pytest.raises(ValueError, match="x must be 'epoch' or 'seconds', got 'hours'"):
         TrainingDisplay.from_estimator(fit(), x="hours")
-    with pytest.raises(ValueError, match="history is of no epoch"):
+    with pytest.raises(ValueError, match="history has no epochs"):
         TrainingDisplay(history=make_history(0)).plot()
 
 
@@ -398,16 +398,16 @@ def test_a_figure_of_the_users_own():
     ("options", "words"),
     [
         ({"kind": "image"}, "kind must be 'auto', 'images' or 'bars', got 'image'"),
-        ({"kind": "images"}, "kind='images' needs image_shape: 6 is no square"),
+        ({"kind": "images"}, "kind='images' needs image_shape: 6 is not a perfect square"),
         ({"image_shape": (2, 4)}, r"image_shape must be .* 6, got \(2, 4\)"),
         ({"image_shape": (2, 3, 1)}, "image_shape must be"),
         ({"image_shape": (-2, -3)}, "image_shape must be"),
         ({"image_shape": (2.0, 3.0)}, "image_shape must be"),
         ({"image_shape": 6}, "image_shape must be"),
         ({"image_shape": (2, 4), "kind": "bars"}, "image_shape must be"),
-        ({"max_units": 0}, "max_units must be an integer from 1 on, got 0"),
+        ({"max_units": 0}, "max_units must be an integer, 1 or more, got 0"),
         ({"max_units": 2.5}, "max_units must be"),
-        ({"max_features": None}, "max_features must be an integer from 1 on, got None"),
+        ({"max_features": None}, "max_features must be an integer, 1 or more, got None"),
         ({"feature_names": ["a", "b"]}, "feature_names must be 6 names, got 2"),
     ],
 )
@@ -425,7 +425,7 @@ def test_what_is_no_fitted_network(display):
     for model in (BPClassifier(), make_pipeline(StandardScaler(), BPRegressor())):
         with pytest.raises(NotFittedError, match=r"model has no coefs_: this BP.* not fitted yet"):
             display.from_estimator(model)
-    with pytest.raises(NotFittedError, match="this StandardScaler is no network"):
+    with pytest.raises(NotFittedError, match="this StandardScaler is not a network"):
         display.from_estimator(StandardScaler().fit(X))
 
 

@@ -57,8 +57,16 @@ def test_every_loss_falls(loss, solver):
 @pytest.mark.parametrize(
     ("parameters", "y", "message"),
     [
-        ({"loss": "gamma"}, np.arange(4.0), r"requires y > 0, got zeros, in float64, in y"),
-        ({"loss": "gamma", "dtype": "float32"}, np.full(4, 1e-50), r"got zeros, in float32, in y"),
+        (
+            {"loss": "gamma"},
+            np.arange(4.0),
+            r"requires y > 0, got zeros in y after conversion to float64",
+        ),
+        (
+            {"loss": "gamma", "dtype": "float32"},
+            np.full(4, 1e-50),
+            r"got zeros in y after conversion to float32",
+        ),
         ({"loss": "gamma"}, np.arange(4.0) - 1, r"requires y > 0, got negative values in y"),
         ({"loss": "gamma", "out_activation": "tanh"}, np.ones(4), "out_activation must be among"),
         ({"loss": "quantile", "quantile": 1.0}, np.ones(4), "The 'quantile' parameter"),

@@ -140,10 +140,10 @@ def test_what_is_no_model_of_ours(tmp_path):
 
     path = tmp_path / "model"
     save_file({"a": np.zeros(3)}, path)
-    with pytest.raises(ValueError, match="no model of fastbp's format 1, but None"):
+    with pytest.raises(ValueError, match="not a model in fastbp's format 1: its format is None"):
         fastbp.load(path)
     save_file({"a": np.zeros(3)}, path, {"fastbp": "2"})
-    with pytest.raises(ValueError, match="format 1, but '2'"):
+    with pytest.raises(ValueError, match="format 1: its format is '2'"):
         fastbp.load(path)
     path.write_bytes((1 << 60).to_bytes(8, "little") + b"{}")
     with pytest.raises(ValueError, match="cannot be read as a model"):
@@ -255,7 +255,7 @@ def test_a_model_whose_weights_were_replaced_comes_back_with_its_state(case, tmp
 def test_a_call_that_is_refused_changes_nothing(tmp_path):
     model = BPRegressor(hidden_layer_sizes=(3,), random_state=0).partial_fit(X, X[:, 0])
     expected = model.predict(X)
-    with pytest.raises(ValueError, match="go on with the layers of the first fit"):
+    with pytest.raises(ValueError, match="continue with the layers of the first fit"):
         model.partial_fit(X, X[:, :2])
     fastbp.save(model, tmp_path / "model")
     np.testing.assert_array_equal(fastbp.load(tmp_path / "model").predict(X), expected)

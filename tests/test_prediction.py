@@ -187,7 +187,9 @@ def test_weights_of_another_shape_are_refused(model):
     changed = clone(model).set_params(max_iter=2).fit(X, X[:, 0] > 0)
     for i, w in ((0, np.ones((22, 16))), (1, np.ones((16, 9))), (2, np.ones((8, 2)))):
         before, changed.coefs_[i] = changed.coefs_[i], w
-        with pytest.raises(ValueError, match="must be of layers from 20 inputs to 1 outputs"):
+        with pytest.raises(
+            ValueError, match="must have the shapes of layers from 20 inputs to 1 outputs"
+        ):
             changed.predict(X)
         changed.coefs_[i] = before
 

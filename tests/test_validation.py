@@ -183,7 +183,7 @@ def test_scores_that_are_all_nan(scoring, X_val, method):
         for _ in range(1 if method == "fit" else 5):
             getattr(model, method)(X[:100], Y[:100], **given)
 
-    with np.errstate(all="ignore"), pytest.raises(ValueError, match="scoring has given no finite"):
+    with np.errstate(all="ignore"), pytest.raises(ValueError, match="scoring returned no finite"):
         go()
     assert len(model.validation_scores_) == 4  # no epoch was an improvement
 
@@ -233,11 +233,11 @@ def test_in_a_pipeline_the_validation_set_is_transformed_too():
     [
         ({}, {"X_val": X}, "X_val and y_val must be given together"),
         ({}, {"y_val": Y}, "X_val and y_val must be given together"),
-        ({}, {"sample_weight_val": np.ones(len(Y))}, "sample_weight_val with both"),
+        ({}, {"sample_weight_val": np.ones(len(Y))}, "sample_weight_val only with them"),
         ({"early_stopping": False}, {"X_val": X, "y_val": Y}, "early_stopping=True"),
         ({"solver": "lbfgs"}, {"X_val": X, "y_val": Y}, "solver='lbfgs'"),
         ({}, {"X_val": X[:, :2], "y_val": Y}, "2 features"),
-        ({}, {"X_val": X, "y_val": Y + 1}, r"y_val has classes that y has not: \[3\]"),
+        ({}, {"X_val": X, "y_val": Y + 1}, r"y_val has classes that are not in y: \[3\]"),
         ({}, {"X_val": X, "y_val": Y[:10]}, "inconsistent numbers of samples"),
         ({}, {"X_val": X, "y_val": Y, "sample_weight_val": np.zeros(150)}, "at least one non-zero"),
         ({"scoring": "no such"}, {}, "The 'scoring' parameter"),
@@ -350,7 +350,7 @@ def test_class_weights_of_several_labels_and_in_partial_fit():
     alone = BPClassifier(**SETTINGS)
     alone.partial_fit(X, y[:, 0], np.where(y[:, 0] == 1, 4.0, 1.0), classes=[0, 1, 2])
     np.testing.assert_array_equal(model.predict_proba(X), alone.predict_proba(X))
-    with pytest.raises(ValueError, match=r"class_weight has classes that y has not: \[7\]"):
+    with pytest.raises(ValueError, match=r"class_weight has classes that are not in y: \[7\]"):
         BPClassifier(class_weight={7: 1.0}).fit(X, y[:, 0])
     with pytest.raises(ValueError, match="give a dict"):
         BPClassifier(class_weight="balanced").partial_fit(X, y[:, 0], classes=[0, 1])

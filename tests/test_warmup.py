@@ -56,5 +56,5 @@ def test_nothing_is_left_to_compile():
 
 @pytest.mark.parametrize("dtypes", ["float16", ["float32", "int8"], [None]])
 def test_an_unknown_dtype(dtypes):
-    with pytest.raises(ValueError, match="dtypes must be of 'float32' and 'float64'"):
+    with pytest.raises(ValueError, match="dtypes must be 'float32' or 'float64'"):
         fastbp.warmup(dtypes)

@@ -234,7 +234,7 @@ def test_partial_fit_stops_early(kind):
     best = int(np.argmax(model.validation_scores_))
     np.testing.assert_array_equal(model.coefs_[0], weights[best])
     np.testing.assert_array_equal(model.coefs_[0], whole.coefs_[0])
-    with pytest.warns(UserWarning, match="left as it is"):
+    with pytest.warns(UserWarning, match="left unchanged"):
         model.partial_fit(X, y, X_val=X_VAL, y_val=y_val)
     np.testing.assert_array_equal(model.coefs_[0], weights[best])
     model.set_params(early_stopping=False).fit(X[:20], y[:20])

@@ -1,8 +1,8 @@
 """The contenders: each trains the same networks from the same weights, in the same order.
 
-A contender is a class. Made for a problem, it puts the data where its library wants them; then
-``fit(epochs)`` trains a new network and returns the loss of each epoch. The module of a contender
-is imported only where it is asked for.
+A contender is a class. Its constructor prepares a problem's data in the form that its library
+wants; then ``fit(epochs)`` trains a new network and returns the loss of each epoch. A contender's
+module is imported only when the contender is loaded.
 """
 
 from importlib import import_module
@@ -13,9 +13,9 @@ from benchmarks.problems import Problem
 
 
 class Contender(Protocol):
-    """What trains networks for one problem, in one dtype, on so many threads."""
+    """Trains networks for one problem, in one dtype, on a given number of threads."""
 
-    given: str  # what a reader should know about how the library is used
+    given: str  # for the report: how the library is used
 
     def __init__(self, problem: Problem, dtype: str, threads: int) -> None: ...
 
@@ -25,10 +25,10 @@ class Contender(Protocol):
 
 
 class Entry(NamedTuple):
-    """Where a contender is to be found."""
+    """Where to find a contender: its label in tables, library, module and class."""
 
     label: str
-    distribution: str  # the library, under the name it is installed by
+    distribution: str  # the name under which the library is installed
     module: str
     name: str
 
@@ -43,7 +43,7 @@ BASELINE = "scikit-learn"
 
 
 def is_installed(name: str) -> bool:
-    """Tell whether the contender's library is there."""
+    """Return whether the contender's library is installed."""
     try:
         version(ENTRIES[name].distribution)
     except PackageNotFoundError:
@@ -52,6 +52,6 @@ def is_installed(name: str) -> bool:
 
 
 def load(name: str) -> Any:
-    """Import a contender; return its class."""
+    """Import the contender's module; return its class."""
     entry = ENTRIES[name]
     return getattr(import_module(f"{__name__}.{entry.module}"), entry.name)

@@ -1,4 +1,4 @@
-"""The random draws of scikit-learn's networks, for contenders that bring none of their own.
+"""The random draws of scikit-learn's networks, for contenders that do not make them themselves.
 
 With the same seed, all contenders start from the same weights and see the samples in the same
 order, so their losses can be compared.
@@ -13,14 +13,14 @@ from benchmarks.problems import SEED, Array, Problem
 
 
 class Draws:
-    """The draws for one fit: first the weights, then one order of the samples for each epoch."""
+    """The draws for one fit: first the weights, then an order of the samples for each epoch."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
         self.random_state = np.random.RandomState(SEED)
 
     def weights(self, dtype: str) -> list[tuple[Array, Array]]:
-        """Draw W, (n_in, n_out), and b of each layer, as scikit-learn does for ReLU."""
+        """Draw W of shape (n_in, n_out) and b of each layer, as scikit-learn does for ReLU."""
         layers = []
         for n_in, n_out in pairwise(self.problem.units):
             bound = np.sqrt(6 / (n_in + n_out))
@@ -30,7 +30,7 @@ class Draws:
         return layers
 
     def orders(self, epochs: int) -> Iterator[Array]:
-        """Draw the row numbers of each epoch in their order."""
+        """Yield, for each epoch, the row numbers in the order of training."""
         order = np.arange(self.problem.n_samples)
         for _ in range(epochs):
             permutation = np.arange(len(order))

@@ -1,4 +1,4 @@
-"""fastbp and scikit-learn: the same parameters, the same call of `fit`."""
+"""fastbp and scikit-learn, with the same parameters and the same call of `fit`."""
 
 import warnings
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ from fastbp import BPClassifier, BPRegressor
 
 
 class Estimator:
-    """A classifier and a regressor of scikit-learn's kind."""
+    """A classifier and a regressor with scikit-learn's parameters."""
 
     classifier: ClassVar[type]
     regressor: ClassVar[type]
@@ -33,40 +33,40 @@ class Estimator:
 
     @classmethod
     def takes(cls, problem: Problem) -> bool:
-        """Tell whether the estimator has the problem's settings."""
+        """Return whether the estimator supports the problem's activation and solver."""
         return True
 
     def fitted(self, epochs: int) -> Any:
-        """Return a new estimator, trained for so many epochs."""
+        """Return a new estimator that was trained for `epochs` epochs."""
         estimator = self.kind(max_iter=epochs, **self.parameters)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             return estimator.fit(self.X, self.y)
 
     def fit(self, epochs: int) -> list[float]:
-        """Train a new network; return the mean loss of each epoch, of L-BFGS the last loss only."""
+        """Train a new network; return the mean loss of each epoch, or L-BFGS's final loss alone."""
         estimator = self.fitted(epochs)
         return [estimator.loss_] if estimator.solver == "lbfgs" else estimator.loss_curve_
 
 
 class ScikitLearn(Estimator):
-    """Its threads are those of NumPy's BLAS."""
+    """scikit-learn's networks; their threads are those of NumPy's BLAS."""
 
-    given = "`MLPClassifier.fit` or `MLPRegressor.fit`, the products by NumPy's BLAS"
+    given = "`MLPClassifier.fit` or `MLPRegressor.fit`, with matrix products by NumPy's BLAS"
     classifier, regressor = MLPClassifier, MLPRegressor
 
     @classmethod
     def takes(cls, problem: Problem) -> bool:
-        """Four activations, three solvers."""
+        """Return whether scikit-learn has the activation (of four) and the solver (of three)."""
         return problem.activation in ("identity", "logistic", "tanh", "relu") and (
             problem.solver in ("lbfgs", "sgd", "adam")
         )
 
 
 class Fastbp(Estimator):
-    """All threads, or one."""
+    """fastbp's networks, on one thread or on all."""
 
-    given = "`BPClassifier.fit` or `BPRegressor.fit`, n_jobs=1 for one thread and -1 for all"
+    given = "`BPClassifier.fit` or `BPRegressor.fit`, with n_jobs=1 for one thread and -1 for all"
     classifier, regressor = BPClassifier, BPRegressor
 
     def __init__(self, problem: Problem, dtype: str, threads: int) -> None:

@@ -9,17 +9,17 @@ import jax.numpy as jnp
 from benchmarks.contenders.draws import Draws
 from benchmarks.problems import ALPHA, Problem
 
-jax.config.update("jax_enable_x64", True)  # float64 where the data are; float32 stays float32
+jax.config.update("jax_enable_x64", True)  # float64 data stay float64; float32 is unaffected
 
-State = dict[str, Any]  # weights, what the solver remembers of them, and the number of steps
+State = dict[str, Any]  # the weights, the solver's moments and the number of steps
 
 
 class JaxScan:
-    """Weights and the solver's state stay in XLA's memory, which each epoch overwrites."""
+    """Keeps weights and solver state in XLA's memory; each epoch reuses the donated buffers."""
 
     given = (
-        "a whole epoch jitted, `lax.scan` over the mini-batches, buffers donated, hand-written "
-        "Adam or SGD; XLA takes its threads from the processors it may run on"
+        "each epoch is one jitted `lax.scan` over the mini-batches, with donated buffers and "
+        "hand-written Adam or SGD; XLA derives its threads from the processors it may run on"
     )
 
     def __init__(self, problem: Problem, dtype: str, threads: int) -> None:
@@ -36,7 +36,7 @@ class JaxScan:
         for order in draws.orders(epochs):
             state, loss = self.epoch(state, self.X, self.y, order)
             losses.append(loss)
-        return [float(loss) for loss in losses]  # waits for them
+        return [float(loss) for loss in losses]  # blocks until they are computed
 
 
 def _begin(problem: Problem, weights: Any) -> State:
@@ -66,7 +66,7 @@ def _train_epoch(
 
 
 def _objective(weights: Any, X: jax.Array, y: jax.Array) -> jax.Array:
-    """Mean log loss of a mini-batch, and the L2 penalty."""
+    """Return the mean log loss of a mini-batch plus the L2 penalty."""
     a = X
     for W, b in weights[:-1]:
         a = jax.nn.relu(a @ W + b)
@@ -92,7 +92,7 @@ def _adam(state: State, gradient: Any) -> State:
 
 
 def _sgd(state: State, gradient: Any) -> State:
-    """Nesterov's momentum."""
+    """Take a step of SGD with Nesterov's momentum."""
     first = jax.tree.map(lambda v, g: 0.9 * v - 1e-3 * g, state["first"], gradient)
     weights = jax.tree.map(
         lambda w, v, g: w + 0.9 * v - 1e-3 * g, state["weights"], first, gradient

@@ -1,4 +1,4 @@
-"""PyTorch, eager: the loop that its tutorials teach, with its fastest optimisers."""
+"""PyTorch in eager mode: the training loop of its tutorials, with its fused optimisers."""
 
 import torch
 from torch import nn
@@ -8,11 +8,11 @@ from benchmarks.problems import ALPHA, Problem
 
 
 class PyTorchEager:
-    """Tensors in memory, rows taken by index, nothing copied back within an epoch."""
+    """Keeps tensors in memory, takes rows by index, and copies nothing back within an epoch."""
 
     given = (
-        "eager, tensors in memory, fused Adam or SGD, `torch.set_num_threads`; the L2 penalty is "
-        "the optimiser's weight decay, and is not in the loss"
+        "eager mode, tensors in memory, fused Adam or SGD, `torch.set_num_threads`; the L2 penalty "
+        "is the optimiser's weight decay, and is not part of the loss"
     )
 
     def __init__(self, problem: Problem, dtype: str, threads: int) -> None:
@@ -54,7 +54,7 @@ class PyTorchEager:
         return nn.Sequential(*layers[:-1])
 
     def _make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """Return scikit-learn's solver, with its penalty of the weights but not of the biases."""
+        """Return scikit-learn's solver, with its L2 penalty on the weights, not on the biases."""
         parameters = list(model.parameters())
         groups = [
             {"params": parameters[0::2], "weight_decay": ALPHA / self.problem.batch_size},

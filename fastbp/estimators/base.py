@@ -163,13 +163,13 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             )
         if incremental and self.early_stopping and getattr(self, "stopped_", False):
             warnings.warn(
-                "early_stopping has brought partial_fit to its end: the model is left as it is.",
+                "early_stopping has already stopped partial_fit: the model is left unchanged.",
                 stacklevel=2,
             )
             return self
         if resume_from is not None and (coef_init is not None or intercept_init is not None):
             raise ValueError(
-                "coef_init and intercept_init are not for resume_from, which has the weights."
+                "coef_init and intercept_init cannot be used with resume_from, which has weights."
             )
         first_pass = not hasattr(self, "coefs_") or not (self.warm_start or incremental)
         self._check_regularisation()
@@ -224,7 +224,9 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         if X is None and y is None and sample_weight is None:
             return None
         if X is None or y is None:
-            raise ValueError("X_val and y_val must be given together, sample_weight_val with both.")
+            raise ValueError(
+                "X_val and y_val must be given together, and sample_weight_val only with them."
+            )
         if not self.early_stopping or self.solver == "lbfgs":
             raise ValueError(
                 "X_val and y_val are for early_stopping=True and a stochastic solver; with "
@@ -236,7 +238,7 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
             targets, labels = self._encode_targets(y, self._choose_dtype(samples.X, True), "y_val")
             weights = check_weights(sample_weight, X)
         except (TypeError, ValueError) as error:
-            error.add_note("This is of X_val, y_val and sample_weight_val.")
+            error.add_note("This concerns X_val, y_val and sample_weight_val.")
             raise
         of_classes = self._class_weights(y, samples)
         return Samples(X, targets, labels, multiply_weights(weights, of_classes))
@@ -319,8 +321,8 @@ class BaseBP(PredictingMixin, CallbackSupportMixin, BaseEstimator, ABC):  # type
         if shapes != list(pairwise(units)):
             self.n_outputs_ = shapes[-1][1]  # back to its old value
             raise ValueError(
-                "warm_start and partial_fit go on with the layers of the first fit: `coefs_` has "
-                f"shapes {shapes}, while X, y and hidden_layer_sizes ask for units {units}."
+                "warm_start and partial_fit continue with the layers of the first fit: `coefs_` "
+                f"has shapes {shapes}, but X, y and hidden_layer_sizes require units {units}."
             )
         before = weights = getattr(self, "_weights", None)
         if (

@@ -56,7 +56,7 @@ def check_activation(activation: Any, n_hidden: int) -> tuple[str, ...]:
         return (activation,) * n_hidden
     activation = activation.tolist() if isinstance(activation, np.ndarray) else activation
     if isinstance(activation, str) or not hasattr(activation, "__iter__"):
-        raise ValueError(f"activation must be a name, or several of them, got {activation!r}.")
+        raise ValueError(f"activation must be a name or a sequence of names, got {activation!r}.")
     names = tuple(activation)
     if len(names) != n_hidden:
         raise ValueError(
@@ -93,8 +93,8 @@ def check_layers(coefs: Any, intercepts: Any, n_features: int, n_outputs: int) -
     given = [(w.shape, b.shape) for w, b in zip(coefs, intercepts, strict=True)]
     if given != expected or sizes[-1] != n_outputs or 0 in sizes:
         raise ValueError(
-            f"coefs_ and intercepts_ must be of layers from {n_features} inputs to {n_outputs} "
-            f"outputs, got the shapes {given}."
+            f"coefs_ and intercepts_ must have the shapes of layers from {n_features} inputs to "
+            f"{n_outputs} outputs, got {given}."
         )
 
 
@@ -146,7 +146,7 @@ def _check_indices(X: Any) -> None:
         or (np.diff(indptr) < 0).any()
         or (indices.size > 0 and (indices.min() < 0 or indices.max() >= length))
     ):
-        raise ValueError("X is no valid sparse matrix: its indices or indptr point outside it.")
+        raise ValueError("X is not a valid sparse matrix: its indices or indptr point outside it.")
 
 
 def are_plain(X: Any, y: Any) -> bool:

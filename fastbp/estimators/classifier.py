@@ -288,7 +288,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         """
         if isinstance(self.class_weight, str):
             raise ValueError(
-                f"class_weight={self.class_weight!r} needs all the classes' numbers of samples, "
+                f"class_weight={self.class_weight!r} needs the number of samples of each class, "
                 "which partial_fit does not know; give a dict."
             )
         if not hasattr(self, "coefs_"):
@@ -425,10 +425,12 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
         if name != "y":
             y = flatten_column(y)
             if type_of_target(y).startswith("multilabel") != self._multilabel:
-                raise ValueError(f"{name} must be of y's kind: classes, or several labels.")
+                raise ValueError(
+                    f"{name} must be of the same kind as y: classes, or several labels."
+                )
             unknown = np.setdiff1d(unique_labels(y), self.classes_)
             if len(unknown):
-                raise ValueError(f"{name} has classes that y has not: {unknown.tolist()}.")
+                raise ValueError(f"{name} has classes that are not in y: {unknown.tolist()}.")
         if self._label_binarizer.y_type_ == "multiclass":
             return None, np.searchsorted(self.classes_, y).astype(np.int32)
         if type(y) is np.ndarray and y.ndim == 1:  # two classes, or one
@@ -488,7 +490,9 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
             )
         has_labels = plain is None and type_of_target(y).startswith("multilabel")
         if has_labels != self._multilabel:
-            raise ValueError("`y` must be of one kind in all calls: classes, or several labels.")
+            raise ValueError(
+                "`y` must be of the same kind in all calls: classes, or several labels."
+            )
 
     def _choose_out_activation(self) -> str:
         return "softmax" if self._label_binarizer.y_type_ == "multiclass" else "logistic"
@@ -506,7 +510,7 @@ def _weigh(classes: list[Any], weights: Any) -> Array:
     unknown = set(weights) - set(classes)
     if unknown:
         names = sorted(unknown, key=str)
-        raise ValueError(f"class_weight has classes that y has not: {names}.")
+        raise ValueError(f"class_weight has classes that are not in y: {names}.")
     given = [weights.get(c, 1) for c in classes]
     are_numbers = all(isinstance(w, Real) and 0 <= float(w) < np.inf for w in given)
     if not (are_numbers and any(given)):

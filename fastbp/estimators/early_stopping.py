@@ -53,8 +53,8 @@ class Judge:
         self._weight = None if samples.sample_weight is None else samples.sample_weight[rows]
         if self._weight is not None and not self._weight.any():
             raise ValueError(
-                "sample_weight is 0 for all of the validation set; the weights of some of it "
-                "must be positive for early_stopping."
+                "sample_weight is 0 for the whole validation set; early_stopping needs some "
+                "positive weights in it."
             )
         self._model, self._samples, self._rows = model, samples, rows
         self._predict = model._predictor.prepare(names, samples.X, model.n_jobs, rows)

@@ -351,9 +351,11 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
         if scipy.sparse.issparse(y) and y.shape[1] > 1:
             y = y.toarray()
         if scipy.sparse.issparse(y):
-            raise TypeError(f"A sparse matrix was passed for {name}, but one target must be dense.")
+            raise TypeError(
+                f"A sparse matrix was passed for {name}, but a single target must be dense."
+            )
         if y.dtype.kind not in "fiub":
-            raise TypeError(f"{name} must be numbers, got an array of {y.dtype}.")
+            raise TypeError(f"{name} must hold numbers, got an array of {y.dtype}.")
         y = flatten_column(y)
         if self.loss in ("poisson", "gamma"):
             if self.out_activation not in _POSITIVE:
@@ -368,10 +370,12 @@ class BPRegressor(RegressorMixin, BaseBP):  # type: ignore[misc]
                 )
         targets = np.ascontiguousarray(y.reshape(len(y), -1), dtype=dtype)
         if self.loss == "gamma" and (targets == 0).any():
-            raise ValueError(f"loss='gamma' requires y > 0, got zeros, in {dtype}, in {name}.")
+            raise ValueError(
+                f"loss='gamma' requires y > 0, got zeros in {name} after conversion to {dtype}."
+            )
         if name != "y" and targets.shape[1] != self.n_outputs_:
             raise ValueError(
-                f"{name} must have a column for each output, {self.n_outputs_}, got "
+                f"{name} must have one column for each of the {self.n_outputs_} outputs, got "
                 f"{targets.shape[1]}."
             )
         return targets, None

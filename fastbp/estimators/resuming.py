@@ -143,7 +143,7 @@ def restore_training(
     with _refuse(*MALFORMED):
         training = contents.get("training")
         if training is None:
-            raise ValueError("resume_from holds a model, but no training that could go on.")
+            raise ValueError("resume_from holds a model, but no training run that can be resumed.")
         _check_training(model, contents, arrays, samples, validation)
         _check_data(training["data"], data)
         memory = None
@@ -182,7 +182,7 @@ def _refuse(*errors: type[Exception]) -> Iterator[None]:
         yield
     except errors as error:
         raise ValueError(
-            f"resume_from holds no training that this fastbp knows: {error!r}."
+            f"resume_from holds no training run that this fastbp can read: {error!r}."
         ) from error
 
 
@@ -204,7 +204,7 @@ def _check_record(model: Any) -> None:
     needed = ["loss_curve_", "_no_improvement_count", "t_", "_history", *decides]
     missing = [name for name in needed if vars(model).get(name) is None]
     if missing:
-        raise ValueError(f"there are no {missing}.")
+        raise ValueError(f"the attributes {missing} are missing.")
 
 
 def _units_of(model: Any, samples: Samples) -> tuple[int, ...]:
@@ -218,7 +218,7 @@ def _check_data(before: dict[str, Any], now: dict[str, str | None]) -> None:
             how = (
                 "without" if before[name] is None else "with a" if digest is None else "on another"
             )
-            raise ValueError(f"resume_from holds a training {how} {name}.")
+            raise ValueError(f"resume_from holds a training run {how} {name}.")
 
 
 def _check_training(
@@ -230,22 +230,24 @@ def _check_training(
 ) -> None:
     """Refuse contents that are not a training of this model on these samples."""
     if contents["estimator"] != type(model).__name__:
-        raise ValueError(f"resume_from holds a training of a {contents['estimator']}.")
+        raise ValueError(f"resume_from holds a training run of a {contents['estimator']}.")
     _check_parameters(model, contents["parameters"])
     n_iter, n_val = contents["training"]["n_iter"], contents["training"]["n_val"]
     if n_iter > model.max_iter:
-        raise ValueError(f"resume_from holds a training of {n_iter} epochs: max_iter is less.")
+        raise ValueError(
+            f"resume_from holds a training run of {n_iter} epochs, but max_iter is less."
+        )
     if n_val != (None if validation is None else validation.X.shape[0]):
         samples_val = "no X_val" if n_val is None else f"an X_val of {n_val} samples"
-        raise ValueError(f"resume_from holds a training with {samples_val}.")
+        raise ValueError(f"resume_from holds a training run with {samples_val}.")
     shape = contents["training"]["n_samples"], contents["attributes"]["n_features_in_"]
     if shape != samples.X.shape:
-        raise ValueError(f"resume_from holds a training on X of shape {shape}.")
+        raise ValueError(f"resume_from holds a training run on X of shape {shape}.")
     for name, what in (("classes_", "classes"), ("feature_names_in_", "features")):
         if hasattr(model, name) and (name == "classes_" or name in contents):
             before = read_array(name, contents, arrays)
             if not np.array_equal(before, getattr(model, name)):
-                raise ValueError(f"resume_from holds a training with the {what} {before}.")
+                raise ValueError(f"resume_from holds a training run with the {what} {before}.")
     _check_arrays(model, arrays, samples)
 
 
@@ -260,23 +262,25 @@ def _check_parameters(model: Any, described: dict[str, Any]) -> None:
         if before != now and not (may_change or all(generators)):
             before, now = (v["function"] if is_function(v) else v for v in (before, now))
             why = ", on which learning_rate depends" if name == "max_iter" else ""
-            raise ValueError(f"resume_from holds a training with {name}={before}, not {now}{why}.")
+            raise ValueError(
+                f"resume_from holds a training run with {name}={before}, not {now}{why}."
+            )
 
 
 def _check_arrays(model: Any, arrays: dict[str, Array], samples: Samples) -> None:
     """Refuse weights of another dtype or shape, and row numbers outside the samples."""
     dtypes = arrays["coefs.0"].dtype, model._choose_dtype(samples.X, True)
     if dtypes[0] != dtypes[1]:
-        raise ValueError(f"resume_from holds a training in {dtypes[0]}, not in {dtypes[1]}.")
+        raise ValueError(f"resume_from holds a training run in {dtypes[0]}, not in {dtypes[1]}.")
     units = _units_of(model, samples)
     shapes = {name: a.shape for name, a in arrays.items() if name.startswith(_WEIGHTS)}
     expected: dict[str, tuple[int, ...]] = {}
     for i, (n_in, n_out) in enumerate(pairwise(units)):
         expected |= {f"coefs.{i}": (n_in, n_out), f"intercepts.{i}": (n_out,)}
     if shapes != expected:
-        raise ValueError(f"resume_from holds no training of units {units}.")
+        raise ValueError(f"resume_from holds no training run of a network with units {units}.")
     for name in _STATE_ROWS:
         rows = arrays.get(f"training.{name}", np.arange(1))
         are_numbers = rows.ndim == 1 and rows.dtype.kind == "i" and rows.size > 0
         if not (are_numbers and rows.min() >= 0 and rows.max() < samples.X.shape[0]):
-            raise ValueError(f"resume_from must hold rows of X as training.{name}.")
+            raise ValueError(f"resume_from must hold row numbers of X as training.{name}.")

@@ -127,8 +127,8 @@ def read_parameters(contents: dict[str, Any]) -> dict[str, Any]:
     for name, value in contents["parameters"].items():
         if is_function(value):
             warnings.warn(
-                f"The file has of the parameter {name} only the name, {value['function']}: it is "
-                "left at its default.",
+                f"The file holds for the parameter {name} only the name of a function, "
+                f"{value['function']}: the parameter is left at its default.",
                 stacklevel=3,
             )
         else:
@@ -175,14 +175,14 @@ def _restore_attributes(model: Any, contents: dict[str, Any], arrays: dict[str, 
     attributes |= {name: arrays[name].tolist() for name in _CURVES if name in arrays}
     unknown = set(attributes) - set(_ATTRIBUTES)
     if unknown:
-        raise ValueError(f"there are no attributes {sorted(unknown)}.")
+        raise ValueError(f"the attributes {sorted(unknown)} are unknown.")
     check_types(attributes, _ATTRIBUTES)
     for name in _CURVES:
         if any(type(value) is not float for value in attributes.get(name) or ()):
-            raise ValueError(f"{name} must be of floats.")
+            raise ValueError(f"{name} must hold floats.")
     vars(model).update(attributes)
     if model.out_activation_ not in activations.CODES:
-        raise ValueError(f"there is no activation {model.out_activation_!r}.")
+        raise ValueError(f"the activation {model.out_activation_!r} is unknown.")
     for name in _ARRAYS:
         if name in arrays or name in contents:
             setattr(model, name, read_array(name, contents, arrays))
@@ -211,17 +211,17 @@ def _read_history(contents: dict[str, Any], arrays: dict[str, Array]) -> History
     history = History.of(contents["n_epochs"], columns)
     lengths = {len(column) for column in columns.values()}
     if lengths != {len(history.as_arrays()["epoch"])}:
-        raise ValueError("history_ must have columns of one length, that of its epochs.")
+        raise ValueError("history_ must have one value per epoch in each column.")
     return history
 
 
 def _make_binarizer(model: Any, kind: str, is_sparse: bool) -> LabelBinarizer:
     """Return the binarizer of a classifier with these classes and outputs for a kind of targets."""
     if kind not in ("binary", "multiclass", "multilabel-indicator"):
-        raise ValueError(f"there are no targets of type {kind!r}.")
+        raise ValueError(f"targets of type {kind!r} are unknown.")
     n_classes = (1, 2) if kind == "binary" else (model.n_outputs_,)
     if np.ndim(model.classes_) != 1 or len(model.classes_) not in n_classes:
-        raise ValueError("classes_ must be those that the outputs are for.")
+        raise ValueError("classes_ must correspond to the outputs.")
     binarizer = LabelBinarizer()
     binarizer.y_type_, binarizer.sparse_input_ = kind, is_sparse
     binarizer.classes_ = model.classes_
@@ -239,7 +239,7 @@ def _read_optimizer(model: Any, contents: dict[str, Any], arrays: dict[str, Arra
     kept = {name: from_json(value) for name, value in contents["optimizer"].items()}
     expected = {field.name for field in fields(Optimizer)} - {*_MOMENTS, "schedule"}
     if set(kept) != expected or kept["solver"] not in STOCHASTIC_SOLVERS:
-        raise ValueError(f"optimizer must be {sorted(expected)} of a solver.")
+        raise ValueError(f"optimizer must hold {sorted(expected)} of a stochastic solver.")
     optimizer.__setstate__({"schedule": model.learning_rate, **kept, **moments})
     restored: Optimizer = optimizer
     return restored
@@ -252,14 +252,14 @@ def check_types(values: dict[str, Any], types: dict[str, tuple[type, ...]]) -> N
             wanted = " or ".join(kind.__name__ for kind in types[name])
             raise ValueError(f"{name} must be of type {wanted}, got {value!r:.50}.")
         if type(value) is int and not 0 <= value < 2**63:
-            raise ValueError(f"{name} must be 0 or more, and of 64 bits, got {value:.9g}.")
+            raise ValueError(f"{name} must be 0 or more and less than 2**63, got {value:.9g}.")
 
 
 def check_elements(what: str, elements: Array, weights: Weights) -> None:
     """Refuse elements that are not one number for each weight, in the dtype of the weights."""
     n = weights.without_padding(weights.flat).size
     if (elements.shape, elements.dtype) != ((n,), weights.dtype):
-        raise ValueError(f"{what} of shape {(n,)} and {weights.dtype}.")
+        raise ValueError(f"{what} of shape {(n,)} and dtype {weights.dtype}.")
 
 
 def _take_elements(what: str, elements: Array, weights: Weights) -> Weights:

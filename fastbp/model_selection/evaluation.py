@@ -35,7 +35,7 @@ def reason_against_search(estimator: Any) -> str:
     network = find_network(estimator)
     if network is None:
         name = type(estimator).__name__
-        return f"{name} is no network of fastbp's, nor a Pipeline whose last step is one"
+        return f"{name} is neither a fastbp network nor a Pipeline that ends in one"
     if isinstance(estimator, Pipeline) and getattr(estimator, "transform_input", None):
         return "the Pipeline has transform_input"
     if getattr(estimator, "_skl_callbacks", None) or getattr(network, "_skl_callbacks", None):
@@ -241,7 +241,7 @@ def reason_against_fit(fit: Fit) -> str:
     if getattr(fit.asked.get("callback_ctx"), "_callbacks", None):
         return "the search has callbacks"
     if "steps" in fit.parameters:
-        return "the candidates have steps of their own"
+        return "the candidates replace steps of the Pipeline"
     return reason_against_search(fit.estimator) or ("there is no y" if fit.y is None else "")
 
 

@@ -104,9 +104,9 @@ class CheckedData:
         template, X = clone(network), self._X
         train, test = (as_numbers(rows, X.shape[0]) for rows in (train, test))
         if len(test) == 0:
-            raise ValueError("there are no samples to be judged by")
+            raise ValueError("there are no samples to score")
         if self._sample_weight is not None and not self._sample_weight[train].any():
-            raise ValueError("all samples to be trained on have a weight of 0")
+            raise ValueError("all training samples have a weight of 0")
         vars(template).update(self._attributes)
         dtype = template._choose_dtype(X, first_pass=True)
         targets, labels = template._validate_targets(self._y[train], dtype, incremental=False)

@@ -72,7 +72,9 @@ def as_numbers(rows: Any, n_samples: int) -> Array:
     """
     numbers: Array = np.asarray(rows)
     if numbers.ndim != 1:
-        raise ValueError(f"The rows of a fold have the shape {numbers.shape}.")
+        raise ValueError(
+            f"The row numbers of a fold must have one dimension, got shape {numbers.shape}."
+        )
     is_plain = numbers.dtype == np.int64 and numbers.size > 0
     if not (is_plain and numbers.min() >= 0 and numbers.max() < n_samples):
         numbers = np.arange(n_samples)[numbers]

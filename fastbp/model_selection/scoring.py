@@ -69,7 +69,7 @@ def number_labels(fit: Fit, fold: Fold, part: str) -> Judged:
         y = fit.y[fit.rows(part)]
         labels = _number(y, fold.attributes["classes_"])
         if y.dtype.kind in "fO" and labels.min() < 0:
-            raise ValueError(f"{part} has labels that were not learnt")
+            raise ValueError(f"{part} has labels that are not among the classes")
         judged.labels = labels
     return judged
 

@@ -20,8 +20,8 @@ fastbp's networks, alone or at the end of a Pipeline, are trained side by side o
 process: X is held once, the steps before the network are fitted once for each fold and setting, and
 `n_jobs=None` means all processors. Inside ``joblib.parallel_config`` with a backend of processes or
 of a cluster, the fits are sent out in batches, and the steps are fitted once for each batch. One
-FitFailedWarning beside scikit-learn's names the candidates that fail, with their errors. A
-`verbose` of 2 or more prints no more than 1: how many fits are done, and what is left to
+FitFailedWarning, in addition to scikit-learn's, names the candidates that fail, with their errors.
+`verbose` values above 1 print no more than 1 does: how many fits are done, and what is left to
 scikit-learn, as any other estimator is.{more} The rest of this text is scikit-learn's.
 """
 OF_SEARCHES = """
@@ -40,7 +40,7 @@ def _use_side_by_side(
     """Run fits on `SideBySide` until the contexts end, if the estimator allows it."""
     reason = reason_against_search(estimator)
     if incremental:
-        reason = "exploit_incremental_learning trains one network, step by step"
+        reason = "exploit_incremental_learning trains one network step by step"
     if reason:
         if verbose:
             print(f"fastbp leaves this to scikit-learn: {reason}.")

@@ -187,14 +187,14 @@ class LimitedMemory:
             given = arrays.get(name)
             if given is None or given.shape != shape or given.dtype != float:
                 raise ValueError(
-                    f"resume_from must hold lbfgs.{name} of shape {shape} and float64."
+                    f"resume_from must hold lbfgs.{name} of shape {shape} and dtype float64."
                 )
         numbers = arrays["numbers"]
         is_known = numbers[kernel.N_UPDATES] in range(2 * kernel.N_KEPT)
         if not (is_known and numbers[kernel.STAGE] == kernel.AT_ITERATE):
             raise ValueError(
-                "resume_from must hold lbfgs.numbers of an iterate, and of fewer than "
-                f"{2 * kernel.N_KEPT} updates."
+                "resume_from must hold lbfgs.numbers that belong to an iterate and count fewer "
+                f"than {2 * kernel.N_KEPT} updates."
             )
         return cls._put_together(units, arrays)
 

@@ -105,7 +105,7 @@ def _ask(function: Callable[[int, int], float], t: int, n: int) -> float:
     try:
         factor = np.asarray(function(t, n))
     except Exception as error:
-        error.add_note(f"It comes from learning_rate, called as a function of ({t}, {n}).")
+        error.add_note(f"This was raised by learning_rate, called as a function of ({t}, {n}).")
         raise
     is_number = factor.ndim == 0 and factor.dtype.kind in "fiub"
     if not (is_number and 0 <= factor < np.inf):

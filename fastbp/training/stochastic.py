@@ -314,11 +314,11 @@ class _Training:
         """
         if self._judge is None or np.isfinite(self._record.validation_scores or []).any():
             return
-        what = "scoring has given no finite number for the validation set in any epoch"
+        what = "scoring returned no finite number for the validation set in any epoch"
         if np.isfinite(self._engine.weights.flat).all():
-            raise ValueError(f"{what}: early_stopping has nothing to go by.")
+            raise ValueError(f"{what}: early_stopping cannot choose an epoch.")
         warnings.warn(
-            f"{what}, and the weights have run off: the network is as it was before.",
+            f"{what}, and the weights have diverged: those from before training are kept.",
             ConvergenceWarning,
             stacklevel=5,
         )
