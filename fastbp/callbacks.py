@@ -133,8 +133,8 @@ class EarlyStopping(_HistoryCallback):
     ------
     ValueError
         If a parameter is invalid. In `fit`, if the solver is 'lbfgs', the estimator is not a
-        network, or the validation set's quantity is NaN, as it is without `early_stopping=True`; in
-        `partial_fit`, always.
+        network, `monitor` is of the validation set without `early_stopping=True`, or it has not
+        been finite in any epoch; in `partial_fit`, always.
 
     Examples
     --------
@@ -192,7 +192,10 @@ class EarlyStopping(_HistoryCallback):
             run.value, run.epoch = value, int(last["epoch"])
             if self.restore_best:
                 run.weights = [w.copy() for w in _views(estimator)]
-        return run.waited > self.patience
+        stops = run.waited > self.patience
+        if stops and run.epoch == 0:
+            raise ValueError(f"EarlyStopping: {self.monitor} has not been finite in any epoch.")
+        return stops
 
     def describe_run(self, estimator: Any) -> tuple[dict[str, Any], list[Any] | None]:
         """Return the state of a fit for a checkpoint: plain values, and the best weights."""

@@ -42,7 +42,7 @@ def check_path(path: str | os.PathLike[str]) -> None:
     if not folder.is_dir():
         raise FileNotFoundError(f"path: there is no folder {folder}.")
     if Path(path).is_dir():
-        raise IsADirectoryError(f"path must be a file, but {path} is a folder.")
+        raise IsADirectoryError(f"path must be a file, but {str(path)!r} is a folder.")
 
 
 def write(path: str | os.PathLike[str], contents: dict[str, Any], arrays: dict[str, Array]) -> None:

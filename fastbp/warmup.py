@@ -55,7 +55,7 @@ def warmup(dtypes: str | Sequence[str] = ("float32", "float64")) -> None:
     >>> import fastbp
     >>> fastbp.warmup(["float32"])
     """
-    dtypes = [dtypes] if isinstance(dtypes, str) else list(dtypes)
+    dtypes = [dtypes] if isinstance(dtypes, str) else [str(dtype) for dtype in dtypes]
     for dtype in dtypes:
         if dtype not in ("float32", "float64"):
             raise ValueError(f"dtypes must be 'float32' or 'float64', got {dtype!r}.")

@@ -200,6 +200,13 @@ def test_early_stopping_by_the_validation_loss():
         fit(BPClassifier(max_iter=5), EarlyStopping("validation_score"))
 
 
+def test_early_stopping_without_any_score():
+    settings = {"early_stopping": True, "n_iter_no_change": np.inf}
+    model = BPClassifier(scoring=lambda *_: np.nan, max_iter=9, **settings)
+    with pytest.raises(ValueError, match="validation_score has not been finite in any epoch"):
+        fit(model, EarlyStopping("validation_score", patience=2))
+
+
 def test_a_validation_score_of_nan_is_no_improvement():
     scores = iter([0.5, np.nan, 0.4, np.nan, 0.6, 0.7])
     model = BPClassifier(early_stopping=True, scoring=lambda *_: next(scores), max_iter=9)

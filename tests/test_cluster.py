@@ -341,7 +341,7 @@ def test_ctrl_c_keeps_what_is_finished_and_frees_the_workers(workers, request):
     enough = 4 if workers == "loky" else 1
 
     def press():
-        wait_until(lambda: getattr(search, "_backend", NOTHING_YET).n_done >= enough)
+        wait_until(lambda: (getattr(search, "_backend", None) or NOTHING_YET).n_done >= enough)
         os.kill(os.getpid(), signal.SIGINT)
 
     presser = threading.Thread(target=press)

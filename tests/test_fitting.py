@@ -22,7 +22,7 @@ from sklearn.exceptions import ConvergenceWarning
 from trainings import assert_same_bits
 
 import fastbp
-from fastbp import BPClassifier, BPRegressor, keep_training_state
+from fastbp import BPClassifier, BPRegressor, keep_training_state, load, save
 from fastbp.callbacks import Checkpoint, TimeLimit
 from fastbp.pace import Pace
 from fastbp.training import engine, lbfgs, stochastic
@@ -152,6 +152,44 @@ def test_what_is_done_before_ctrl_c_counts(steps, monkeypatch):
     assert model.loss_curve_ == expected.loss_curve_[: steps // 10]
     if steps == 20:
         assert_same_bits(model.partial_fit(X, y), expected.partial_fit(X, y))
+
+
+def test_ctrl_c_before_a_compiled_call_counts_nothing(monkeypatch):
+    """As it waits for a generator that other fits share, here in the second thousand of epochs."""
+    X, y = np.random.default_rng(0).normal(size=(20, 3)), np.arange(20) % 2
+    model = BPClassifier((2,), max_iter=3000, tol=0, n_iter_no_change=3000, random_state=0)
+
+    class Holding(engine.Holding):
+        def __enter__(self):
+            if model._state.n_iter >= 1000:
+                raise KeyboardInterrupt
+            return super().__enter__()
+
+    monkeypatch.setattr(engine, "Holding", Holding)
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        model.fit(X, y)
+    assert (model.n_iter_, len(model.loss_curve_), model.t_) == (1000, 1000, 20_000)
+    assert min(model.loss_curve_) > 0
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_lbfgs_that_ends_before_it_begins(error, tmp_path):
+    model = BPClassifier((5,), solver="lbfgs", warm_start=True, random_state=0).fit(X, Y)
+    expected = model.predict_proba(X)
+
+    class Raising(TimeLimit):
+        def on_fit_task_begin(self, estimator, context):
+            if context.task_name == "epoch":
+                raise error
+
+    model.set_callbacks(Raising(1))
+    by_user = error is KeyboardInterrupt
+    with pytest.warns(match="interrupted by user") if by_user else pytest.raises(error):
+        model.fit(X, Y)
+    model.set_callbacks()
+    assert np.isnan(model.loss_)
+    save(model, tmp_path / "model")
+    np.testing.assert_array_equal(load(tmp_path / "model").predict_proba(X), expected)
 
 
 @pytest.mark.parametrize("warm_start", [False, True])

@@ -11,7 +11,7 @@ import threading
 import time
 import tracemalloc
 import weakref
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 
 import numpy as np
@@ -62,7 +62,7 @@ from fastbp.callbacks import EarlyStopping, TimeLimit
 from fastbp.cancellation import Cancelled, cancelled_by
 from fastbp.model_selection import backend, evaluation, family, workers
 from fastbp.model_selection.folds import transform_fold
-from fastbp.model_selection.interrupts import Deferring, defer
+from fastbp.model_selection.interrupts import Deferring, Listening, Tokens, defer
 from fastbp.samples import Rows
 
 pytestmark = [
@@ -1176,6 +1176,52 @@ def test_what_forks_while_ctrl_c_is_put_off_hears_it():
         if child == 0:
             os._exit(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timers of this kind")
+def test_a_wait_ends_in_time_whatever_a_slow_handler_does():
+    before = signal.signal(signal.SIGALRM, lambda *_: time.sleep(0.03))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        began = time.monotonic()
+        assert not Tokens().take(0.02)
+        assert time.monotonic() - began < 10
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_each_token_is_taken_once():
+    tokens, taken = Tokens(), []
+    takers = [
+        threading.Thread(target=lambda: taken.extend(tokens.take(60) for _ in range(100)))
+        for _ in range(3)
+    ]
+    for taker in takers:
+        taker.start()
+    for _ in range(300):
+        tokens.put()
+    for taker in takers:
+        taker.join()
+    assert taken == [True] * 300
+    assert not tokens.take(0)
+
+
+def test_ctrl_c_that_is_swallowed_is_raised_at_the_next_occasion():
+    with Deferring():
+        defer()
+        with Listening(), suppress(KeyboardInterrupt):
+            PRESS()
+        with pytest.raises(KeyboardInterrupt):
+            Listening().__enter__()
+
+
+def test_an_error_does_not_hide_ctrl_c():
+    deferring = Deferring()
+    deferring.__enter__()
+    defer()
+    PRESS()
+    with pytest.raises(KeyboardInterrupt):
+        deferring.__exit__(ValueError)
 
 
 def test_ctrl_c_is_left_to_who_handles_it():

@@ -732,7 +732,7 @@ def _start_from(
             raise ValueError(f"{name} must hold {len(views)} arrays, got {n_given}.")
         for i, (values, view) in enumerate(zip(given, views, strict=True)):
             try:
-                array = np.asarray(values, dtype=np.float64)
+                array = np.array(values, dtype=np.float64)
             except (TypeError, ValueError) as error:
                 raise ValueError(f"{name}[{i}] must be an array of numbers.") from error
             if array.shape != view.shape:

@@ -292,7 +292,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
                 "which partial_fit does not know; give a dict."
             )
         if not hasattr(self, "coefs_"):
-            self.__dict__.pop("classes_", None)  # a first call that failed has left them
+            self.__dict__.pop("classes_", None)  # left by a first call that failed
         if _check_partial_fit_first_call(self, classes):
             self._label_binarizer = LabelBinarizer()
             labels = y if type_of_target(y).startswith("multilabel") else classes

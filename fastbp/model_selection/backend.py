@@ -212,9 +212,13 @@ class SideBySide(ParallelBackendBase):  # type: ignore[misc]
         lost: Exception | None = None
         for _ in range(ATTEMPTS):
             try:
-                batches = self._share_out(list(left), fits, sent, shared)
-                with Listening(), closing(batches):
-                    for results, reasons in batches:
+                with closing(self._share_out(list(left), fits, sent, shared)) as batches:
+                    while True:
+                        with Listening():
+                            batch = next(batches, None)
+                        if batch is None:
+                            break
+                        results, reasons = batch
                         self._evaluator.left += reasons
                         for index, result, kept in results:
                             del left[index]

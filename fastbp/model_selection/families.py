@@ -11,7 +11,6 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from math import ceil
-from queue import SimpleQueue
 from time import monotonic
 from typing import Any
 
@@ -22,7 +21,7 @@ from fastbp.compiler.jit import DISABLED
 from fastbp.model_selection.evaluation import Evaluator
 from fastbp.model_selection.family import Family
 from fastbp.model_selection.fits import Fit
-from fastbp.model_selection.interrupts import GRACE, Listening, wait_for
+from fastbp.model_selection.interrupts import GRACE, Listening, Tokens
 from fastbp.model_selection.members import Member, recruit
 
 __all__ = ["do_in_families"]
@@ -107,7 +106,7 @@ class _Crew:
 
     While they train the first families, the thread that created the crew prepares the next ones and
     reports results. Ctrl-C may reach that thread at any time, also while it waits. So it takes none
-    of the threads' locks, and waits by `wait_for` only.
+    of the threads' locks, and waits for `Tokens` only.
 
     Attributes
     ----------
@@ -127,7 +126,7 @@ class _Crew:
         self._untold: list[Family] = []  # with results still to report
         self._n_running = 0
         self._choosing = threading.Lock()  # held by a thread while it chooses a family
-        self._news, self._ended = SimpleQueue[None](), SimpleQueue[None]()
+        self._news, self._ended = Tokens(), Tokens()
 
     def run(self, groups: Sequence[list[Member]]) -> None:
         """Prepare families and have the threads train them, until all are done or one fails."""
@@ -155,7 +154,7 @@ class _Crew:
         until = monotonic() + GRACE
         with suppress(KeyboardInterrupt), Listening():
             while self._n_running and (left := until - monotonic()) > 0:
-                self._n_running -= wait_for(self._ended, left)
+                self._n_running -= self._ended.take(left)
         self._tell(in_time=False)
 
     def give_up(self) -> None:
@@ -172,7 +171,7 @@ class _Crew:
 
     def _wake_threads(self) -> None:
         for _ in range(self._n_running):
-            self._news.put(None)
+            self._news.put()
 
     def _has_enough_ahead(self) -> bool:
         return sum(family.n_bytes_left for family in self._untold) >= MOST_AHEAD
@@ -181,7 +180,7 @@ class _Crew:
         """Wait at most `seconds` for a thread to end, then report results."""
         raise_if_cancelled()
         with Listening():
-            has_ended = wait_for(self._ended, seconds)
+            has_ended = self._ended.take(seconds)
         self._n_running -= has_ended
         self._tell()
 
@@ -199,25 +198,25 @@ class _Crew:
     def _start(self, n_threads: int) -> None:
         """Start threads until `n_threads` are running."""
         while self._n_running < n_threads and not self.errors:
-            begun = SimpleQueue[None]()
+            begun = Tokens()
             threading.Thread(target=copy_context().run, args=(self._work, begun)).start()
             self._n_running += 1
-            wait_for(begun, TELLING_SECONDS)  # from then on the thread needs no Python
+            begun.take(TELLING_SECONDS)  # from then on the thread needs no Python
 
-    def _work(self, begun: SimpleQueue[None]) -> None:
+    def _work(self, begun: Tokens) -> None:
         try:
             while family := self._choose():
                 family.work(partial(self._begin, family, begun))
         except BaseException as error:
             self.errors.append(error)
         finally:
-            begun.put(None)
-            self._ended.put(None)
+            begun.put()
+            self._ended.put()
 
-    def _begin(self, family: Family, begun: SimpleQueue[None]) -> None:
+    def _begin(self, family: Family, begun: Tokens) -> None:
         with self._choosing:
             family.n_coming -= 1
-        begun.put(None)
+        begun.put()
 
     def _choose(self) -> Family | None:
         """Return the family that needs a thread most; None if no work is left for it."""
@@ -231,5 +230,5 @@ class _Crew:
                     return family
             if are_all_there:
                 break
-            wait_for(self._news, TELLING_SECONDS)
+            self._news.take(TELLING_SECONDS)
         return None

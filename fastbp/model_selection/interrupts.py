@@ -11,13 +11,14 @@ Nothing is deferred in threads other than the main one, or if the program handle
 
 import signal
 import threading
+from collections import deque
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any, Self
 
 from fastbp.forks import call_in_child
 
-__all__ = ["GRACE", "Deferring", "Listening", "defer", "has_come", "wait_for"]
+__all__ = ["GRACE", "Deferring", "Listening", "Tokens", "defer", "has_come"]
 
 GRACE = 0.7  # seconds that Ctrl-C waits for fits to end
 
@@ -39,14 +40,13 @@ class Deferring:
         _of_thread.innermost = self._outer
         if self.before is not None:
             signal.signal(signal.SIGINT, self.before)
-        if kind is None and self.has_come:
+        if self.has_come and (kind is None or issubclass(kind, Exception)):
             raise KeyboardInterrupt
 
     def __call__(self, *_: object) -> None:
         """Handle SIGINT."""
         self.has_come = True
         if self.is_heard:
-            self.is_heard = False  # the handling of KeyboardInterrupt is not to be interrupted
             raise KeyboardInterrupt
 
 
@@ -56,10 +56,13 @@ class Listening:
     def __enter__(self) -> Self:
         self._deferring = _innermost()
         if self._deferring is not None:
-            self._deferring.is_heard = True
-            if self._deferring.has_come:
-                self.__exit__(KeyboardInterrupt)
-                raise KeyboardInterrupt
+            try:
+                self._deferring.is_heard = True
+                if self._deferring.has_come:
+                    raise KeyboardInterrupt
+            except KeyboardInterrupt as interrupt:
+                self.__exit__(type(interrupt))
+                raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -86,16 +89,41 @@ def has_come() -> bool:
     return deferring is not None and deferring.has_come
 
 
-def wait_for(queue: SimpleQueue[None], seconds: float) -> bool:
-    """Take an element from a queue; return False if none comes within so many seconds.
+class Tokens:
+    """What threads tell one another by, and wait for: tokens that one puts and another takes.
 
-    Of the means of waiting for a thread only a SimpleQueue stays intact where Ctrl-C interrupts it:
-    an Event or `Thread.join` may leave a lock held.
+    Whatever a signal interrupts, nothing is left locked, as an Event or `Thread.join` may leave a
+    lock; and the wait ends in time, as `SimpleQueue.get` of Python 3.11 may not if a handler that
+    raises nothing returns after the timeout.
     """
-    with suppress(Empty):
-        queue.get(timeout=seconds)
-        return True
-    return False
+
+    def __init__(self) -> None:
+        self._tokens = deque[None]()
+        self._changed = threading.Lock()  # free if there may be tokens
+        self._changed.acquire()
+
+    def put(self) -> None:
+        """Add a token."""
+        self._tokens.append(None)
+        self._wake_one()
+
+    def take(self, seconds: float) -> bool:
+        """Take a token; return False if there is none within so many seconds."""
+        until = monotonic() + seconds
+        while True:
+            with suppress(IndexError):
+                self._tokens.popleft()
+                self._wake_one()
+                return True
+            left = until - monotonic()
+            if left <= 0:
+                return False
+            self._changed.acquire(timeout=left)
+
+    def _wake_one(self) -> None:
+        if self._tokens:
+            with suppress(RuntimeError):  # it is free already
+                self._changed.release()
 
 
 def _innermost() -> Deferring | None:

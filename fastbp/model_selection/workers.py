@@ -4,7 +4,6 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from contextvars import copy_context
-from queue import SimpleQueue
 
 from sklearn import config_context, get_config
 
@@ -13,7 +12,7 @@ from fastbp.cancellation import Cancelled, cancelled_by
 from fastbp.model_selection.evaluation import Evaluator
 from fastbp.model_selection.fits import Fit, group_by_data
 from fastbp.model_selection.folds import FoldData
-from fastbp.model_selection.interrupts import GRACE, Listening, wait_for
+from fastbp.model_selection.interrupts import GRACE, Listening, Tokens
 
 __all__ = ["run_on_workers"]
 
@@ -43,7 +42,7 @@ def run_on_workers(
     """
     groups, queue, in_use = group_by_data(fits), list[int](), list[FoldData]()
     lock = threading.Lock()
-    stop, all_ended = threading.Event(), SimpleQueue[None]()
+    stop, all_ended = threading.Event(), Tokens()
     is_heard = True  # whether results of workers are still reported
     n_running, n_workers = 0, min(n_workers, len(fits))
     n_wanted = n_workers
@@ -62,7 +61,7 @@ def run_on_workers(
             with lock:
                 n_running -= 1
                 if n_running == 0:
-                    all_ended.put(None)
+                    all_ended.put()
 
     def take() -> int | None:
         in_use[:] = [data for data in in_use if data.n_left > 0]
@@ -108,15 +107,15 @@ def run_on_workers(
         have_ended = False
         while not have_ended:
             with Listening():
-                have_ended = wait_for(all_ended, HEARING_SECONDS)
+                have_ended = all_ended.take(HEARING_SECONDS)
     except KeyboardInterrupt:
         stop.set()
         with lock:
             if n_running == 0:  # before any worker had begun
-                all_ended.put(None)
+                all_ended.put()
         # A step or a scorer of the user's does not notice it, and may end after the wait.
         with suppress(KeyboardInterrupt), Listening():
-            wait_for(all_ended, GRACE)
+            all_ended.take(GRACE)
         with lock:
             is_heard = False
         return True

@@ -250,6 +250,7 @@ class Engine:
             end_batch = -(-(first + n_units) // self.chunks_per_batch)
             self.plan.set("solver", **optimizer.next_steps(end_batch - first_batch))
             interrupt = None
+            totals[REACHED] = first
             try:
                 with drawing:
                     self._run(first, first + n_units, n_threads, optimizer.steps_taken)
@@ -290,7 +291,6 @@ class Engine:
 
     def _run(self, first: int, last: int, n_threads: int, first_step: int) -> None:
         """Train on chunks first..last, or until a halt, in one call; it stores where it ended."""
-        self.workspace.totals[REACHED] = first
         raise_if_cancelled()
         self.plan.set("run", first=first, last=last, first_step=first_step)
         with single_threaded_blas() if self._uses_blas else nullcontext():

@@ -45,15 +45,6 @@ def minimize(
     reporter = make_reporter(verbose, max_iter)
     memory = state.memory or LimitedMemory(engine.weights)
     state.memory = memory
-    memory.begin(
-        engine,
-        state.order,
-        alpha=alpha,
-        halts=bool(listener or reporter or max_time is not None),
-        tol=tol,
-        max_iter=max_iter,
-        max_fun=max_fun,
-    )
     began = perf_counter() - state.seconds
 
     def tell() -> bool:
@@ -71,9 +62,12 @@ def minimize(
             return False
         return True
 
-    if listener:
-        listener.begin_epoch()
+    halts = bool(listener or reporter or max_time is not None)
+    limits = {"tol": tol, "max_iter": max_iter, "max_fun": max_fun}
     try:
+        memory.begin(engine, state.order, alpha=alpha, halts=halts, **limits)
+        if listener:
+            listener.begin_epoch()
         goes_on = True
         while goes_on and not memory.has_ended:
             for _ in engine.train(state.order, EVALUATIONS_AT_A_TIME, memory):

@@ -154,7 +154,8 @@ class LimitedMemory:
     @property
     def loss(self) -> float:
         """The loss at the current weights."""
-        return float(self.numbers[kernel.LOSS])
+        is_known = self.numbers[kernel.STAGE] != kernel.BEGINNING
+        return float(self.numbers[kernel.LOSS]) if is_known else np.nan
 
     def go_back(self) -> None:
         """Restore the last iterate, if the weights are at a trial point of a line search."""
