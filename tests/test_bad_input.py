@@ -362,6 +362,13 @@ def test_partial_fit_looks_at_the_parameters_each_time(estimator, name):
     assert_unharmed(model.set_params(**twin.get_params()), twin)
 
 
+def test_a_first_fit_that_fails_decides_on_no_classes():
+    model = BPClassifier(warm_start=True, **SMALL)
+    with pytest.raises(ValueError, match="sample_weight"):
+        model.fit(X, Y["binary"], sample_weight=[1.0])
+    assert model.fit(X, Y["multiclass"]).n_outputs_ == len(np.unique(Y["multiclass"]))
+
+
 @pytest.mark.parametrize("method", ["fit", "partial_fit"])
 def test_a_first_call_that_fails_leaves_nothing(method):
     model, given = BPClassifier(**SMALL), {"classes": [0, 1]} if method == "partial_fit" else {}

@@ -412,7 +412,7 @@ class BPClassifier(ClassifierMixin, BaseBP):  # type: ignore[misc]
 
     def _validate_targets(self, y: Any, dtype: np.dtype[Any], incremental: bool) -> Any:
         y = flatten_column(y)
-        if not hasattr(self, "classes_") or not (self.warm_start or incremental):
+        if not (incremental or (self.warm_start and hasattr(self, "coefs_"))):
             self._label_binarizer = fit_binarizer(y)
             self.classes_ = self._label_binarizer.classes_
         else:
