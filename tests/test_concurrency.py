@@ -66,3 +66,20 @@ def test_scikit_learn():
     names = "stock", "shared_memory"
     if "compiling" in run_scenarios("default", *names):
         assert "compiling" not in run_scenarios("default", *names)
+
+
+DEFERRED = """
+import os, signal
+from fastbp.model_selection.interrupts import Deferring, defer
+with Deferring():
+    defer()
+    child = os.fork()
+    if child == 0:
+        os._exit(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@forks
+def test_ctrl_c_is_not_deferred_in_what_a_search_forks():
+    assert run_python(DEFERRED, timeout=LONGEST).stdout == "1\n"

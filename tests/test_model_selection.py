@@ -1168,26 +1168,18 @@ def test_ctrl_c_where_others_would_lose_it(owner, name, time, n_done, press, mon
     assert not isinstance(get_active_backend()[0], backend.SideBySide)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks on Windows")
-def test_what_forks_while_ctrl_c_is_put_off_hears_it():
-    with Deferring():
-        defer()
-        child = os.fork()
-        if child == 0:
-            os._exit(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
-
-
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timers of this kind")
+@presses_ctrl_c
 def test_a_wait_ends_in_time_whatever_a_slow_handler_does():
-    before = signal.signal(signal.SIGALRM, lambda *_: time.sleep(0.03))
+    before = signal.signal(signal.SIGINT, lambda *_: time.sleep(0.03))
+    presser = threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        presser.start()
         began = time.monotonic()
         assert not Tokens().take(0.02)
         assert time.monotonic() - began < 10
+        presser.join()
     finally:
-        signal.signal(signal.SIGALRM, before)
+        signal.signal(signal.SIGINT, before)
 
 
 def test_each_token_is_taken_once():

@@ -72,9 +72,10 @@ def train(
     return losses, engine.weights.flat.copy(), outputs
 
 
-@pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="needs two threads")
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 def test_a_fit_after_one_that_was_interrupted_on_threads(solver, monkeypatch):
+    """On one processor the team is of one."""
+    monkeypatch.setattr(engine_module, "choose_threads", lambda n_jobs, work: 2)
     monkeypatch.setattr(Pace, "plan", lambda pace, remaining: (2, min(20, remaining)))
     X, y = np.random.default_rng(0).normal(size=(2000, 50)), np.arange(2000) % 2
     model = BPClassifier((100,), solver=solver, n_jobs=2, max_iter=8, random_state=0)

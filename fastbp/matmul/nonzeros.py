@@ -214,27 +214,9 @@ def _find_by_columns(typing_context, a, a_row, left, words, number):
 
 @intrinsic
 def _add_rows(
-    typing_context,
-    width,
-    rows,
-    words,
-    a,
-    a_row,
-    a_column,
-    b,
-    b_row,
-    waiting,
-    waiting_row,
-    begins,
-    ends,
-    start,
-    start_row,
-    c,
-    c_row,
-    epilogue,
-    factor,
-    factor_row,
-):
+    typing_context, width, rows, words, a, a_row, a_column, b, b_row, waiting, waiting_row, begins,
+    ends, start, start_row, c, c_row, epilogue, factor, factor_row,
+):  # fmt: skip
     """``sums[r] += a[r, p] * B[p]`` for each bit p of each row's word, for `width` columns.
 
     The sums begin at 0 if `begins`, else with those at `waiting`. They are stored there, unless

@@ -71,21 +71,9 @@ def add_to_rows(values, numbers, size, first, last, source, source_at, matrix, a
 
 @intrinsic
 def _sum_strip(
-    typing_context,
-    width,
-    values,
-    numbers,
-    size,
-    first,
-    last,
-    matrix,
-    at,
-    row,
-    start,
-    start_at,
-    out,
-    out_at,
-):
+    typing_context, width, values, numbers, size, first, last, matrix, at, row, start, start_at,
+    out, out_at,
+):  # fmt: skip
     """`sum_rows` for a strip of `width` columns, one of the widths of `choose_width`."""
     i = types.int64
     signature = types.void(i, values, i, i, i, i, matrix, i, i, start, i, out, i)

@@ -215,22 +215,9 @@ def _fill_table(typing_context, width, x, x_row, d, d_row, left, slope, groups, 
 
 @intrinsic
 def _look_up(
-    typing_context,
-    width,
-    units,
-    table,
-    codes,
-    codes_row,
-    groups,
-    sums,
-    begins,
-    ends,
-    w,
-    c,
-    c_row,
-    left,
-    afresh,
-):
+    typing_context, width, units, table, codes, codes_row, groups, sums, begins, ends, w, c, c_row,
+    left, afresh,
+):  # fmt: skip
     """Rows of C, one for each column of the table, at most `left`, for a vector of C's columns.
 
     Only the first `units` of these columns count: all or a quarter. The sums over groups begin at

@@ -34,22 +34,9 @@ _i64 = ir.IntType(64)
 
 @intrinsic
 def multiply_strip(
-    typing_context,
-    k,
-    width,
-    a,
-    a_row,
-    a_column,
-    b,
-    b_row,
-    start,
-    c,
-    c_row,
-    m,
-    epilogue,
-    factor,
+    typing_context, k, width, a, a_row, a_column, b, b_row, start, c, c_row, m, epilogue, factor,
     factor_row,
-):
+):  # fmt: skip
     """``C := epilogue(start + A @ B)`` for m rows and a strip of `width` columns, summed over k.
 
     Arguments and bits are those of `fastbp.matmul.tile.multiply_tiles`, but `start` is a single row

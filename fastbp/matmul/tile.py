@@ -115,24 +115,9 @@ def shapes_of(element: Any, n_choices: int = len(ROW_CHOICES)) -> list[tuple[int
 
 @intrinsic
 def multiply_tiles(
-    typing_context,
-    count,
-    rows,
-    width,
-    a,
-    a_row,
-    a_column,
-    b,
-    b_row,
-    start,
-    start_row,
-    c,
-    c_row,
-    k,
-    epilogue,
-    factor,
-    factor_row,
-):
+    typing_context, count, rows, width, a, a_row, a_column, b, b_row, start, start_row, c, c_row, k,
+    epilogue, factor, factor_row,
+):  # fmt: skip
     """``C := epilogue(start + A @ B)`` for `count` tiles of `rows` x `width`, summed over k.
 
     The tiles lie one below the other, and share the setup of the first. There is at least one, and
@@ -184,22 +169,9 @@ def multiply_tiles(
 
 @intrinsic
 def multiply_and_sum_tile(
-    typing_context,
-    rows,
-    width,
-    a,
-    a_row,
-    a_column,
-    b,
-    b_row,
-    start,
-    start_row,
-    c,
-    c_row,
-    k,
-    sums,
+    typing_context, rows, width, a, a_row, a_column, b, b_row, start, start_row, c, c_row, k, sums,
     afresh,
-):
+):  # fmt: skip
     """``C := start + A @ B`` for one tile, and ``sums := the column sums of B``, or these added.
 
     The sums need no more loads of B. `rows` is SUM_ROWS or the second of ROW_CHOICES; `sums` is a
